@@ -1,0 +1,122 @@
+//! One raw picture with its damage, pointer and capture time: what sources make and encoders read.
+//!
+//! Frames are shared, never copied (rule 1): a picture keeps its pixel store alive until the last reader drops it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+pub mod colour;
+pub mod damage;
+pub mod mailbox;
+pub mod pacing;
+
+pub use damage::{Damage, Rect};
+
+/// A picture's extent in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Size {
+    /// Columns.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+}
+
+impl Size {
+    /// Makes a size of `width` by `height` pixels.
+    pub const fn new(width: u32, height: u32) -> Self {
+        Self { width, height }
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.width, self.height)
+    }
+}
+
+/// Memory that holds pixels; dropping the last reference returns it to its pool.
+pub trait PixelStore: Send + Sync {
+    /// The bytes, row by row; constant while a [`Picture`] refers to them.
+    fn bytes(&self) -> &[u8];
+}
+
+impl PixelStore for Vec<u8> {
+    fn bytes(&self) -> &[u8] {
+        self
+    }
+}
+
+/// A picture of 32-bit pixels in the byte order blue, green, red, unused (BGRX); sRGB, full range.
+#[derive(Clone)]
+pub struct Picture {
+    store: Arc<dyn PixelStore>,
+    size: Size,
+    stride: usize,
+}
+
+impl Picture {
+    /// Wraps `store`, whose rows start `stride` bytes apart; `None` if it is too short for `size`.
+    pub fn new(store: Arc<dyn PixelStore>, size: Size, stride: usize) -> Option<Self> {
+        let row = size.width as usize * 4;
+        let needed = match size.height as usize {
+            0 => 0,
+            rows => stride.checked_mul(rows - 1)?.checked_add(row)?,
+        };
+        (row <= stride && store.bytes().len() >= needed).then_some(Self { store, size, stride })
+    }
+
+    /// The extent in pixels.
+    pub fn size(&self) -> Size {
+        self.size
+    }
+
+    /// Bytes from one row to the next.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// The pixels: BGRX, rows `stride` apart.
+    pub fn bytes(&self) -> &[u8] {
+        self.store.bytes()
+    }
+}
+
+impl fmt::Debug for Picture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Picture({})", self.size)
+    }
+}
+
+/// A pointer's image: premultiplied ARGB, one `u32` a pixel (as XFixes delivers it).
+#[derive(Debug, PartialEq, Eq)]
+pub struct PointerImage {
+    /// The extent in pixels.
+    pub size: Size,
+    /// `size.width * size.height` pixels, premultiplied 0xAARRGGBB.
+    pub argb: Vec<u32>,
+}
+
+/// A pointer to be drawn over a picture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pointer {
+    /// What it looks like.
+    pub image: Arc<PointerImage>,
+    /// Column of the image's left edge in the picture (the hot spot is already subtracted); may be negative.
+    pub x: i32,
+    /// Row of the image's top edge in the picture; may be negative.
+    pub y: i32,
+}
+
+/// One captured picture.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    /// The pixels, without the pointer.
+    pub picture: Picture,
+    /// What may differ from the frame put before this one (pointer not included).
+    pub damage: Damage,
+    /// The pointer, where one is to be shown.
+    pub pointer: Option<Pointer>,
+    /// When the capture was asked for: the frame's true timestamp (rule 3).
+    pub captured: Instant,
+}

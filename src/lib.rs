@@ -1,0 +1,13 @@
+#![doc = include_str!("ARCHITECTURE.md")]
+
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod daemon;
+pub mod encoder;
+pub mod fanout;
+pub mod frame;
+pub mod id;
+pub mod session;
+pub mod signaling;
+pub mod source;

@@ -1,0 +1,3 @@
+//! Sessions: one viewer's connection each, and the broadcast that owns them all.
+
+pub mod udp;

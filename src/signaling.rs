@@ -1,0 +1,86 @@
+//! Signaling: how viewers ask for the stream.
+//!
+//! Protocols turn what they hear into [`SignalIn`] and what the broadcast says back into their own words; none of them knows another.
+
+use std::net::SocketAddr;
+
+use tokio::sync::oneshot;
+
+use crate::id::SessionId;
+
+pub mod access;
+pub mod server;
+pub mod whep;
+
+/// What a protocol asks of the broadcast.
+#[derive(Debug)]
+pub enum SignalIn {
+    /// A viewer offers to receive: the SDP is unparsed and may be anything.
+    Offer {
+        /// The session to be made; chosen by the protocol, fresh.
+        session: SessionId,
+        /// The offer (RFC 8866), as received.
+        sdp: String,
+        /// Where the request came from.
+        from: SocketAddr,
+        /// Takes the answer or the refusal.
+        reply: oneshot::Sender<Result<Answer, Refusal>>,
+    },
+    /// A trickled candidate or its end (RFC 8838); for an unknown session it is refused.
+    Trickle {
+        /// The session it belongs to.
+        session: SessionId,
+        /// What was trickled.
+        trickle: Trickle,
+        /// Takes whether the session was known.
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    },
+    /// The viewer leaves by its own word.
+    Leave {
+        /// The session that ends.
+        session: SessionId,
+        /// Takes whether the session was known.
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    },
+}
+
+/// A fragment of trickled ICE (RFC 8840).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trickle {
+    /// The `ice-ufrag` that the fragment names, where it names one.
+    pub ufrag: Option<String>,
+    /// The candidate lines' values, from `candidate:` on.
+    pub candidates: Vec<String>,
+    /// Whether `end-of-candidates` was there.
+    pub end: bool,
+}
+
+/// What a viewer gets for its offer.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The answer's SDP, with the daemon's candidates in it.
+    pub sdp: String,
+}
+
+/// Why the broadcast refuses.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The offer can't be understood (WHEP: 400).
+    #[error("{0}")]
+    BadOffer(String),
+    /// The offer has no codec that the daemon sends (WHEP: 406).
+    #[error("{0}")]
+    NoCommonCodec(String),
+    /// All places are taken (WHEP: 503).
+    #[error("all {limit} places are taken; try again when a viewer has left, or raise --max-viewers")]
+    Full {
+        /// The value of `--max-viewers`.
+        limit: usize,
+    },
+    /// No such session, or no longer (WHEP: 404).
+    #[error("no such session: it has ended, or never was")]
+    UnknownSession,
+    /// The daemon is shutting down (WHEP: 503).
+    #[error("the broadcaster is shutting down")]
+    Closing,
+}
