@@ -23,6 +23,11 @@ impl PlainEngine {
         Self { events: [EngineEvent::Connected].into(), ..Default::default() }
     }
 
+    /// Makes it one whose handshake never comes about.
+    pub fn forget_connected(&mut self) {
+        self.events.clear();
+    }
+
     /// Has the viewer report something.
     pub fn feed(&mut self, feedback: Feedback) {
         self.events.push_back(EngineEvent::Feedback(feedback));
