@@ -21,7 +21,7 @@ pub enum Place {
 
 #[derive(Debug)]
 struct Entry {
-    number: u64,
+    number: u32,
     place: Place,
     since: Instant,
 }
@@ -34,7 +34,7 @@ pub enum Output {
     /// A viewer is connected.
     Came {
         /// Its number.
-        number: u64,
+        number: u32,
         /// From its offer to the connection.
         took: Duration,
         /// Viewers connected now.
@@ -43,7 +43,7 @@ pub enum Output {
     /// A viewer that was connected is gone.
     Left {
         /// Its number.
-        number: u64,
+        number: u32,
         /// Why.
         why: EndReason,
         /// How long it was connected.
@@ -54,7 +54,7 @@ pub enum Output {
     /// An offer was answered, but no connection came of it.
     Failed {
         /// Its number.
-        number: u64,
+        number: u32,
         /// Why.
         why: EndReason,
     },
@@ -66,7 +66,7 @@ pub struct Broadcast {
     limit: usize,
     closing: bool,
     entries: HashMap<SessionId, Entry>,
-    numbers: u64,
+    numbers: u32,
     outputs: VecDeque<Output>,
 }
 
@@ -80,7 +80,7 @@ impl Broadcast {
     ///
     /// # Errors
     /// Where all places are taken or the daemon is ending.
-    pub fn handle_offer(&mut self, now: Instant, session: SessionId) -> Result<u64, Refusal> {
+    pub fn handle_offer(&mut self, now: Instant, session: SessionId) -> Result<u32, Refusal> {
         if self.closing {
             return Err(Refusal::Closing);
         }

@@ -3,9 +3,8 @@
 //! A shell: sessions belong to it until they are connected, then to the media thread.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::{debug, error, info, warn};
@@ -19,7 +18,7 @@ use super::media::MediaIn;
 use super::sdp::{self, LocalStreams, NegotiationError, Offer};
 use super::sink::SocketSink;
 use super::stream::VideoStream;
-use super::udp::{SendSocket, local_addresses};
+use super::udp::local_addresses;
 use super::viewer::{EndReason, Viewer, ViewerEvent};
 use super::wake::poll_until;
 use crate::clock::Clock;
@@ -72,7 +71,6 @@ pub struct JoinConfig {
 pub struct Join {
     config: JoinConfig,
     cname: String,
-    socket: SendSocket,
     sink: SocketSink,
     inbox: Inbox<JoinIn>,
     media: Inbox<MediaIn>,
@@ -84,13 +82,12 @@ pub struct Join {
 
 impl Join {
     /// Makes the state; [`Join::run`] is the thread.
-    pub fn new(config: JoinConfig, socket: SendSocket, inbox: Inbox<JoinIn>, media: Inbox<MediaIn>, demand: Demand) -> Self {
+    pub fn new(config: JoinConfig, sink: SocketSink, inbox: Inbox<JoinIn>, media: Inbox<MediaIn>, demand: Demand) -> Self {
         Self {
             broadcast: Broadcast::new(config.max_viewers),
             config,
             cname: random_base32(16),
-            socket,
-            sink: SocketSink::default(),
+            sink,
             inbox,
             media,
             demand,
@@ -114,7 +111,7 @@ impl Join {
             }
             due = self.do_what_is_due(Instant::now());
             self.report();
-            self.sink.flush(self.socket.as_media());
+            self.sink.flush();
         }
     }
 
@@ -140,7 +137,7 @@ impl Join {
             }
             JoinIn::Datagram { session, path, data } => {
                 if let Some(viewer) = self.joining.get_mut(&session) {
-                    self.sink.begin(self.socket.as_media(), viewer.number);
+                    self.sink.begin(viewer.number);
                     viewer.handle_datagram(now, path, &data, &mut self.sink);
                 }
                 self.collect(now, session);
@@ -156,8 +153,12 @@ impl Join {
         let agreement = sdp::negotiate(&offer).map_err(|error| refusal(&error))?;
         let number = self.broadcast.handle_offer(now, session)?;
         self.report();
-        let port = self.socket.as_media().local_port();
-        let addresses: Vec<_> = local_addresses().into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
+        let port = self.sink.local_port();
+        let addresses = local_addresses().unwrap_or_else(|error| {
+            warn!(%error, "this machine's addresses can't be listed: viewers elsewhere won't find it");
+            vec![IpAddr::from([127, 0, 0, 1])]
+        });
+        let addresses: Vec<_> = addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
         let (engine, transport) = match RtcEngine::new(now, &self.config.identity, &addresses, &agreement.remote) {
             Ok(made) => made,
             Err(error) => {
@@ -237,11 +238,11 @@ impl Join {
 
     fn transmit(&mut self, session: SessionId) {
         if let Some(viewer) = self.joining.get_mut(&session) {
-            self.sink.begin(self.socket.as_media(), viewer.number);
+            self.sink.begin(viewer.number);
             while let Some(transmit) = viewer.poll_transmit() {
                 self.sink.transmit(&transmit);
             }
-            self.sink.flush(self.socket.as_media());
+            self.sink.flush();
         }
     }
 

@@ -21,9 +21,6 @@ use super::wake::poll_until;
 use crate::fanout::{Catchup, Fanout, Unit};
 use crate::id::SessionId;
 
-/// Datagrams taken in one turn before timers and units get theirs.
-const MOST_DATAGRAMS: usize = 256;
-
 /// What the media thread is told.
 pub enum MediaIn {
     /// The next unit of the rung.
@@ -77,7 +74,6 @@ struct Route {
 
 /// The media thread's state.
 pub struct Media {
-    socket: MediaSocket,
     sink: SocketSink,
     inbox: Inbox<MediaIn>,
     join: Inbox<JoinIn>,
@@ -91,10 +87,9 @@ pub struct Media {
 
 impl Media {
     /// Makes the state; [`Media::run`] is the thread.
-    pub fn new(socket: MediaSocket, inbox: Inbox<MediaIn>, join: Inbox<JoinIn>, keyframe: KeyframeRequest) -> Self {
+    pub fn new(sink: SocketSink, inbox: Inbox<MediaIn>, join: Inbox<JoinIn>, keyframe: KeyframeRequest) -> Self {
         Self {
-            socket,
-            sink: SocketSink::default(),
+            sink,
             inbox,
             join,
             keyframe,
@@ -106,17 +101,17 @@ impl Media {
         }
     }
 
-    /// Runs until [`MediaIn::Shutdown`].
-    pub fn run(mut self) {
+    /// Runs until [`MediaIn::Shutdown`], with what comes to `socket`.
+    pub fn run(mut self, mut socket: MediaSocket) {
         let mut due = None;
         while self.running {
-            if let Err(error) = poll_until([self.socket.as_fd(), self.inbox.waker().as_fd()], due) {
+            if let Err(error) = poll_until([socket.as_fd(), self.inbox.waker().as_fd()], due) {
                 error!(%error, "the media thread can't wait for its descriptors");
                 return;
             }
             self.inbox.waker().drain();
             self.take_commands();
-            self.take_datagrams();
+            socket.receive(|datagram| self.handle(&datagram));
             due = self.do_what_is_due(Instant::now());
             self.flush();
         }
@@ -155,7 +150,7 @@ impl Media {
     fn send(&mut self, now: Instant, unit: &Arc<Unit>) {
         self.fanout.push(unit.clone());
         for viewer in self.routes.values_mut().filter_map(|route| route.viewer.as_mut()) {
-            self.sink.begin(&self.socket, viewer.number);
+            self.sink.begin(viewer.number);
             viewer.handle_unit(now, unit, &mut self.sink);
         }
         self.flush();
@@ -168,19 +163,13 @@ impl Media {
         match self.fanout.catchup() {
             Catchup::Units(count) => {
                 debug!(viewer = viewer.number, count, "a joiner is served from what is there");
-                self.sink.begin(&self.socket, viewer.number);
+                self.sink.begin(viewer.number);
                 viewer.handle_catchup(now, self.fanout.units(), &mut self.sink);
             }
             Catchup::Nothing => {}
             Catchup::NeedsKeyframe => (self.keyframe)(),
         }
         self.collect(now, session);
-    }
-
-    fn take_datagrams(&mut self) {
-        let mut socket = std::mem::replace(&mut self.socket, MediaSocket::detached());
-        socket.receive(MOST_DATAGRAMS, |datagram| self.handle(&datagram));
-        self.socket = socket;
     }
 
     fn handle(&mut self, datagram: &Datagram<'_>) {
@@ -193,7 +182,7 @@ impl Media {
         let (now, path) = (Instant::now(), Path { local: datagram.to, remote: datagram.from });
         match self.routes.get_mut(&session).map(|route| route.viewer.as_mut()) {
             Some(Some(viewer)) => {
-                self.sink.begin(&self.socket, viewer.number);
+                self.sink.begin(viewer.number);
                 viewer.handle_datagram(now, path, datagram.data, &mut self.sink);
                 self.collect(now, session);
             }
@@ -226,7 +215,7 @@ impl Media {
         }
         for session in ready {
             if let Some(viewer) = self.routes.get_mut(&session).and_then(|route| route.viewer.as_mut()) {
-                self.sink.begin(&self.socket, viewer.number);
+                self.sink.begin(viewer.number);
                 viewer.handle_timeout(now, &mut self.sink);
                 // A deadline that handling does not move would spin: it is looked at again in a moment.
                 if let Some(due) = viewer.poll_timeout() {
@@ -242,7 +231,7 @@ impl Media {
     /// Sends what a session's engine has to say, and acts on its events.
     fn collect(&mut self, now: Instant, session: SessionId) {
         let Some(viewer) = self.routes.get_mut(&session).and_then(|route| route.viewer.as_mut()) else { return };
-        self.sink.begin(&self.socket, viewer.number);
+        self.sink.begin(viewer.number);
         while let Some(transmit) = viewer.poll_transmit() {
             self.sink.transmit(&transmit);
         }
@@ -304,7 +293,8 @@ impl Media {
     }
 
     fn flush(&mut self) {
-        for number in self.sink.flush(&self.socket) {
+        self.sink.flush();
+        for number in self.sink.take_overflowed() {
             let route = self.routes.values_mut().filter_map(|route| route.viewer.as_mut()).find(|v| v.number == number);
             if let Some(viewer) = route {
                 debug!(viewer = number, "the socket is full: the picture goes on at the next keyframe");

@@ -89,7 +89,7 @@ pub struct Viewer<E> {
     /// Its identity.
     pub id: SessionId,
     /// The viewer's number since the start, for logs.
-    pub number: u64,
+    pub number: u32,
     engine: E,
     stream: VideoStream,
     state: State,
@@ -105,7 +105,7 @@ pub struct Viewer<E> {
 
 impl<E: Engine> Viewer<E> {
     /// Makes a session whose handshake is still to come.
-    pub fn new(now: Instant, id: SessionId, number: u64, engine: E, stream: VideoStream) -> Self {
+    pub fn new(now: Instant, id: SessionId, number: u32, engine: E, stream: VideoStream) -> Self {
         Self {
             id,
             number,
