@@ -67,7 +67,7 @@ fn run(pattern: &mut Pattern, fps: u32, orders: &Orders, sink: &FrameSink) {
                 Some(frame) => sink(frame),
                 None => debug!("every picture store is being read; this picture is skipped"),
             }
-            // A late picture is not made up for: the next one is a full interval after it was due, or after now.
+            // Pictures that were missed are not made up for.
             due = Some((at + interval).max(now));
             continue;
         }

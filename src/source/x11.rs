@@ -1,7 +1,7 @@
 //! The X11 screen: MIT-SHM with fd passing, DAMAGE, XFixes and XInput2 (extensions' specs: xorgproto).
 //!
 //! Owns the thread `capture-x11`: it sleeps until the server or the handle has something to say, and outlives the
-//! server. What is captured and when is [`capture`]'s; requests are [`screen`]'s.
+//! server. What is captured and when is for `capture` to decide; `screen` has the requests.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};

@@ -3,7 +3,7 @@
 use super::{fill, strip};
 use crate::frame::{Damage, Rect, Size};
 
-/// Columns that the moving bar takes to cross the picture, in frames.
+/// Frames that the moving bar takes to cross the picture.
 const BAR_PERIOD: u32 = 120;
 const BACKGROUND: [u8; 3] = [48, 48, 56];
 const LANE: [u8; 3] = [24, 24, 28];
@@ -11,8 +11,10 @@ const INK: [u8; 3] = [224, 224, 224];
 const BAR: [u8; 3] = [255, 176, 0];
 /// Steps of the grey ramp.
 const GREYS: u32 = 16;
-/// Characters of the clock and of the frame's number.
-const CLOCK_CHARACTERS: usize = 11;
+/// Characters of the clock.
+const CLOCK_CHARACTERS: u32 = 12;
+/// Digits of the frame's number.
+const NUMBER_DIGITS: u32 = 10;
 
 /// The patches of the card, by name and colour.
 const COLOURS: [(&str, [u8; 3]); 8] = [
@@ -72,10 +74,10 @@ pub(super) fn draw_moving(bgrx: &mut [u8], stride: usize, size: Size, number: u3
     let (seconds, millis) = (millis / 1000, millis % 1000);
     let text = format!("{:02}:{:02}:{:02}.{millis:03}", seconds / 3600 % 100, seconds / 60 % 60, seconds % 60);
     // 6 by 8 blocks a character, with one block of margin; the number in smaller blocks beside it.
-    let block = (place.height / 9).min(place.width / 3 * 2 / (CLOCK_CHARACTERS as u32 * 6 + 2));
+    let block = (place.height / 9).min(place.width / 3 * 2 / (CLOCK_CHARACTERS * 6 + 2));
     draw_text(bgrx, stride, place.x + block, place.y + block, block, &text);
-    let beside = place.x + block * (CLOCK_CHARACTERS as u32 * 6 + 2);
-    let small = block.div_ceil(2).min((place.x + place.width).saturating_sub(beside) / (CLOCK_CHARACTERS as u32 * 6));
+    let beside = place.x + block * (CLOCK_CHARACTERS * 6 + 2);
+    let small = block.div_ceil(2).min((place.x + place.width).saturating_sub(beside) / (NUMBER_DIGITS * 6));
     draw_text(bgrx, stride, beside, place.y + block, small, &format!("{number:010}"));
 }
 

@@ -288,8 +288,11 @@ impl Screen {
                 for band in bands.iter() {
                     let (y, rows) = (band.start as i16, (band.end - band.start) as u16);
                     let image = self.connection.get_image(format, self.root, 0, y, width, rows, !0)?.reply()?;
-                    let target = bytes.iter_mut().skip(band.start as usize * stride).take(stride * usize::from(rows));
-                    target.zip(&image.data).for_each(|(to, from)| *to = *from);
+                    let start = band.start as usize * stride;
+                    let length = image.data.len().min(stride * usize::from(rows));
+                    if let Some(target) = bytes.get_mut(start..start + length) {
+                        target.copy_from_slice(&image.data[..length]);
+                    }
                 }
                 Ok(())
             }
