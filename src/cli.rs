@@ -94,7 +94,7 @@ pub struct RunArgs {
     /// Where pictures come from: auto (the screen if there is one, else the pattern), screen, pattern
     #[arg(long, value_name = "SPEC", default_value = "auto", env = "LATERNA_SOURCE", hide_env_values = true)]
     pub source: String,
-    /// The name of this broadcast [default: laterna@HOSTNAME]
+    /// The name of this broadcast (default: laterna@HOSTNAME)
     #[arg(long, value_name = "NAME", env = "LATERNA_NAME", hide_env_values = true)]
     pub name: Option<String>,
     /// Where the web page is served; several by comma or by repeating the flag; off for nowhere; port 0 takes any
@@ -126,7 +126,7 @@ pub struct RunArgs {
     /// Pictures a second at most: 1 to 120
     #[arg(long, value_name = "N", default_value = "30", env = "LATERNA_FPS", hide_env_values = true)]
     pub fps: String,
-    /// The size of the picture sent, 16x16 to 4096x2304 [default: the source's at start, at most 1920x1080]
+    /// The size of the picture sent, 16x16 to 4096x2304 (default: the source's at start, at most 1920x1080)
     #[arg(long, value_name = "WxH", env = "LATERNA_SIZE", hide_env_values = true)]
     pub size: Option<String>,
     /// Whether the pointer is shown
@@ -138,7 +138,7 @@ pub struct RunArgs {
     /// Who may watch: code (whoever has the code), none (everyone who reaches the port)
     #[arg(long, value_name = "none|code", default_value = "code", env = "LATERNA_AUTH", hide_env_values = true)]
     pub auth: String,
-    /// The file of the code; made with a fresh one if absent [default: in the state directory]
+    /// The file of the code; made with a fresh one if absent (default: in the state directory)
     #[arg(long, value_name = "PATH", env = "LATERNA_AUTH_CODE_FILE", hide_env_values = true)]
     pub auth_code_file: Option<PathBuf>,
     /// Where sound comes from (this version sends none: off)

@@ -1,5 +1,7 @@
 //! The command line as a user meets it: what it refuses, in one line and with which exit code, and what its help says.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStringExt as _;
 use std::process::{Command, Output, Stdio};
