@@ -13,7 +13,6 @@ use crate::cli::RunArgs;
 use crate::encoder::{Bitrate, Codec};
 use crate::frame::Size;
 use crate::source::SourceSpec;
-use spec::SpecError;
 
 mod spec;
 mod value;
@@ -102,14 +101,6 @@ pub enum ConfigError {
         found: String,
         /// What to write.
         advice: String,
-    },
-    /// The source can't be understood, or not yet.
-    #[error("{asked}: {error}")]
-    Source {
-        /// What was written.
-        asked: Asked,
-        /// Why it is refused.
-        error: SpecError,
     },
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use tracing::level_filters::LevelFilter;
 
+use super::spec::{self, SpecError};
 use super::{Asked, AuthConfig, ConfigError, Listen};
 use crate::encoder::{Bitrate, Codec};
 use crate::frame::Size;
@@ -22,7 +23,10 @@ const VIEWERS_MAX: usize = 10_000;
 const NAME_MAX: usize = 128;
 
 pub(super) fn source(asked: Asked) -> Result<SourceSpec, ConfigError> {
-    super::spec::parse(&asked.value).map_err(|error| ConfigError::Source { asked, error })
+    spec::parse(&asked.value).map_err(|error| match error {
+        SpecError::NotYet { what, .. } => asked.not_yet(&format!("{what}; write auto, screen or pattern")),
+        SpecError::Unknown { .. } => asked.invalid("no such source", "write auto, screen or pattern"),
+    })
 }
 
 pub(super) fn name(asked: Asked) -> Result<String, ConfigError> {
