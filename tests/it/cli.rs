@@ -113,7 +113,7 @@ fn what_comes_later_is_refused_as_not_yet() {
         ("--source", "file:/a.mp4"),
         ("--source", "pattern + camera"),
         ("--codec", "vp8"),
-        ("--codec", "h264,av1"),
+        ("--codec", "av1"),
         ("--audio", "auto"),
         ("--audio", "mic:USB"),
     ] {
