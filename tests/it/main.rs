@@ -1,1 +1,3 @@
-#[test] fn t(){}
+//! The integration tests: the real binary, from outside.
+
+mod cli;
