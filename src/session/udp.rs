@@ -127,6 +127,22 @@ impl MediaSocket {
         })
     }
 
+    /// Makes another handle on the same socket that only sends: each thread has its own.
+    ///
+    /// # Errors
+    /// Where the process has no descriptors left.
+    pub fn try_clone_sender(&self) -> io::Result<Self> {
+        Ok(Self {
+            fd: self.fd.try_clone()?,
+            family: self.family,
+            port: self.port,
+            segmentation: self.segmentation,
+            buffers: Vec::new(),
+            arrivals: Vec::new(),
+            counters: ReceiveCounters::default(),
+        })
+    }
+
     /// The port, the same on all addresses.
     pub fn local_port(&self) -> u16 {
         self.port
