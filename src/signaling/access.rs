@@ -100,7 +100,6 @@ impl Gate {
     fn check(&mut self, from: Network, bearer: Option<&str>, now: Instant) -> Verdict {
         let Some(bearer) = bearer else { return Verdict::Missing };
         if self.code.matches(bearer) {
-            self.addresses.remove(&from);
             return Verdict::Granted;
         }
         if let Some(retry_after) = self.blocked(from, now) {
