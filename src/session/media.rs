@@ -23,8 +23,6 @@ use crate::id::SessionId;
 
 /// What the media thread is told.
 pub enum MediaIn {
-    /// The next unit of the rung.
-    Unit(Arc<Unit>),
     /// The rung starts anew: what was kept is of no use.
     Restarted,
     /// STUN for this `ice-ufrag` belongs to a session whose handshake runs.
@@ -76,6 +74,8 @@ struct Route {
 pub struct Media {
     sink: SocketSink,
     inbox: Inbox<MediaIn>,
+    units: Inbox<Arc<Unit>>,
+    units_lost: u64,
     join: Inbox<JoinIn>,
     keyframe: KeyframeRequest,
     fanout: Fanout,
@@ -87,10 +87,20 @@ pub struct Media {
 
 impl Media {
     /// Makes the state; [`Media::run`] is the thread.
-    pub fn new(sink: SocketSink, inbox: Inbox<MediaIn>, join: Inbox<JoinIn>, keyframe: KeyframeRequest) -> Self {
+    ///
+    /// `units` has the units of the rung, and the waker of `inbox`.
+    pub fn new(
+        sink: SocketSink,
+        inbox: Inbox<MediaIn>,
+        units: Inbox<Arc<Unit>>,
+        join: Inbox<JoinIn>,
+        keyframe: KeyframeRequest,
+    ) -> Self {
         Self {
             sink,
             inbox,
+            units,
+            units_lost: 0,
             join,
             keyframe,
             fanout: Fanout::default(),
@@ -111,6 +121,7 @@ impl Media {
             }
             self.inbox.waker().drain();
             self.take_commands();
+            self.take_units();
             socket.receive(|datagram| self.handle(&datagram));
             due = self.do_what_is_due(Instant::now());
             self.flush();
@@ -121,7 +132,6 @@ impl Media {
         for command in self.inbox.drain() {
             let now = Instant::now();
             match command {
-                MediaIn::Unit(unit) => self.send(now, &unit),
                 MediaIn::Restarted => self.fanout.clear(),
                 MediaIn::Expect { session, ufrag } => {
                     self.by_ufrag.insert(ufrag.clone(), session);
@@ -144,6 +154,22 @@ impl Media {
                 MediaIn::Forget(session) => self.forget(session),
                 MediaIn::Shutdown => self.shut_down(now),
             }
+        }
+    }
+
+    fn take_units(&mut self) {
+        let units = self.units.drain();
+        let lost = self.units.lost();
+        if lost != self.units_lost {
+            warn!(lost = lost - self.units_lost, "the media thread fell behind: pictures are lost for all viewers");
+            self.units_lost = lost;
+            // What follows a gap can't be decoded.
+            self.fanout.clear();
+            self.routes.values_mut().filter_map(|route| route.viewer.as_mut()).for_each(|viewer| viewer.handle_overflow());
+            (self.keyframe)();
+        }
+        for unit in units {
+            self.send(Instant::now(), &unit);
         }
     }
 
@@ -259,7 +285,9 @@ impl Media {
     }
 
     fn bind(&mut self, session: SessionId, address: SocketAddr) {
-        let Some(route) = self.routes.get_mut(&session) else { return };
+        if !self.routes.contains_key(&session) {
+            return;
+        }
         if let Some(old) = self.by_address.insert(address, session).filter(|old| *old != session) {
             if let Some(old) = self.routes.get_mut(&old) {
                 old.addresses.retain(|a| *a != address);
