@@ -10,6 +10,10 @@ use super::Bitrate;
 
 /// How many frame budgets may be owed before the next picture has to wait.
 const BUDGETS_OWED: f64 = 2.0;
+/// An allowance is this part of what is missing to so many budgets: one budget at the full frame rate, one and a half
+/// after a pause, and no swing between large and small units.
+const GAIN: f64 = 0.6;
+const BUDGETS_AIMED: f64 = 2.5;
 /// Past this many frame budgets a unit that is no keyframe is a fault.
 const BUDGETS_FAULT: f64 = 4.0;
 /// The most of the rate that pays back a keyframe.
@@ -85,7 +89,7 @@ impl RateDebt {
     pub fn allowance(&mut self, now: Instant) -> Bits {
         self.drain(now);
         let budget = self.frame_budget().0;
-        Bits((BUDGETS_OWED * budget - self.ordinary).max(LEAST_BUDGETS * budget))
+        Bits((GAIN * (BUDGETS_AIMED * budget - self.ordinary)).max(LEAST_BUDGETS * budget))
     }
 
     /// When the next picture may be encoded: at once, but for ordinary debt past two frame budgets.

@@ -73,7 +73,7 @@ struct Inbox {
 impl EncodeWorker {
     /// Starts an inactive worker; it fails where the canvas can't be encoded or there is no thread.
     pub fn start(config: WorkerConfig, sink: UnitSink) -> Result<Self, EncoderError> {
-        super::h264::check_size(config.canvas)?;
+        super::h264::check_size(rung::even(config.canvas))?;
         let inbox = Inbox {
             mailbox: Mailbox::new(),
             keyframe: None,
