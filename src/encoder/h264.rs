@@ -7,8 +7,8 @@
 
 use bytes::Bytes;
 use openh264_sys2::{
-    CAMERA_VIDEO_REAL_TIME, CONSTANT_ID, LOW_COMPLEXITY, PRO_BASELINE, RC_OFF_MODE, SCREEN_CONTENT_REAL_TIME, SEncParamExt,
-    SM_SINGLE_SLICE,
+    CAMERA_VIDEO_REAL_TIME, CONSTANT_ID, LOW_COMPLEXITY, PRO_BASELINE, RC_OFF_MODE, SCREEN_CONTENT_REAL_TIME,
+    SEncParamExt, SM_SINGLE_SLICE,
 };
 
 use super::Bitrate;
@@ -179,7 +179,8 @@ fn nudge(planes: &mut I420, up: bool) {
 pub fn check_size(size: Size) -> Result<(), EncoderError> {
     let (long, short) = (size.width.max(size.height), size.width.min(size.height));
     let even = size.width.is_multiple_of(2) && size.height.is_multiple_of(2);
-    if short < 16 || short > 2160 || long > 3840 || !even { Err(EncoderError::Size(size)) } else { Ok(()) }
+    let fits = (16..=2160).contains(&short) && long <= 3840 && even;
+    if fits { Ok(()) } else { Err(EncoderError::Size(size)) }
 }
 
 fn configure(params: &mut SEncParamExt, tool: Tool, size: Size, bitrate: Bitrate, fps: u32) {

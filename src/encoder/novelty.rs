@@ -101,7 +101,8 @@ fn place(number: u64) -> (usize, u64) {
 fn number(pixels: &[u8], band: u64) -> u64 {
     let (words, rest) = pixels.as_chunks::<8>();
     let first = u64::from(pixels.first().copied().unwrap_or(0)) * 0x0101_0101_0101_0101;
-    if words.iter().all(|word| u64::from_le_bytes(*word) == first) && rest.iter().all(|p| u64::from(*p) == first & 0xff) {
+    if words.iter().all(|word| u64::from_le_bytes(*word) == first) && rest.iter().all(|p| u64::from(*p) == first & 0xff)
+    {
         return BLANK;
     }
     let mix = |sum: u64, word: u64| (sum.rotate_left(23) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);

@@ -96,7 +96,8 @@ impl CostModel {
             return;
         }
         let scale = ((MIDDLE - f64::from(qp.0)) / STEPS_PER_HALF).exp2();
-        let seen = ((size.0 - EMPTY).max(EMPTY / 4.0) / (activity.0 * scale)).clamp(INTRA_LEVEL / 300.0, INTRA_LEVEL * 3.0);
+        let seen =
+            ((size.0 - EMPTY).max(EMPTY / 4.0) / (activity.0 * scale)).clamp(INTRA_LEVEL / 300.0, INTRA_LEVEL * 3.0);
         self.level = self.level.powf(1.0 - WEIGHT) * seen.powf(WEIGHT);
     }
 }

@@ -61,9 +61,19 @@ impl Refinement {
                 State::Coarse { qp: Qp((mean.ceil() as u8).clamp(before.0, qp.0)), activity: Activity(sum) }
             }
             // A finer picture refines the rest too.
-            State::Coarse { activity, .. } if !keyframe => State::Coarse { qp, activity: Activity(activity.0.max(coded.0)) },
+            State::Coarse { activity, .. } if !keyframe => {
+                State::Coarse { qp, activity: Activity(activity.0.max(coded.0)) }
+            }
             State::Coarse { .. } | State::Sharp => State::Coarse { qp, activity: coded },
         };
+    }
+
+    /// How coarse the coarsest parts are, or were when they were last refined.
+    pub fn coarsest(&self) -> Qp {
+        match self.state {
+            State::Sharp => SHARP,
+            State::Coarse { qp, .. } => qp,
+        }
     }
 
     /// What encoding at `qp` costs on top of a change, because it refines what was coarser.

@@ -80,7 +80,8 @@ pub fn text(size: Size, seed: u64, fill: usize) -> I420 {
 /// The part of a tall page that starts at row `top` (even).
 pub fn window(tall: &I420, size: Size, top: usize) -> I420 {
     let (width, height) = (size.width as usize, size.height as usize);
-    let cut = |plane: &[u8], width: usize, height: usize, top: usize| plane[top * width..(top + height) * width].to_vec();
+    let cut =
+        |plane: &[u8], width: usize, height: usize, top: usize| plane[top * width..(top + height) * width].to_vec();
     I420 {
         size,
         y: cut(&tall.y, width, height, top),

@@ -33,6 +33,10 @@ const SCROLLED: f32 = 0.2;
 const FILM: u32 = 4;
 /// How much finer than the one before a large change may be encoded: what is gained in one step is lost in the next.
 const FINER_STEP: u8 = 2;
+/// The coarsest quantiser of a scrolled picture: each one is made of the one before, and a coarser one would wear it out.
+const COARSEST_SCROLL: Qp = Qp(32);
+/// `Tool::Screen` leaves what has only moved as it is unless it is this much coarser than the picture.
+const SCREEN_SKIPS: u8 = 5;
 /// What of a scrolled picture costs as if it were new.
 const MOVED_COST: f32 = 0.05;
 /// A change is large if it could cost this many frame budgets.
@@ -101,6 +105,8 @@ pub struct Schedule {
     last_large: Option<Instant>,
     /// How many large changes in a row were new.
     new_in_a_row: u32,
+    /// The activity of the last keyframe.
+    whole: Activity,
     /// The quantiser of the last large change.
     large_qp: Qp,
     /// A frame waits.
@@ -124,6 +130,7 @@ impl Schedule {
             tool: Tool::Camera,
             last_large: None,
             new_in_a_row: 0,
+            whole: Activity::default(),
             large_qp: SHARP,
             waiting: false,
             has_picture: false,
@@ -188,6 +195,7 @@ impl Schedule {
                 self.tool = Tool::Camera;
             }
             let activity = whole();
+            self.whole = activity;
             self.large_qp = self.keyframe_qp(activity);
             return self.planned(Reason::Keyframe, self.large_qp, activity);
         }
@@ -229,15 +237,28 @@ impl Schedule {
     fn plan_change(&mut self, now: Instant, change: Change) -> Plan {
         let large = self.could_be_large(change.activity);
         let Difference { moved, novel } = change.difference;
-        let activity = if self.tool == Tool::Screen && moved > 0.0 {
-            Activity(change.activity.0 * f64::from((novel + MOVED_COST * moved) / (novel + moved)))
-        } else {
-            change.activity
-        };
         let target = self.debt.allowance(now);
-        let cost = |qp: Qp| self.delta.size(activity, qp).0 + self.refinement.extra_cost(qp, &self.intra).0;
-        let finest = if large { self.large_qp.0.saturating_sub(FINER_STEP).max(SHARP.0) } else { SHARP.0 };
-        let qp = (finest..COARSEST.0).map(Qp).find(|qp| cost(*qp) <= target.0).unwrap_or(COARSEST);
+        let mut activity = change.activity;
+        let mut finest = if large { self.large_qp.0.saturating_sub(FINER_STEP).max(SHARP.0) } else { SHARP.0 };
+        let mut coarsest = COARSEST.0;
+        let mut refines = true;
+        if self.tool == Tool::Screen && moved >= SCROLLED {
+            activity.0 *= f64::from((novel + MOVED_COST * moved) / (novel + moved));
+            finest = self
+                .large_qp
+                .0
+                .saturating_sub(1)
+                .max(self.refinement.coarsest().0.saturating_sub(SCREEN_SKIPS))
+                .max(SHARP.0);
+            finest = finest.min(COARSEST_SCROLL.0);
+            coarsest = COARSEST_SCROLL.0;
+            refines = false;
+        }
+        let cost = |qp: Qp| {
+            let extra = if refines { self.refinement.extra_cost(qp, &self.intra).0 } else { 0.0 };
+            self.delta.size(activity, qp).0 + extra
+        };
+        let qp = (finest..coarsest).map(Qp).find(|qp| cost(*qp) <= target.0).unwrap_or(Qp(coarsest));
         if large {
             self.large_qp = qp;
         }
@@ -249,7 +270,14 @@ impl Schedule {
     }
 
     /// Notes what became of a plan: a unit of `bytes` bytes whose luma PSNR is `luma_psnr`, if that was measured.
-    pub fn handle_unit(&mut self, now: Instant, plan: &Plan, bytes: usize, keyframe: bool, luma_psnr: Option<f32>) -> Verdict {
+    pub fn handle_unit(
+        &mut self,
+        now: Instant,
+        plan: &Plan,
+        bytes: usize,
+        keyframe: bool,
+        luma_psnr: Option<f32>,
+    ) -> Verdict {
         let (size, qp) = (Bits::from_bytes(bytes), plan.order.qp);
         let extra = self.refinement.extra_cost(qp, &self.intra);
         if plan.reason == Reason::Change {
@@ -257,7 +285,8 @@ impl Schedule {
             self.delta_known = true;
         }
         let too_large = !keyframe && self.debt.is_fault(size);
-        if too_large && plan.reason == Reason::Change && self.gate.is_open(now) {
+        let near_keyframe = size.0 * 2.0 > self.intra.size(self.whole, self.keyframe_qp(self.whole)).0;
+        if too_large && near_keyframe && plan.reason == Reason::Change && self.gate.is_open(now) {
             self.fresh = true;
             return Verdict::Redo;
         }

@@ -38,14 +38,18 @@ fn keyframes_carry_their_parameter_sets_and_only_asked_ones_come() {
 
 #[test]
 fn profile_level_and_colour_are_signalled() {
-    for (size, fps, level) in [(Size::new(640, 360), 30, 31), (Size::new(1920, 1080), 30, 40), (Size::new(3840, 2160), 30, 51)] {
+    for (size, fps, level) in
+        [(Size::new(640, 360), 30, 31), (Size::new(1920, 1080), 30, 40), (Size::new(3840, 2160), 30, 51)]
+    {
         let mut encoder = H264Encoder::new(size, Tool::Camera, RATE, fps).unwrap();
         let unit = encoder.encode(&scenes::paper(size), MediaTime(0), order(30, true)).unwrap().unwrap();
         let sps = unit.data.windows(4).position(|window| window[..3] == [0, 0, 1] && window[3] & 31 == 7).unwrap() + 4;
         assert_eq!(unit.data[sps..sps + 3], [0x42, 0xc0, level], "constrained baseline, {size}");
         // video_format 5, limited range, colour description: primaries, transfer and matrix 1, at some bit offset.
-        let bits: Vec<_> = unit.data[sps..sps + 40].iter().flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1)).collect();
-        let expected: Vec<u8> = [1, 1, 0, 1, 0, 1].into_iter().chain((0..3).flat_map(|_| [0, 0, 0, 0, 0, 0, 0, 1])).collect();
+        let bits: Vec<_> =
+            unit.data[sps..sps + 40].iter().flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1)).collect();
+        let expected: Vec<u8> =
+            [1, 1, 0, 1, 0, 1].into_iter().chain((0..3).flat_map(|_| [0, 0, 0, 0, 0, 0, 0, 1])).collect();
         assert!(bits.windows(expected.len()).any(|window| window == expected), "BT.709, limited range");
     }
 }
@@ -60,7 +64,8 @@ fn what_is_decoded_is_what_was_encoded() {
     assert_eq!(seen.dimensions(), (642, 362));
     let stride = seen.strides().0;
     let rows = page.y.chunks_exact(642).zip(seen.y().chunks(stride));
-    let error: u64 = rows.map(|(a, b)| a.iter().zip(b).map(|(a, b)| u64::from(a.abs_diff(*b)).pow(2)).sum::<u64>()).sum();
+    let error: u64 =
+        rows.map(|(a, b)| a.iter().zip(b).map(|(a, b)| u64::from(a.abs_diff(*b)).pow(2)).sum::<u64>()).sum();
     let psnr = 10.0 * (255.0f64.powi(2) * page.y.len() as f64 / error as f64).log10();
     assert!((psnr - f64::from(unit.luma_psnr.unwrap())).abs() < 0.5, "{psnr} against {:?}", unit.luma_psnr);
     assert!(psnr > 38.0, "{psnr}");

@@ -1,6 +1,6 @@
 //! The schedule with the real codec in virtual time: what a rung sends for pages, typing, scrolling, slides and films.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // the tables of units explain a failure
 
 use openh264::decoder::Decoder;
 use openh264::formats::YUVSource;
@@ -35,6 +35,7 @@ struct Unit {
     keyframe: bool,
     fault: bool,
     change: bool,
+    qp: Qp,
     /// Of what the viewer sees then, against the source.
     psnr: f64,
 }
@@ -124,7 +125,16 @@ impl Simulation {
                     let seen = self.decoder.decode(&unit.data).unwrap().unwrap();
                     let psnr = luma_psnr(picture, seen.y(), seen.strides().0);
                     let (bytes, keyframe) = (unit.data.len(), unit.keyframe);
-                    self.units.push(Unit { at: now, waited, bytes, keyframe, fault, change: change_work, psnr });
+                    self.units.push(Unit {
+                        at: now,
+                        waited,
+                        bytes,
+                        keyframe,
+                        fault,
+                        change: change_work,
+                        qp: plan.order.qp,
+                        psnr,
+                    });
                     return;
                 }
             }
@@ -135,9 +145,8 @@ impl Simulation {
 fn luma_psnr(source: &I420, seen: &[u8], stride: usize) -> f64 {
     let width = source.size.width as usize;
     let rows = source.y.chunks_exact(width).zip(seen.chunks(stride));
-    let error: u64 = rows
-        .map(|(a, b)| a.iter().zip(b).map(|(a, b)| u64::from(a.abs_diff(*b)).pow(2)).sum::<u64>())
-        .sum();
+    let error: u64 =
+        rows.map(|(a, b)| a.iter().zip(b).map(|(a, b)| u64::from(a.abs_diff(*b)).pow(2)).sum::<u64>()).sum();
     10.0 * (255.0f64.powi(2) * source.y.len() as f64 / (error as f64).max(1.0)).log10()
 }
 
@@ -149,10 +158,21 @@ fn whole(picture: I420) -> Event {
 fn report(name: &str, units: &[Unit]) {
     println!("{name}: {} units, {} bytes", units.len(), units.iter().map(|unit| unit.bytes).sum::<usize>());
     for unit in units {
-        let kind = if unit.keyframe { "key" } else if unit.change { "change" } else { "finer" };
-        let Unit { at, bytes, psnr, waited, fault, .. } = unit;
-        println!("  {:5} ms {kind:6} {bytes:7} B {psnr:5.1} dB waited {:3} ms{}", at.as_millis(), waited.as_millis(),
-            if *fault { " FAULT" } else { "" });
+        let kind = if unit.keyframe {
+            "key"
+        } else if unit.change {
+            "change"
+        } else {
+            "finer"
+        };
+        let Unit { at, bytes, psnr, waited, fault, qp, .. } = unit;
+        println!(
+            "  {:5} ms {kind:6} {bytes:7} B at {:2} {psnr:5.1} dB waited {:3} ms{}",
+            at.as_millis(),
+            qp.0,
+            waited.as_millis(),
+            if *fault { " FAULT" } else { "" }
+        );
     }
 }
 
@@ -209,8 +229,9 @@ fn a_scroll_keeps_its_frames_and_its_rate() {
     let moving: Vec<_> = units.iter().filter(|unit| unit.change && unit.at > Duration::from_millis(2_100)).collect();
     assert!(moving.len() >= 30, "{} of 38 steps were sent", moving.len());
     assert!(moving.iter().all(|unit| unit.waited <= Duration::from_millis(50)), "none waits for the next");
+    assert!(moving.iter().all(|unit| !unit.keyframe && unit.psnr > 36.0), "the text stays legible");
     let bytes: usize = moving.iter().map(|unit| unit.bytes).sum();
-    assert!(bytes < 2 * RATE.0 as usize / 8, "{bytes} bytes in two seconds");
+    assert!(bytes < 2 * RATE.0 as usize / 8 * 5 / 4, "{bytes} bytes in two seconds");
     assert_sharp_then_silent(&units, 3_950, 8_000);
 }
 

@@ -154,10 +154,8 @@ impl Rung {
 
     fn attempt(&mut self, work: Work, damage: &Damage, stamp: Instant) -> Result<Option<AccessUnit>, EncoderError> {
         let planes = self.canvas.i420();
-        let change = Change {
-            activity: Activity::within(planes, damage),
-            difference: self.novelty.observe(planes, damage),
-        };
+        let change =
+            Change { activity: Activity::within(planes, damage), difference: self.novelty.observe(planes, damage) };
         let (plan, unit) = self.once(work, change, stamp)?;
         let Some(unit) = unit else { return Ok(None) };
         let (plan, unit, fault) = match self.judge(&plan, &unit) {
