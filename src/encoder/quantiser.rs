@@ -19,7 +19,7 @@ const EMPTY: f64 = 2_000.0;
 /// How far one picture moves the level, in the logarithm.
 const WEIGHT: f64 = 0.6;
 /// Bits at the middle quantiser per unit of activity of a picture predicted from nothing (measured on pages of text).
-const INTRA_LEVEL: f64 = 0.055;
+const INTRA_LEVEL: f64 = 0.11;
 
 /// How much a picture varies from pixel to pixel where it has changed: what makes it cost bits.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Default)]
@@ -84,13 +84,20 @@ impl CostModel {
         Qp((exact.ceil().clamp(f64::from(finest.0), f64::from(coarsest.0))) as u8)
     }
 
+    /// How much activity a picture of `size` at `qp` has encoded.
+    pub fn activity(&self, size: Bits, qp: Qp) -> Activity {
+        let each = self.level * ((MIDDLE - f64::from(qp.0)) / STEPS_PER_HALF).exp2();
+        Activity((size.0 - EMPTY).max(0.0) / each)
+    }
+
     /// Learns what a picture did cost.
     pub fn learn(&mut self, activity: Activity, qp: Qp, size: Bits) {
         if activity.0 < 1.0 || (size.0 < 2.0 * EMPTY && self.size(activity, qp).0 < 4.0 * EMPTY) {
             return;
         }
         let scale = ((MIDDLE - f64::from(qp.0)) / STEPS_PER_HALF).exp2();
-        let seen = ((size.0 - EMPTY).max(EMPTY / 4.0) / (activity.0 * scale)).clamp(INTRA_LEVEL / 1e3, INTRA_LEVEL * 1e2);
+        let seen =
+            ((size.0 - EMPTY).max(EMPTY / 4.0) / (activity.0 * scale)).clamp(INTRA_LEVEL / 300.0, INTRA_LEVEL * 3.0);
         self.level = self.level.powf(1.0 - WEIGHT) * seen.powf(WEIGHT);
     }
 }

@@ -49,18 +49,41 @@ impl Refinement {
         self.state == State::Sharp
     }
 
-    /// Notes that parts of `activity` were encoded at `qp`; a keyframe replaces all that was known.
-    pub fn handle_change(&mut self, now: Instant, qp: Qp, activity: Activity, keyframe: bool) {
+    /// Notes that a picture was encoded at `qp`, parts of it that vary as much as `coded` anew; a keyframe is all new.
+    pub fn handle_change(&mut self, now: Instant, qp: Qp, coded: Activity, keyframe: bool) {
         self.not_before = Some(now + QUIET);
-        let (coarsest, sum) = match self.state {
-            State::Coarse { qp: before, activity: part } if !keyframe => (before.max(qp), Activity(part.0 + activity.0)),
-            _ => (qp, activity),
+        self.state = match self.state {
+            _ if qp <= SHARP && !keyframe => State::Sharp,
+            // What is coded anew is as coarse as this picture, the rest as it was: their mean tells what refining costs.
+            State::Coarse { qp: before, activity } if !keyframe && qp >= before => {
+                let sum = (activity.0 + coded.0).max(1.0);
+                let mean = (f64::from(before.0) * activity.0 + f64::from(qp.0) * coded.0) / sum;
+                State::Coarse { qp: Qp((mean.ceil() as u8).clamp(before.0, qp.0)), activity: Activity(sum) }
+            }
+            // A finer picture refines the rest too.
+            State::Coarse { activity, .. } if !keyframe => {
+                State::Coarse { qp, activity: Activity(activity.0.max(coded.0)) }
+            }
+            State::Coarse { .. } | State::Sharp => State::Coarse { qp, activity: coded },
         };
-        self.state = if coarsest <= SHARP && !keyframe {
-            State::Sharp
-        } else {
-            State::Coarse { qp: coarsest, activity: sum }
-        };
+    }
+
+    /// How coarse the coarsest parts are, or were when they were last refined.
+    pub fn coarsest(&self) -> Qp {
+        match self.state {
+            State::Sharp => SHARP,
+            State::Coarse { qp, .. } => qp,
+        }
+    }
+
+    /// What encoding at `qp` costs on top of a change, because it refines what was coarser.
+    pub fn extra_cost(&self, qp: Qp, whole: &CostModel) -> Bits {
+        match self.state {
+            State::Coarse { qp: before, activity } if qp < before => {
+                Bits(whole.size(activity, qp).0 * f64::from(before.0 - qp.0) * self.step_share)
+            }
+            _ => Bits(0.0),
+        }
     }
 
     /// When the next refinement may be made; `None` where the picture is sharp.
@@ -70,15 +93,12 @@ impl Refinement {
 
     /// The quantiser of the next refinement: as fine as `target` lets it be, `whole` being the cost of a picture from nothing.
     pub fn next_qp(&self, target: Bits, whole: &CostModel) -> Qp {
-        let State::Coarse { qp, activity } = self.state else { return SHARP };
+        let State::Coarse { qp, .. } = self.state else { return SHARP };
         if qp <= SHARP {
             return Qp(qp.0.saturating_sub(2).max(FINEST.0));
         }
-        let first = qp.0.saturating_sub(2).max(SHARP.0);
-        let affordable = |next: &u8| {
-            let steps = f64::from(qp.0 - next);
-            whole.size(activity, Qp(*next)).0 * steps * self.step_share <= target.0
-        };
+        let first = qp.0.saturating_sub(1).max(SHARP.0);
+        let affordable = |next: &u8| self.extra_cost(Qp(*next), whole) <= target;
         Qp((SHARP.0..=first).find(affordable).unwrap_or(first))
     }
 
@@ -88,7 +108,7 @@ impl Refinement {
         let State::Coarse { qp: before, activity } = self.state else { return };
         let predicted = whole.size(activity, qp).0 * f64::from(before.0.saturating_sub(qp.0));
         if predicted > 0.0 {
-            self.step_share = (0.5 * self.step_share + 0.5 * size.0 / predicted).clamp(0.02, 0.3);
+            self.step_share = (0.5 * self.step_share + 0.5 * size.0 / predicted).clamp(0.02, 1.0);
         }
         let good = luma_psnr.is_none_or(|psnr| psnr >= SHARP_PSNR);
         self.state = if qp <= SHARP && (good || qp <= FINEST) { State::Sharp } else { State::Coarse { qp, activity } };

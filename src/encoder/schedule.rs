@@ -5,8 +5,9 @@
 use std::time::{Duration, Instant};
 
 use super::Bitrate;
-use super::h264::{Order, Qp};
+use super::h264::{Order, Qp, Tool};
 use super::keyframe::KeyframeGate;
+use super::novelty::Difference;
 use super::quantiser::{Activity, CostModel, SHARP};
 use super::rate::{Bits, RateDebt};
 use super::refine::Refinement;
@@ -17,10 +18,29 @@ const COARSEST: Qp = Qp(40);
 const COARSEST_KEYFRAME: Qp = Qp(36);
 const COARSEST_STALLING: Qp = Qp(42);
 /// How much of the rate's time an ordinary keyframe takes, and the most that a keyframe may.
-const KEYFRAME_TIME: Duration = Duration::from_millis(350);
+const KEYFRAME_TIME: Duration = Duration::from_millis(450);
 const KEYFRAME_STALL: Duration = Duration::from_millis(800);
 /// The size of a refinement, in frame budgets.
-const REFINEMENT_BUDGETS: f64 = 3.0;
+const REFINEMENT_BUDGETS: f64 = 3.4;
+/// How long large changes must have been away before a keyframe changes back to the quicker tool.
+const CALM: Duration = Duration::from_secs(30);
+/// A picture that has this much new is a new page, if no other large change came shortly before it.
+const NEW_PAGE: f32 = 0.5;
+const ISOLATED: Duration = Duration::from_millis(300);
+/// A picture that has this much of the one before elsewhere is scrolled.
+const SCROLLED: f32 = 0.2;
+/// After so many new pictures in a row it is a film: the search for scrolling finds nothing and takes very long.
+const FILM: u32 = 4;
+/// How much finer than the one before a large change may be encoded: what is gained in one step is lost in the next.
+const FINER_STEP: u8 = 2;
+/// The coarsest quantiser of a scrolled picture: each one is made of the one before, and a coarser one would wear it out.
+const COARSEST_SCROLL: Qp = Qp(32);
+/// `Tool::Screen` leaves what has only moved as it is unless it is this much coarser than the picture.
+const SCREEN_SKIPS: u8 = 5;
+/// What of a scrolled picture costs as if it were new.
+const MOVED_COST: f32 = 0.05;
+/// A change is large if it could cost this many frame budgets.
+const LARGE_BUDGETS: f64 = 4.0;
 
 /// Which pixels are to be encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +49,15 @@ pub enum Work {
     Change,
     /// The picture that was encoded last, again.
     Repeat,
+}
+
+/// What has changed in a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Change {
+    /// How much the changed parts vary.
+    pub activity: Activity,
+    /// Whether they are new.
+    pub difference: Difference,
 }
 
 /// Why a picture is encoded.
@@ -44,6 +73,8 @@ enum Reason {
 pub struct Plan {
     /// What the encoder is told.
     pub order: Order,
+    /// Which tool encodes it; it differs from the last picture's only for a keyframe.
+    pub tool: Tool,
     reason: Reason,
     activity: Activity,
 }
@@ -56,7 +87,7 @@ pub enum Verdict {
         /// Whether it is larger than a unit that is no keyframe may be.
         fault: bool,
     },
-    /// It is too large for a picture that is no keyframe: drop it and encode the same picture again, as one.
+    /// It is too large for a picture that is no keyframe: drop it and encode the same picture again, as a keyframe.
     Redo,
 }
 
@@ -69,6 +100,15 @@ pub struct Schedule {
     delta: CostModel,
     delta_known: bool,
     refinement: Refinement,
+    tool: Tool,
+    /// When a change could last have cost a lot.
+    last_large: Option<Instant>,
+    /// How many large changes in a row were new.
+    new_in_a_row: u32,
+    /// The activity of the last keyframe.
+    whole: Activity,
+    /// The quantiser of the last large change.
+    large_qp: Qp,
     /// A frame waits.
     waiting: bool,
     /// There is a picture that can be repeated.
@@ -87,6 +127,11 @@ impl Schedule {
             delta: CostModel::new(),
             delta_known: false,
             refinement: Refinement::new(),
+            tool: Tool::Camera,
+            last_large: None,
+            new_in_a_row: 0,
+            whole: Activity::default(),
+            large_qp: SHARP,
             waiting: false,
             has_picture: false,
             fresh: true,
@@ -131,38 +176,117 @@ impl Schedule {
         [frame, repeat, keyframe].into_iter().flatten().min()
     }
 
-    /// Decides how the picture is encoded; `changed` is the activity of what has changed in it, `whole` that of all of it.
-    pub fn plan(&mut self, now: Instant, work: Work, changed: Activity, whole: impl FnOnce() -> Activity) -> Plan {
+    /// Drops the frame that waited because nothing in it has changed; `false` where its picture is needed all the same.
+    pub fn drop_change(&mut self) -> bool {
+        let needed = self.fresh || !self.has_picture || self.gate.poll_timeout().is_some();
+        self.waiting &= needed;
+        !needed
+    }
+
+    /// Decides how the picture is encoded; `change` is what has changed in it, `whole` the activity of all of it.
+    pub fn plan(&mut self, now: Instant, work: Work, change: Change, whole: impl FnOnce() -> Activity) -> Plan {
         if work == Work::Change {
             self.waiting = false;
             self.has_picture = true;
+            self.choose_tool(now, change);
         }
-        let requested = self.gate.poll(now);
-        if self.fresh || requested {
+        if self.gate.poll(now) || self.fresh {
+            if self.last_large.is_none_or(|last| now >= last + CALM) {
+                self.tool = Tool::Camera;
+            }
             let activity = whole();
-            let order = Order { qp: self.keyframe_qp(activity), keyframe: true, measure: false };
-            return Plan { order, reason: Reason::Keyframe, activity };
+            self.whole = activity;
+            self.large_qp = self.keyframe_qp(activity);
+            return self.planned(Reason::Keyframe, self.large_qp, activity);
         }
         if work == Work::Change {
-            let qp = self.delta.qp(changed, self.debt.allowance(now), SHARP, COARSEST);
-            let order = Order { qp, keyframe: false, measure: false };
-            return Plan { order, reason: Reason::Change, activity: changed };
+            return self.plan_change(now, change);
         }
         let target = Bits(self.debt.frame_budget().0 * REFINEMENT_BUDGETS);
-        let qp = self.refinement.next_qp(target, &self.intra);
-        let order = Order { qp, keyframe: false, measure: qp <= SHARP };
-        Plan { order, reason: Reason::Refinement, activity: Activity::default() }
+        self.planned(Reason::Refinement, self.refinement.next_qp(target, &self.intra), Activity::default())
+    }
+
+    /// Chooses the tool for a large change; where that is another one, and for a new page, a keyframe is due.
+    fn choose_tool(&mut self, now: Instant, Change { activity, difference }: Change) {
+        if !self.could_be_large(activity) {
+            return;
+        }
+        let isolated = self.last_large.is_none_or(|last| now >= last + ISOLATED);
+        self.last_large = Some(now);
+        let new = difference.novel >= NEW_PAGE;
+        self.new_in_a_row = if new { self.new_in_a_row + 1 } else { 0 };
+        let film = self.new_in_a_row >= FILM && self.tool == Tool::Screen;
+        if difference.moved >= SCROLLED && self.tool == Tool::Camera {
+            self.tool = Tool::Screen;
+            self.fresh = true;
+        } else if self.gate.is_open(now) && (film || (new && isolated)) {
+            if film {
+                self.tool = Tool::Camera;
+            }
+            self.fresh = true;
+        }
+    }
+
+    fn planned(&self, reason: Reason, qp: Qp, activity: Activity) -> Plan {
+        let refine = reason == Reason::Refinement;
+        let order = Order { qp, keyframe: reason == Reason::Keyframe, refine, measure: refine && qp <= SHARP };
+        Plan { order, tool: self.tool, reason, activity }
+    }
+
+    /// Plans the finest quantiser at which a change, and what it would refine elsewhere, costs what it may.
+    fn plan_change(&mut self, now: Instant, change: Change) -> Plan {
+        let large = self.could_be_large(change.activity);
+        let Difference { moved, novel } = change.difference;
+        let target = self.debt.allowance(now);
+        let mut activity = change.activity;
+        let mut finest = if large { self.large_qp.0.saturating_sub(FINER_STEP).max(SHARP.0) } else { SHARP.0 };
+        let mut coarsest = COARSEST.0;
+        let mut refines = true;
+        if self.tool == Tool::Screen && moved >= SCROLLED {
+            activity.0 *= f64::from((novel + MOVED_COST * moved) / (novel + moved));
+            finest = self
+                .large_qp
+                .0
+                .saturating_sub(1)
+                .max(self.refinement.coarsest().0.saturating_sub(SCREEN_SKIPS))
+                .max(SHARP.0);
+            finest = finest.min(COARSEST_SCROLL.0);
+            coarsest = COARSEST_SCROLL.0;
+            refines = false;
+        }
+        let cost = |qp: Qp| {
+            let extra = if refines { self.refinement.extra_cost(qp, &self.intra).0 } else { 0.0 };
+            self.delta.size(activity, qp).0 + extra
+        };
+        let qp = (finest..coarsest).map(Qp).find(|qp| cost(*qp) <= target.0).unwrap_or(Qp(coarsest));
+        if large {
+            self.large_qp = qp;
+        }
+        self.planned(Reason::Change, qp, activity)
+    }
+
+    fn could_be_large(&self, changed: Activity) -> bool {
+        self.intra.size(changed, COARSEST_KEYFRAME).0 > LARGE_BUDGETS * self.debt.frame_budget().0
     }
 
     /// Notes what became of a plan: a unit of `bytes` bytes whose luma PSNR is `luma_psnr`, if that was measured.
-    pub fn handle_unit(&mut self, now: Instant, plan: &Plan, bytes: usize, keyframe: bool, luma_psnr: Option<f32>) -> Verdict {
+    pub fn handle_unit(
+        &mut self,
+        now: Instant,
+        plan: &Plan,
+        bytes: usize,
+        keyframe: bool,
+        luma_psnr: Option<f32>,
+    ) -> Verdict {
         let (size, qp) = (Bits::from_bytes(bytes), plan.order.qp);
+        let extra = self.refinement.extra_cost(qp, &self.intra);
         if plan.reason == Reason::Change {
-            self.delta.learn(plan.activity, qp, size);
+            self.delta.learn(plan.activity, qp, Bits((size.0 - extra.0).max(size.0 / 4.0)));
             self.delta_known = true;
         }
         let too_large = !keyframe && self.debt.is_fault(size);
-        if too_large && plan.reason == Reason::Change && self.gate.is_open(now) {
+        let near_keyframe = size.0 * 2.0 > self.intra.size(self.whole, self.keyframe_qp(self.whole)).0;
+        if too_large && near_keyframe && plan.reason == Reason::Change && self.gate.is_open(now) {
             self.fresh = true;
             return Verdict::Redo;
         }
@@ -179,7 +303,10 @@ impl Schedule {
                 }
                 self.refinement.handle_change(now, qp, plan.activity, true);
             }
-            Reason::Change => self.refinement.handle_change(now, qp, plan.activity, keyframe),
+            Reason::Change => {
+                let coded = self.intra.activity(size, qp).0.min(plan.activity.0);
+                self.refinement.handle_change(now, qp, Activity(coded), keyframe);
+            }
             Reason::Refinement => self.refinement.handle_refined(now, qp, size, luma_psnr, &self.intra),
         }
         Verdict::Send { fault: too_large }
@@ -203,3 +330,6 @@ impl Schedule {
         self.intra.qp(activity, most, COARSEST_KEYFRAME, COARSEST_STALLING)
     }
 }
+
+#[cfg(test)]
+mod tests;
