@@ -275,7 +275,10 @@ fn urls(listening: &[SocketAddr], code: Option<&Code>) -> Vec<String> {
             continue;
         }
         let own = local_addresses().unwrap_or_else(|_| vec![IpAddr::from(Ipv4Addr::LOCALHOST)]);
-        let reached = own.into_iter().filter(|ip| bound.is_ipv6() || ip.is_ipv4()).filter(|ip| !(ip.is_ipv6() && ip.is_loopback()));
+        let reached = own
+            .into_iter()
+            .filter(|ip| bound.is_ipv6() || ip.is_ipv4())
+            .filter(|ip| !(ip.is_ipv6() && ip.is_loopback()));
         places.extend(reached.map(|ip| SocketAddr::new(ip, bound.port())));
     }
     places.dedup();

@@ -42,6 +42,12 @@ const MOVED_COST: f32 = 0.05;
 /// A change is large if it could cost this many frame budgets.
 const LARGE_BUDGETS: f64 = 4.0;
 
+/// The longest time without a unit.
+///
+/// Chromium 156 asks for a keyframe 3 s after the last frame that it could decode, as long as a packet came within 5 s before: each still
+/// screen would cost keyframes for ever. A unit in which every block is skipped costs a few dozen bytes and keeps it quiet.
+const PULSE: Duration = Duration::from_millis(2_400);
+
 /// Which pixels are to be encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Work {
@@ -66,6 +72,7 @@ enum Reason {
     Change,
     Keyframe,
     Refinement,
+    Pulse,
 }
 
 /// How a picture is to be encoded, and what was known when that was decided.
@@ -113,6 +120,8 @@ pub struct Schedule {
     waiting: bool,
     /// There is a picture that can be repeated.
     has_picture: bool,
+    /// When the last unit was made.
+    last_unit: Option<Instant>,
     /// The encoder knows no picture: the next one is a keyframe, whatever the gate says.
     fresh: bool,
 }
@@ -134,6 +143,7 @@ impl Schedule {
             large_qp: SHARP,
             waiting: false,
             has_picture: false,
+            last_unit: None,
             fresh: true,
         }
     }
@@ -164,16 +174,17 @@ impl Schedule {
         if self.waiting && (self.fresh || self.debt.ready() <= now || due(self.gate.poll_timeout())) {
             return Some(Work::Change);
         }
-        let repeat = self.fresh || due(self.gate.poll_timeout()) || due(self.refinement_at());
+        let repeat = self.fresh || due(self.gate.poll_timeout()) || due(self.refinement_at()) || due(self.pulse_at());
         (self.has_picture && !self.waiting && repeat).then_some(Work::Repeat)
     }
 
     /// When `poll` is next to be called if nothing happens before.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let frame = self.waiting.then(|| self.debt.ready());
-        let repeat = if self.has_picture && !self.waiting { self.refinement_at() } else { None };
+        let still = self.has_picture && !self.waiting;
+        let repeat = if still { [self.refinement_at(), self.pulse_at()] } else { [None; 2] };
         let keyframe = if self.has_picture || self.waiting { self.gate.poll_timeout() } else { None };
-        [frame, repeat, keyframe].into_iter().flatten().min()
+        [frame, keyframe].into_iter().chain(repeat).flatten().min()
     }
 
     /// Drops the frame that waited because nothing in it has changed; `false` where its picture is needed all the same.
@@ -201,6 +212,9 @@ impl Schedule {
         }
         if work == Work::Change {
             return self.plan_change(now, change);
+        }
+        if self.refinement_at().is_none_or(|at| at > now) {
+            return self.planned(Reason::Pulse, self.refinement.coarsest(), Activity::default());
         }
         let target = Bits(self.debt.frame_budget().0 * REFINEMENT_BUDGETS);
         self.planned(Reason::Refinement, self.refinement.next_qp(target, &self.intra), Activity::default())
@@ -291,6 +305,7 @@ impl Schedule {
             return Verdict::Redo;
         }
         self.debt.sent(now, size, keyframe);
+        self.last_unit = Some(now);
         if keyframe {
             self.fresh = false;
             self.gate.made(now);
@@ -308,6 +323,7 @@ impl Schedule {
                 self.refinement.handle_change(now, qp, Activity(coded), keyframe);
             }
             Reason::Refinement => self.refinement.handle_refined(now, qp, size, luma_psnr, &self.intra),
+            Reason::Pulse => {}
         }
         Verdict::Send { fault: too_large }
     }
@@ -319,6 +335,10 @@ impl Schedule {
 
     fn refinement_at(&self) -> Option<Instant> {
         self.refinement.poll_timeout().map(|at| at.max(self.debt.at_leisure()))
+    }
+
+    fn pulse_at(&self) -> Option<Instant> {
+        self.last_unit.map(|last| last + PULSE)
     }
 
     fn keyframe_qp(&self, activity: Activity) -> Qp {

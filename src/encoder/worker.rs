@@ -78,8 +78,14 @@ impl EncodeWorker {
     /// Starts an inactive worker; it fails where the canvas can't be encoded or there is no thread.
     pub fn start(config: WorkerConfig, sink: UnitSink) -> Result<Self, EncoderError> {
         super::h264::check_size(rung::even(config.canvas))?;
-        let inbox =
-            Inbox { mailbox: Mailbox::new(), keyframe: None, bitrate: config.bitrate, active: false, starts: 0, stop: false };
+        let inbox = Inbox {
+            mailbox: Mailbox::new(),
+            keyframe: None,
+            bitrate: config.bitrate,
+            active: false,
+            starts: 0,
+            stop: false,
+        };
         let shared = Arc::new(Shared {
             inbox: Mutex::new(inbox),
             changed: Condvar::new(),

@@ -165,7 +165,10 @@ impl Media {
             self.units_lost = lost;
             // What follows a gap can't be decoded.
             self.fanout.clear();
-            self.routes.values_mut().filter_map(|route| route.viewer.as_mut()).for_each(|viewer| viewer.handle_overflow());
+            self.routes
+                .values_mut()
+                .filter_map(|route| route.viewer.as_mut())
+                .for_each(|viewer| viewer.handle_overflow());
             (self.keyframe)();
         }
         for unit in units {

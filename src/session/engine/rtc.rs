@@ -25,9 +25,10 @@ use rtc_srtp::option::{srtcp_replay_protection, srtp_replay_protection};
 use rtc_srtp::protection_profile::ProtectionProfile;
 use sansio::Protocol;
 
+use super::hello::ClientHello;
 use super::identity::{Identity, sha256};
 use super::srtp::Sealer;
-use super::{Engine, EngineEnd, EngineEvent, Path, RemoteTransport, Transmit, feedback, hello};
+use super::{Engine, EngineEnd, EngineEvent, Path, RemoteTransport, Transmit, feedback};
 
 /// Time between rounds of connectivity checks (RFC 8445, section 14.2 asks for at least 5 ms a check).
 const CHECK_INTERVAL: Duration = Duration::from_millis(20);
@@ -64,7 +65,7 @@ enum Role {
     /// By our ClientHello, once an address is validated.
     Client { config: Arc<HandshakeConfig> },
     /// By the viewer's, which says what it can do.
-    Server { remote: RemoteTransport },
+    Server { remote: Box<RemoteTransport>, hello: ClientHello },
 }
 
 const GCM: SrtpProtectionProfile = SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm;
@@ -128,7 +129,7 @@ impl RtcEngine {
             let config = handshake_config(identity, remote, &[GCM, CM])?;
             Role::Client { config: Arc::new(config) }
         } else {
-            Role::Server { remote: remote.clone() }
+            Role::Server { remote: Box::new(remote.clone()), hello: ClientHello::default() }
         };
         let mut engine = Self {
             agent,
@@ -202,16 +203,19 @@ impl RtcEngine {
         }
     }
 
-    /// Prepares for the viewer's ClientHello, by what it offers.
-    fn expect_handshake(&mut self, data: &[u8]) {
-        let Some(Role::Server { remote }) = &self.role else { return };
-        let Some(offered) = hello::srtp_profiles(data) else { return };
-        let profile = if offered.contains(&(GCM as u16)) { GCM } else { CM };
+    /// Collects the viewer's ClientHello and begins the handshake by what it offers.
+    fn expect_hello(&mut self, now: Instant, data: &[u8]) {
+        let Some(Role::Server { remote, hello }) = &mut self.role else { return };
+        let Some(hello) = hello.handle(data) else { return };
+        let profile = if hello.profiles.contains(&(GCM as u16)) { GCM } else { CM };
         match handshake_config(&self.identity, remote, &[profile]) {
             Ok(config) => self.dtls.set_server_config(Some(Arc::new(config))),
             Err(error) => self.end(EngineEnd::Handshake(error.to_string())),
         }
         self.role = None;
+        for datagram in hello.datagrams {
+            self.read_record(now, &datagram);
+        }
     }
 
     fn handle_dtls(&mut self, now: Instant, path: Path, data: &[u8]) -> bool {
@@ -221,11 +225,14 @@ impl RtcEngine {
         if !matches!(self.phase, Phase::Connected { .. }) {
             self.path = Some(path);
         }
-        self.expect_handshake(data);
-        if matches!(self.role, Some(Role::Server { .. })) {
-            // No ClientHello yet: a stray record must not begin anything.
-            return false;
+        if self.role.is_some() {
+            self.expect_hello(now, data);
+            return true;
         }
+        self.read_record(now, data)
+    }
+
+    fn read_record(&mut self, now: Instant, data: &[u8]) -> bool {
         let result = self.dtls.read(now, association(), None, BytesMut::from(data));
         self.collect_records();
         match result {
@@ -277,8 +284,7 @@ impl RtcEngine {
             _ => return Err(Error::Other("no SRTP profile was agreed on".to_owned())),
         };
         let mut config = SrtpConfig { profile, ..Default::default() };
-        let material =
-            state.export_keying_material(LABEL_EXTRACTOR_DTLS_SRTP, &[], config.keying_material_len())?;
+        let material = state.export_keying_material(LABEL_EXTRACTOR_DTLS_SRTP, &[], config.keying_material_len())?;
         config.set_session_keys_from_keying_material(material.as_ref(), state.is_client())?;
         let (keys, crypto) = (&config.keys, self.identity.crypto.crypto());
         let sealer = Sealer::new(profile, keys, crypto)?;
