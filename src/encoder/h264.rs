@@ -47,6 +47,9 @@ pub enum EncoderError {
         /// What it returned.
         code: i32,
     },
+    /// openh264 made nothing of a picture, although it may not skip any.
+    #[error("openh264 made nothing of a picture")]
+    Nothing,
     /// The operating system gave no thread.
     #[error("no thread for the encoder: {0}")]
     Thread(std::io::ErrorKind),
@@ -124,8 +127,8 @@ impl H264Encoder {
         self.tool
     }
 
-    /// Encodes one picture; `None` where openh264 made nothing of it. After an error the encoder is to be dropped.
-    pub fn encode(&mut self, planes: &I420, at: MediaTime, order: Order) -> Result<Option<Encoded>, EncoderError> {
+    /// Encodes one picture; after an error the encoder is to be dropped.
+    pub fn encode(&mut self, planes: &I420, at: MediaTime, order: Order) -> Result<Encoded, EncoderError> {
         let luma = planes.size.width as usize * planes.size.height as usize;
         let whole = planes.y.len() >= luma && planes.u.len() >= luma / 4 && planes.v.len() >= luma / 4;
         if planes.size != self.size || !whole {
@@ -140,11 +143,11 @@ impl H264Encoder {
         let unit = self.raw.encode(nudged.as_ref().unwrap_or(planes), milliseconds, order.measure);
         self.nudged = nudged.or(self.nudged.take());
         let unit = unit?;
-        Ok((!unit.data.is_empty()).then(|| Encoded {
-            data: Bytes::from(unit.data),
-            keyframe: unit.idr,
-            luma_psnr: order.measure.then_some(unit.luma_psnr),
-        }))
+        if unit.data.is_empty() {
+            return Err(EncoderError::Nothing);
+        }
+        let luma_psnr = order.measure.then_some(unit.luma_psnr);
+        Ok(Encoded { data: Bytes::from(unit.data), keyframe: unit.idr, luma_psnr })
     }
 
     /// A copy of `planes` that differs in every block from the one before it, by a bit that nobody sees: `Tool::Screen`

@@ -107,3 +107,46 @@ impl Default for CostModel {
         Self::new()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::encoder::scenes;
+    use crate::frame::Size;
+
+    #[test]
+    fn activity_is_that_of_the_damage() {
+        let size = Size::new(320, 240);
+        let mut page = scenes::paper(size);
+        assert_eq!(Activity::whole(&page), Activity(0.0));
+        scenes::glyph(&mut page, &mut scenes::Dice::new(1), 100, 100);
+        let around = |x, y| {
+            let mut damage = Damage::none();
+            damage.add(Rect { x, y, width: 20, height: 20 });
+            Activity::within(&page, &damage)
+        };
+        assert!(around(96, 96).0 > 0.0);
+        assert_eq!(around(96, 96), Activity::whole(&page));
+        assert_eq!(around(200, 20), Activity(0.0));
+        assert_eq!(around(318, 238), Activity(0.0), "clipped");
+    }
+
+    #[test]
+    fn the_model_learns_what_pictures_cost() {
+        let mut model = CostModel::new();
+        let activity = Activity(1e7);
+        for qp in [30, 36, 33, 28, 40, 31, 33, 35, 29, 30] {
+            // A picture that costs a third of what text does, with another slope.
+            let size = Bits(0.3 * 0.11 * activity.0 * ((26.0 - f64::from(qp)) / 8.0).exp2());
+            model.learn(activity, Qp(qp), size);
+        }
+        let predicted = model.size(activity, Qp(30)).0 / (0.3 * 0.11 * activity.0 * (-0.5f64).exp2());
+        assert!((0.6..1.6).contains(&predicted), "{predicted} of the true size");
+        let qp = model.qp(activity, model.size(activity, Qp(34)), SHARP, Qp(40));
+        assert!((33..=35).contains(&qp.0), "{qp:?}");
+        assert_eq!(model.qp(Activity(0.0), Bits(1e5), SHARP, Qp(40)), SHARP);
+        assert_eq!(model.qp(Activity(1e12), Bits(1e5), SHARP, Qp(40)), Qp(40));
+    }
+}

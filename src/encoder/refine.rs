@@ -120,3 +120,69 @@ impl Default for Refinement {
         Self::new()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    const TARGET: Bits = Bits(250_000.0);
+    const PAGE: Activity = Activity(1.5e7);
+
+    /// Refines until the picture is sharp; the quantisers on the way.
+    fn refine(refinement: &mut Refinement, mut now: Instant, luma_psnr: f32) -> Vec<u8> {
+        let whole = CostModel::new();
+        let mut steps = Vec::new();
+        while let Some(at) = refinement.poll_timeout() {
+            now = now.max(at);
+            let qp = refinement.next_qp(TARGET, &whole);
+            steps.push(qp.0);
+            refinement.handle_refined(now, qp, TARGET, (qp <= SHARP).then_some(luma_psnr), &whole);
+            assert!(steps.len() < 40, "it never ends: {steps:?}");
+        }
+        steps
+    }
+
+    #[test]
+    fn it_goes_down_to_the_sharp_quantiser_and_stops() {
+        let now = Instant::now();
+        let mut refinement = Refinement::new();
+        assert!(refinement.poll_timeout().is_none());
+        refinement.handle_change(now, Qp(36), PAGE, true);
+        assert_eq!(refinement.poll_timeout(), Some(now + QUIET));
+        let steps = refine(&mut refinement, now, 46.0);
+        assert!(steps.windows(2).all(|pair| pair[1] < pair[0]), "{steps:?}");
+        assert_eq!(steps.last(), Some(&SHARP.0));
+        assert!(refinement.is_sharp());
+    }
+
+    #[test]
+    fn it_goes_further_where_that_is_not_sharp_yet_but_not_for_ever() {
+        let now = Instant::now();
+        let mut refinement = Refinement::new();
+        refinement.handle_change(now, Qp(24), PAGE, true);
+        assert_eq!(refine(&mut refinement, now, 40.0).last(), Some(&FINEST.0));
+    }
+
+    #[test]
+    fn what_was_encoded_sharply_needs_none() {
+        let now = Instant::now();
+        let mut refinement = Refinement::new();
+        refinement.handle_change(now, SHARP, Activity(1e4), false);
+        assert!(refinement.is_sharp());
+        refinement.handle_change(now, Qp(30), Activity(1e4), false);
+        assert_eq!(refine(&mut refinement, now, 50.0), [SHARP.0], "a little text is sharp in one step");
+    }
+
+    #[test]
+    fn a_small_coarse_part_does_not_make_all_coarse() {
+        let now = Instant::now();
+        let mut refinement = Refinement::new();
+        refinement.handle_change(now, Qp(25), PAGE, true);
+        refinement.handle_change(now, Qp(40), Activity(PAGE.0 / 100.0), false);
+        assert_eq!(refinement.coarsest(), Qp(26));
+        assert!(refinement.extra_cost(Qp(30), &CostModel::new()).0 == 0.0);
+        assert!(refinement.extra_cost(Qp(22), &CostModel::new()).0 > 0.0);
+    }
+}

@@ -22,8 +22,10 @@ const KEYFRAME_TIME: Duration = Duration::from_millis(450);
 const KEYFRAME_STALL: Duration = Duration::from_millis(800);
 /// The size of a refinement, in frame budgets.
 const REFINEMENT_BUDGETS: f64 = 3.4;
-/// How long large changes must have been away before a keyframe changes back to the quicker tool.
+/// How long nothing must have scrolled before a keyframe changes back to the quicker tool.
 const CALM: Duration = Duration::from_secs(30);
+/// The least time from one change of tools, which costs a keyframe, to the next.
+const SETTLED: Duration = Duration::from_secs(5);
 /// A picture that has this much new is a new page, if no other large change came shortly before it.
 const NEW_PAGE: f32 = 0.5;
 const ISOLATED: Duration = Duration::from_millis(300);
@@ -108,8 +110,12 @@ pub struct Schedule {
     delta_known: bool,
     refinement: Refinement,
     tool: Tool,
+    /// When the tool was last changed for what it had to encode.
+    tool_changed: Option<Instant>,
     /// When a change could last have cost a lot.
     last_large: Option<Instant>,
+    /// When something last scrolled.
+    last_scroll: Option<Instant>,
     /// How many large changes in a row were new.
     new_in_a_row: u32,
     /// The activity of the last keyframe.
@@ -137,7 +143,9 @@ impl Schedule {
             delta_known: false,
             refinement: Refinement::new(),
             tool: Tool::Camera,
+            tool_changed: None,
             last_large: None,
+            last_scroll: None,
             new_in_a_row: 0,
             whole: Activity::default(),
             large_qp: SHARP,
@@ -187,11 +195,10 @@ impl Schedule {
         [frame, keyframe].into_iter().chain(repeat).flatten().min()
     }
 
-    /// Drops the frame that waited because nothing in it has changed; `false` where its picture is needed all the same.
+    /// Drops the frame that waited because nothing in it has changed; `false` where there is no other to repeat.
     pub fn drop_change(&mut self) -> bool {
-        let needed = self.fresh || !self.has_picture || self.gate.poll_timeout().is_some();
-        self.waiting &= needed;
-        !needed
+        self.waiting &= !self.has_picture;
+        self.has_picture
     }
 
     /// Decides how the picture is encoded; `change` is what has changed in it, `whole` the activity of all of it.
@@ -202,7 +209,7 @@ impl Schedule {
             self.choose_tool(now, change);
         }
         if self.gate.poll(now) || self.fresh {
-            if self.last_large.is_none_or(|last| now >= last + CALM) {
+            if self.last_scroll.is_none_or(|last| now >= last + CALM) {
                 self.tool = Tool::Camera;
             }
             let activity = whole();
@@ -225,18 +232,24 @@ impl Schedule {
         if !self.could_be_large(activity) {
             return;
         }
-        let isolated = self.last_large.is_none_or(|last| now >= last + ISOLATED);
-        self.last_large = Some(now);
+        let isolated = self.last_large.replace(now).is_none_or(|last| now >= last + ISOLATED);
+        let settled = self.tool_changed.is_none_or(|last| now >= last + SETTLED);
         let new = difference.novel >= NEW_PAGE;
         self.new_in_a_row = if new { self.new_in_a_row + 1 } else { 0 };
-        let film = self.new_in_a_row >= FILM && self.tool == Tool::Screen;
-        if difference.moved >= SCROLLED && self.tool == Tool::Camera {
-            self.tool = Tool::Screen;
+        let scrolled = difference.moved >= SCROLLED;
+        if scrolled {
+            self.last_scroll = Some(now);
+        }
+        let other = match self.tool {
+            Tool::Camera if scrolled => Tool::Screen,
+            Tool::Screen if self.new_in_a_row >= FILM => Tool::Camera,
+            same => same,
+        };
+        if other != self.tool && settled {
+            self.tool = other;
+            self.tool_changed = Some(now);
             self.fresh = true;
-        } else if self.gate.is_open(now) && (film || (new && isolated)) {
-            if film {
-                self.tool = Tool::Camera;
-            }
+        } else if new && isolated && self.gate.is_open(now) {
             self.fresh = true;
         }
     }
@@ -258,14 +271,9 @@ impl Schedule {
         let mut refines = true;
         if self.tool == Tool::Screen && moved >= SCROLLED {
             activity.0 *= f64::from((novel + MOVED_COST * moved) / (novel + moved));
-            finest = self
-                .large_qp
-                .0
-                .saturating_sub(1)
-                .max(self.refinement.coarsest().0.saturating_sub(SCREEN_SKIPS))
-                .max(SHARP.0);
-            finest = finest.min(COARSEST_SCROLL.0);
-            coarsest = COARSEST_SCROLL.0;
+            let kept = self.refinement.coarsest().0.saturating_sub(SCREEN_SKIPS);
+            coarsest = COARSEST_SCROLL.0.max(kept);
+            finest = self.large_qp.0.saturating_sub(1).max(kept).clamp(SHARP.0, coarsest);
             refines = false;
         }
         let cost = |qp: Qp| {

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::h264::EncoderError;
+use super::schedule::Work;
 use super::{AccessUnit, Bitrate};
 use crate::frame::mailbox::Mailbox;
 use crate::frame::{Frame, Size};
@@ -175,7 +176,7 @@ fn run(shared: &Shared, config: WorkerConfig, sink: &UnitSink) {
             inbox = wait(&shared.changed, inbox, rung.poll_timeout(), now);
             continue;
         };
-        let frame = rung.wants_frame(work).then(|| inbox.mailbox.take()).flatten();
+        let frame = if work == Work::Change { inbox.mailbox.take() } else { None };
         drop(inbox);
         if let Some(unit) = rung.encode(work, frame.as_ref()) {
             drop(frame);

@@ -28,7 +28,7 @@ fn keyframes_carry_their_parameter_sets_and_only_asked_ones_come() {
             let wanted = picture == 20;
             // A quantiser that changes with each picture neither resets the encoder nor makes an IDR.
             let how = order(20 + (picture % 20) as u8, wanted);
-            let unit = encoder.encode(&page, MediaTime(picture * 33_000_000), how).unwrap().unwrap();
+            let unit = encoder.encode(&page, MediaTime(picture * 33_000_000), how).unwrap();
             let keyframe = wanted || picture == 0;
             assert_eq!(unit.keyframe, keyframe, "{tool:?}, picture {picture}");
             assert_eq!(nal_types(&unit.data), if keyframe { vec![7, 8, 5] } else { vec![1] });
@@ -42,7 +42,7 @@ fn profile_level_and_colour_are_signalled() {
         [(Size::new(640, 360), 30, 31), (Size::new(1920, 1080), 30, 40), (Size::new(3840, 2160), 30, 51)]
     {
         let mut encoder = H264Encoder::new(size, Tool::Camera, RATE, fps).unwrap();
-        let unit = encoder.encode(&scenes::paper(size), MediaTime(0), order(30, true)).unwrap().unwrap();
+        let unit = encoder.encode(&scenes::paper(size), MediaTime(0), order(30, true)).unwrap();
         let sps = unit.data.windows(4).position(|window| window[..3] == [0, 0, 1] && window[3] & 31 == 7).unwrap() + 4;
         assert_eq!(unit.data[sps..sps + 3], [0x42, 0xc0, level], "constrained baseline, {size}");
         // video_format 5, limited range, colour description: primaries, transfer and matrix 1, at some bit offset.
@@ -59,7 +59,7 @@ fn what_is_decoded_is_what_was_encoded() {
     let mut encoder = H264Encoder::new(SIZE, Tool::Camera, RATE, 30).unwrap();
     let mut decoder = Decoder::new().unwrap();
     let page = scenes::text(SIZE, 1, 5);
-    let unit = encoder.encode(&page, MediaTime(0), order(16, true)).unwrap().unwrap();
+    let unit = encoder.encode(&page, MediaTime(0), order(16, true)).unwrap();
     let seen = decoder.decode(&unit.data).unwrap().unwrap();
     assert_eq!(seen.dimensions(), (642, 362));
     let stride = seen.strides().0;
@@ -76,11 +76,11 @@ fn refinement_sharpens_an_unchanged_source_with_either_tool() {
     for tool in [Tool::Camera, Tool::Screen] {
         let mut encoder = H264Encoder::new(SIZE, tool, RATE, 30).unwrap();
         let page = scenes::text(SIZE, 1, 5);
-        let first = encoder.encode(&page, MediaTime(0), order(30, true)).unwrap().unwrap();
+        let first = encoder.encode(&page, MediaTime(0), order(30, true)).unwrap();
         let mut last = first.luma_psnr.unwrap();
         for (picture, qp) in [26, 22, 18].into_iter().enumerate() {
             let how = Order { refine: true, ..order(qp, false) };
-            let unit = encoder.encode(&page, MediaTime(100_000_000 * (picture as u64 + 1)), how).unwrap().unwrap();
+            let unit = encoder.encode(&page, MediaTime(100_000_000 * (picture as u64 + 1)), how).unwrap();
             let psnr = unit.luma_psnr.unwrap();
             assert!(psnr > last + 1.0, "{tool:?} at {qp}: {psnr} dB after {last} dB");
             last = psnr;
@@ -109,7 +109,7 @@ fn noise_at_the_sharp_quantiser_is_encoded() {
     let mut dice = scenes::Dice::new(1);
     for picture in 0..3u64 {
         noise.y.iter_mut().for_each(|pixel| *pixel = dice.below(256) as u8);
-        let unit = encoder.encode(&noise, MediaTime(picture * 33_000_000), order(20, false)).unwrap().unwrap();
+        let unit = encoder.encode(&noise, MediaTime(picture * 33_000_000), order(20, false)).unwrap();
         assert_eq!(unit.keyframe, picture == 0);
     }
 }

@@ -117,7 +117,7 @@ impl Simulation {
             }
             let encoder = self.encoder.as_mut().unwrap();
             let media_time = MediaTime(u64::try_from(now.as_nanos()).unwrap());
-            let unit = encoder.encode(picture, media_time, plan.order).unwrap().unwrap();
+            let unit = encoder.encode(picture, media_time, plan.order).unwrap();
             assert!(unit.keyframe || !plan.order.keyframe);
             match self.schedule.handle_unit(at, &plan, unit.data.len(), unit.keyframe, unit.luma_psnr) {
                 Verdict::Redo => work = Work::Repeat,
@@ -275,7 +275,7 @@ fn a_film_keeps_the_rate_without_a_keyframe_a_second() {
 }
 
 #[test]
-fn unchanged_frames_are_dropped_but_for_a_keyframe() {
+fn unchanged_frames_are_dropped() {
     let now = Instant::now();
     let mut schedule = Schedule::new(RATE, 30, now);
     schedule.handle_frame();
@@ -284,7 +284,52 @@ fn unchanged_frames_are_dropped_but_for_a_keyframe() {
     assert_eq!(schedule.handle_unit(now, &plan, 10_000, true, None), Verdict::Send { fault: false });
     schedule.handle_frame();
     assert!(schedule.drop_change() && schedule.poll(now).is_none());
-    schedule.handle_frame();
-    schedule.request_keyframe(now);
-    assert!(!schedule.drop_change());
+}
+
+/// Plans large changes of one kind, `period` apart, and has all but keyframes cost little; returns the tools and whether they were keyframes.
+fn large_changes(
+    schedule: &mut Schedule,
+    from: Instant,
+    count: u32,
+    period: Duration,
+    kind: Difference,
+) -> Vec<(Tool, bool)> {
+    let change = Change { activity: Activity(2e7), difference: kind };
+    (0..count)
+        .map(|i| {
+            let now = from + period * i;
+            schedule.handle_frame();
+            let plan = schedule.plan(now, Work::Change, change, || Activity(2e7));
+            let bytes = if plan.order.keyframe { 150_000 } else { 4_000 };
+            schedule.handle_unit(now, &plan, bytes, plan.order.keyframe, None);
+            (plan.tool, plan.order.keyframe)
+        })
+        .collect()
+}
+
+#[test]
+fn scrolling_takes_the_searching_tool_and_a_film_the_quick_one() {
+    let start = Instant::now();
+    let mut schedule = Schedule::new(RATE, 30, start);
+    let (scroll, film) = (Difference { moved: 0.9, novel: 0.1 }, Difference { moved: 0.0, novel: 1.0 });
+    let frame = Duration::from_millis(40);
+    let scrolled = large_changes(&mut schedule, start, 50, frame, scroll);
+    assert!(scrolled.iter().all(|(tool, _)| *tool == Tool::Screen));
+    assert_eq!(scrolled.iter().filter(|(_, keyframe)| *keyframe).count(), 1);
+    let filmed = large_changes(&mut schedule, start + frame * 50, 200, frame, film);
+    assert_eq!(filmed.last(), Some(&(Tool::Camera, false)));
+    assert_eq!(filmed.iter().filter(|(_, keyframe)| *keyframe).count(), 1, "changing the tool takes a keyframe");
+    let both = large_changes(&mut schedule, start + frame * 250, 50, frame, scroll);
+    assert!(both.iter().filter(|(_, keyframe)| *keyframe).count() <= 1, "tools don't alternate");
+}
+
+#[test]
+fn new_pages_are_keyframes_unless_they_come_fast() {
+    let start = Instant::now();
+    let mut schedule = Schedule::new(RATE, 30, start);
+    let page = Difference { moved: 0.0, novel: 1.0 };
+    let slow = large_changes(&mut schedule, start, 5, Duration::from_secs(2), page);
+    assert!(slow.iter().all(|planned| *planned == (Tool::Camera, true)));
+    let fast = large_changes(&mut schedule, start + Duration::from_millis(8_100), 50, Duration::from_millis(100), page);
+    assert!(fast.iter().all(|(_, keyframe)| !keyframe));
 }

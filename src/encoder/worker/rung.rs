@@ -120,11 +120,6 @@ impl Rung {
         }
     }
 
-    /// Whether `work` is about the frame that waits.
-    pub(super) fn wants_frame(&self, work: Work) -> bool {
-        work == Work::Change
-    }
-
     /// Does `work`; `None` where nothing came of it.
     pub(super) fn encode(&mut self, work: Work, frame: Option<&Frame>) -> Option<AccessUnit> {
         let begun = Instant::now();
@@ -139,7 +134,7 @@ impl Rung {
         let unit = self.attempt(work, &damage, stamp);
         self.counters.encode_time += begun.elapsed();
         match unit {
-            Ok(unit) => unit,
+            Ok(unit) => Some(unit),
             Err(error) => {
                 tracing::error!(rung = %self.name(), %error, "encoder failed, a new one is made");
                 let again = self.failed.is_some_and(|failed| begun < failed + RETRY);
@@ -152,17 +147,16 @@ impl Rung {
         }
     }
 
-    fn attempt(&mut self, work: Work, damage: &Damage, stamp: Instant) -> Result<Option<AccessUnit>, EncoderError> {
+    fn attempt(&mut self, work: Work, damage: &Damage, stamp: Instant) -> Result<AccessUnit, EncoderError> {
         let planes = self.canvas.i420();
         let change =
             Change { activity: Activity::within(planes, damage), difference: self.novelty.observe(planes, damage) };
         let (plan, unit) = self.once(work, change, stamp)?;
-        let Some(unit) = unit else { return Ok(None) };
         let (plan, unit, fault) = match self.judge(&plan, &unit) {
             Verdict::Send { fault } => (plan, unit, fault),
             Verdict::Redo => {
                 tracing::debug!(rung = %self.name(), bytes = unit.data.len(), "too large, encoded again as a keyframe");
-                let (plan, Some(unit)) = self.once(Work::Repeat, change, stamp)? else { return Ok(None) };
+                let (plan, unit) = self.once(Work::Repeat, change, stamp)?;
                 let fault = self.judge(&plan, &unit) != Verdict::Send { fault: false };
                 (plan, unit, fault)
             }
@@ -170,22 +164,24 @@ impl Rung {
         tracing::trace!(bytes = unit.data.len(), keyframe = unit.keyframe, qp = plan.order.qp.0, psnr = ?unit.luma_psnr, "unit");
         self.count(&unit, fault);
         self.last_stamp = Some(stamp);
-        Ok(Some(AccessUnit { codec: Codec::H264, data: unit.data, keyframe: unit.keyframe, captured: stamp }))
+        Ok(AccessUnit { codec: Codec::H264, data: unit.data, keyframe: unit.keyframe, captured: stamp })
     }
 
     /// Encodes the canvas once.
-    fn once(&mut self, work: Work, change: Change, stamp: Instant) -> Result<(Plan, Option<Encoded>), EncoderError> {
-        let planes = self.canvas.i420();
-        let plan = self.schedule.plan(Instant::now(), work, change, || Activity::whole(planes));
+    fn once(&mut self, work: Work, change: Change, stamp: Instant) -> Result<(Plan, Encoded), EncoderError> {
+        let (planes, now) = (self.canvas.i420(), Instant::now());
+        let plan = self.schedule.plan(now, work, change, || Activity::whole(planes));
         let at = MediaTime(u64::try_from(stamp.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX));
-        if !matches!(&self.codec, Codecs::On(encoder) if encoder.tool() == plan.tool) {
-            let WorkerConfig { canvas, bitrate, fps } = self.config;
-            tracing::debug!(rung = %self.name(), tool = ?plan.tool, "codec made");
-            self.codec = Codecs::On(Box::new(H264Encoder::new(canvas, plan.tool, bitrate, fps)?));
-        }
-        let Codecs::On(encoder) = &mut self.codec else { return Ok((plan, None)) };
-        let unit = encoder.encode(planes, at, plan.order)?;
-        Ok((plan, unit))
+        let mut encoder = match std::mem::replace(&mut self.codec, Codecs::Due(now)) {
+            Codecs::On(encoder) if encoder.tool() == plan.tool => encoder,
+            _ => {
+                let WorkerConfig { canvas, bitrate, fps } = self.config;
+                Box::new(H264Encoder::new(canvas, plan.tool, bitrate, fps)?)
+            }
+        };
+        let unit = encoder.encode(planes, at, plan.order);
+        self.codec = Codecs::On(encoder);
+        Ok((plan, unit?))
     }
 
     fn judge(&mut self, plan: &Plan, unit: &Encoded) -> Verdict {
