@@ -258,10 +258,10 @@ fn announce(server: Option<&Server>, udp_port: u16, code: Option<&Code>, name: &
     for url in &urls {
         writeln!(out, "open {url}")?;
     }
-    if rustix::termios::isatty(&out) {
-        if let Some(picture) = urls.first().and_then(|url| qr_code(url)) {
-            writeln!(out, "{picture}\n{name}: scan this with a phone, or open one of the addresses above")?;
-        }
+    if rustix::termios::isatty(&out)
+        && let Some(picture) = urls.first().and_then(|url| qr_code(url))
+    {
+        writeln!(out, "{picture}\n{name}: scan this with a phone, or open one of the addresses above")?;
     }
     out.flush()
 }

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 
 use openh264::decoder::Decoder;
 use openh264::formats::YUVSource;
@@ -12,7 +12,7 @@ const SIZE: Size = Size::new(322, 182);
 const DEADLINE: Duration = Duration::from_secs(20);
 
 fn start(canvas: Size) -> (EncodeWorker, Receiver<AccessUnit>) {
-    let (sender, receiver) = channel();
+    let (sender, receiver) = sync_channel(1024);
     let config = WorkerConfig { canvas, bitrate: Bitrate(1_000_000), fps: 30 };
     // A unit that nobody waits for any more is no fault of the worker's.
     let worker = EncodeWorker::start(config, Arc::new(move |unit| drop(sender.send(unit)))).unwrap();
