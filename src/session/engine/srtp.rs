@@ -156,8 +156,7 @@ mod tests {
     #[ignore = "a measurement, not a check"]
     fn cost_of_sealing() {
         let provider = rtc_crypto::default_provider().unwrap();
-        let keys =
-            SessionKeys { local_master_key: vec![1; 16], local_master_salt: vec![2; 12], ..Default::default() };
+        let keys = SessionKeys { local_master_key: vec![1; 16], local_master_salt: vec![2; 12], ..Default::default() };
         let profile = ProtectionProfile::AeadAes128Gcm;
         let mut sealer = Sealer::new(profile, &keys, provider.crypto()).unwrap();
         let (key, salt) = (&keys.local_master_key, &keys.local_master_salt);
