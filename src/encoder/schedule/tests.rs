@@ -286,7 +286,8 @@ fn unchanged_frames_are_dropped() {
     assert!(schedule.drop_change() && schedule.poll(now).is_none());
 }
 
-/// Plans large changes of one kind, `period` apart, and has all but keyframes cost little; returns the tools and whether they were keyframes.
+/// Plans large changes of one kind, `period` apart, and has all but keyframes cost little; the tools, and whether they were
+/// keyframes.
 fn large_changes(
     schedule: &mut Schedule,
     from: Instant,
