@@ -1,1 +1,7 @@
-#[test] fn t(){}
+//! The integration tests: the real binary, a real X server, real X clients, a real browser.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code: a failure is a panic, a report is printed")]
+
+mod support_check;
+
+#[path = "../support/mod.rs"]
+mod support;
