@@ -145,6 +145,9 @@ mod tests {
         let size = Size::new(100, 50);
         let rect = Rect { x: 90, y: 60, width: 20, height: 20 }.clipped(size);
         assert!(rect.is_empty());
-        assert_eq!(Rect { x: 90, y: 40, width: 20, height: 20 }.clipped(size), Rect { x: 90, y: 40, width: 10, height: 10 });
+        assert_eq!(
+            Rect { x: 90, y: 40, width: 20, height: 20 }.clipped(size),
+            Rect { x: 90, y: 40, width: 10, height: 10 }
+        );
     }
 }

@@ -31,7 +31,7 @@ fn an_x_client_draws_the_strip_and_the_patches() {
 fn a_page_reads_the_strip_off_a_looped_back_canvas() {
     let browser = Browser::start();
     browser.open("data:text/html,<title>floor</title>");
-    let options = json!({ "kind": "typing", "width": 1280, "height": 720, "rate": 10, "seconds": 2, "warm": 2 });
+    let options = json!({ "kind": "typing", "width": 1280, "height": 720, "rate": 10, "seconds": 3, "warm": 2, "codec": "video/VP8" });
     let result: Value = browser.run("return lt.floor(args[0])", &[options]);
     let seen = result["seen"].as_array().unwrap();
     assert!(seen.len() > 20, "only {} numbers were read: {result}", seen.len());

@@ -42,6 +42,12 @@ impl Setup {
         self
     }
 
+    /// On the ports of `daemon`, for the one that follows it.
+    pub fn on_ports_of(self, daemon: &Daemon) -> Self {
+        let (http, media) = (daemon.http().to_string(), daemon.udp().to_string());
+        self.args(&["--listen", &http, "--udp-port", &media])
+    }
+
     /// The state directory.
     pub fn state(&self) -> &Path {
         self.state.path()
@@ -122,7 +128,8 @@ impl Daemon {
         let Some(line) = output.wait(READY, |line| line.starts_with("listening ")) else {
             panic!("laterna {:?} was not ready within {READY:?}:\n{}", setup.args, log.tail(50));
         };
-        let field = |name: &str| line.text.split(' ').find_map(|word| word.strip_prefix(name)).unwrap_or_default().to_owned();
+        let field =
+            |name: &str| line.text.split(' ').find_map(|word| word.strip_prefix(name)).unwrap_or_default().to_owned();
         let http = field("http=").split(',').next().unwrap_or_default().parse().unwrap();
         let udp = field("udp=").parse().unwrap();
         Self { process, setup, log, output, http, udp }

@@ -98,11 +98,26 @@ impl XClient {
         let ink = u16::MAX;
         connection.create_glyph_cursor(cursor, font, font, ARROW, ARROW + 1, 0, 0, 0, ink, ink, ink).unwrap();
         connection.close_font(font).unwrap();
-        let look =
-            CreateWindowAux::new().override_redirect(1).background_pixel(WHITE).cursor(cursor).event_mask(EventMask::EXPOSURE);
+        let look = CreateWindowAux::new()
+            .override_redirect(1)
+            .background_pixel(WHITE)
+            .cursor(cursor)
+            .event_mask(EventMask::EXPOSURE);
         let input_output = WindowClass::INPUT_OUTPUT;
         connection
-            .create_window(screen.root_depth, window, root, 0, 0, width, height, 0, input_output, screen.root_visual, &look)
+            .create_window(
+                screen.root_depth,
+                window,
+                root,
+                0,
+                0,
+                width,
+                height,
+                0,
+                input_output,
+                screen.root_visual,
+                &look,
+            )
             .unwrap();
         connection.map_window(window).unwrap();
 
@@ -214,7 +229,9 @@ impl XClient {
         let rows = (self.height - top) / self.line_height;
         let kept = (rows - 1) * self.line_height;
         let (window, black, step) = (self.window, self.black, self.line_height);
-        self.connection.copy_area(window, window, black, 0, (top + step) as i16, 0, top as i16, self.width, kept).unwrap();
+        self.connection
+            .copy_area(window, window, black, 0, (top + step) as i16, 0, top as i16, self.width, kept)
+            .unwrap();
         self.draw_line(top + kept);
         self.draw_strip(at);
         self.flush(at)
@@ -245,13 +262,19 @@ impl XClient {
     }
 
     /// Draws at a steady rate in a thread of its own until told to stop.
-    pub fn draw_steadily(mut self, per_second: u32, mut draw: impl FnMut(&mut Self) -> Drawn + Send + 'static) -> Drawing {
+    pub fn draw_steadily(
+        mut self,
+        per_second: u32,
+        mut draw: impl FnMut(&mut Self) -> Drawn + Send + 'static,
+    ) -> Drawing {
         let (stop, stopped) = mpsc::channel::<()>();
         let step = Duration::from_secs(1) / per_second;
         let thread = std::thread::spawn(move || {
             let mut drawn = Vec::new();
             let mut due = Instant::now();
-            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(due.saturating_duration_since(Instant::now())) {
+            while let Err(RecvTimeoutError::Timeout) =
+                stopped.recv_timeout(due.saturating_duration_since(Instant::now()))
+            {
                 drawn.push(draw(&mut self));
                 due += step;
             }
@@ -287,7 +310,7 @@ impl XClient {
     }
 
     fn words(&mut self, length: usize) -> Vec<u8> {
-        let letter = |random: u64| if random % 6 == 0 { b' ' } else { b'a' + (random / 6 % 26) as u8 };
+        let letter = |random: u64| if random.is_multiple_of(6) { b' ' } else { b'a' + (random / 6 % 26) as u8 };
         (0..length).map(|_| letter(self.next_random())).collect()
     }
 
@@ -304,7 +327,8 @@ impl XClient {
         let (width, height) = (width as u16, height as u16);
         let cell = self.layout.cell as u16;
         let white = self.layout.white_cells(self.number, strip_millis(at)).into_iter();
-        let white: Vec<_> = white.map(|(x, y)| Rectangle { x: x as i16, y: y as i16, width: cell, height: cell }).collect();
+        let white: Vec<_> =
+            white.map(|(x, y)| Rectangle { x: x as i16, y: y as i16, width: cell, height: cell }).collect();
         let (strip, window) = (self.strip, self.window);
         self.connection.poly_fill_rectangle(strip, self.black, &[Rectangle { x: 0, y: 0, width, height }]).unwrap();
         self.connection.poly_fill_rectangle(strip, self.white, &white).unwrap();
