@@ -268,8 +268,10 @@ impl XClient {
         mut draw: impl FnMut(&mut Self) -> Drawn + Send + 'static,
     ) -> Drawing {
         let (stop, stopped) = mpsc::channel::<()>();
+        let (running, ended) = mpsc::channel::<()>();
         let step = Duration::from_secs(1) / per_second;
         let thread = std::thread::spawn(move || {
+            let _running = running;
             let mut drawn = Vec::new();
             let mut due = Instant::now();
             while let Err(RecvTimeoutError::Timeout) =
@@ -280,7 +282,7 @@ impl XClient {
             }
             (self, drawn)
         });
-        Drawing { stop, thread }
+        Drawing { stop, ended, thread }
     }
 
     fn text_top(layout: Layout) -> u16 {
@@ -344,10 +346,18 @@ impl XClient {
 /// A client that draws by itself.
 pub struct Drawing {
     stop: mpsc::Sender<()>,
+    /// Hears nothing until the thread has ended.
+    ended: mpsc::Receiver<()>,
     thread: JoinHandle<(XClient, Vec<Drawn>)>,
 }
 
 impl Drawing {
+    /// Lets it draw for a time, then stops it.
+    pub fn stop_after(self, time: Duration) -> (XClient, Vec<Drawn>) {
+        let _ = self.ended.recv_timeout(time);
+        self.stop()
+    }
+
     /// Stops it; gives the client back and what it has drawn.
     pub fn stop(self) -> (XClient, Vec<Drawn>) {
         drop(self.stop);
