@@ -6,7 +6,12 @@ use bytes::Bytes;
 
 pub mod h264;
 pub mod keyframe;
+pub mod quantiser;
 pub mod rate;
+pub mod refine;
+#[cfg(test)]
+mod scenes;
+pub mod schedule;
 pub mod worker;
 
 /// What a picture or a sound is encoded to.

@@ -6,10 +6,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub mod canvas;
 pub mod colour;
 pub mod damage;
+pub mod fit;
 pub mod mailbox;
 pub mod pacing;
+pub mod pointer;
 
 pub use damage::{Damage, Rect};
 

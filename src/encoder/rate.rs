@@ -1,1 +1,178 @@
-//! To be written.
+//! The debt of a rung (rule 3): what was sent beyond its rate, and what the next unit may therefore cost.
+//!
+//! Owns bits and time only, never pixels or quantisers. A keyframe's debt never holds back the next picture; other debt
+//! does so past two frame budgets; both are paid back by smaller units, a keyframe's within about a second. A pause earns
+//! nothing: the account is never above zero, so no gap, however long, makes a large unit.
+
+use std::time::{Duration, Instant};
+
+use super::Bitrate;
+
+/// How many frame budgets may be owed before the next picture has to wait.
+const BUDGETS_OWED: f64 = 2.0;
+/// Past this many frame budgets a unit that is no keyframe is a fault.
+const BUDGETS_FAULT: f64 = 4.0;
+/// The most of the rate that pays back a keyframe.
+const MOST_FOR_KEYFRAME: f64 = 0.75;
+/// The least that a unit may cost, in frame budgets: below it text can't be read at any frame rate.
+const LEAST_BUDGETS: f64 = 0.25;
+
+/// An amount of encoded data.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct Bits(pub f64);
+
+impl Bits {
+    /// The bits of `bytes` bytes.
+    pub fn from_bytes(bytes: usize) -> Self {
+        Self(bytes as f64 * 8.0)
+    }
+}
+
+/// What a rung owes to its rate.
+#[derive(Debug)]
+pub struct RateDebt {
+    rate: f64,
+    fps: f64,
+    ordinary: f64,
+    keyframe: f64,
+    /// The share of the rate that pays the keyframe back.
+    keyframe_share: f64,
+    at: Instant,
+}
+
+impl RateDebt {
+    /// Opens an account without debt.
+    pub fn new(rate: Bitrate, fps: u32, now: Instant) -> Self {
+        let mut debt =
+            Self { rate: 1.0, fps: f64::from(fps.max(1)), ordinary: 0.0, keyframe: 0.0, keyframe_share: 0.0, at: now };
+        debt.set_rate(rate, now);
+        debt
+    }
+
+    /// Changes the rate; what is owed stays owed.
+    pub fn set_rate(&mut self, rate: Bitrate, now: Instant) {
+        self.drain(now);
+        self.rate = f64::from(rate.0.max(1));
+    }
+
+    /// What the rate gives in `time`.
+    pub fn earned_in(&self, time: Duration) -> Bits {
+        Bits(self.rate * time.as_secs_f64())
+    }
+
+    /// What the rate gives for one frame.
+    pub fn frame_budget(&self) -> Bits {
+        Bits(self.rate / self.fps)
+    }
+
+    /// Books a unit.
+    pub fn sent(&mut self, now: Instant, size: Bits, keyframe: bool) {
+        self.drain(now);
+        if keyframe {
+            self.keyframe += size.0;
+            self.keyframe_share = (self.keyframe / self.rate).min(MOST_FOR_KEYFRAME);
+        } else {
+            self.ordinary += size.0;
+        }
+    }
+
+    /// Whether a unit of `size` that is no keyframe is a fault.
+    pub fn is_fault(&self, size: Bits) -> bool {
+        size.0 > self.frame_budget().0 * BUDGETS_FAULT
+    }
+
+    /// What the next unit may cost so that the one after it need not wait.
+    pub fn allowance(&mut self, now: Instant) -> Bits {
+        self.drain(now);
+        let budget = self.frame_budget().0;
+        Bits((BUDGETS_OWED * budget - self.ordinary).max(LEAST_BUDGETS * budget))
+    }
+
+    /// When the next picture may be encoded: at once, but for ordinary debt past two frame budgets.
+    pub fn ready(&self) -> Instant {
+        let excess = self.ordinary - BUDGETS_OWED * self.frame_budget().0;
+        let rate = if self.keyframe > 0.0 { self.rate * (1.0 - self.keyframe_share) } else { self.rate };
+        self.at + seconds(excess / rate)
+    }
+
+    /// When all debt, keyframes' too, is down to one frame budget: what nobody waits for is not encoded earlier.
+    pub fn at_leisure(&self) -> Instant {
+        self.at + seconds((self.ordinary + self.keyframe - self.frame_budget().0) / self.rate)
+    }
+
+    fn drain(&mut self, now: Instant) {
+        let paid = self.rate * now.saturating_duration_since(self.at).as_secs_f64();
+        self.at = self.at.max(now);
+        let for_keyframe = (paid * self.keyframe_share).min(self.keyframe);
+        let for_ordinary = (paid - for_keyframe).min(self.ordinary);
+        self.ordinary -= for_ordinary;
+        self.keyframe = (self.keyframe - (paid - for_ordinary)).max(0.0);
+    }
+}
+
+fn seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    const RATE: Bitrate = Bitrate(2_400_000);
+    const FPS: u32 = 30;
+    const FRAME: Duration = Duration::from_nanos(1_000_000_000 / 30);
+
+    #[test]
+    fn a_stream_that_spends_its_allowance_keeps_the_rate_and_never_waits() {
+        let start = Instant::now();
+        let mut debt = RateDebt::new(RATE, FPS, start);
+        let mut sent = 0.0;
+        for frame in 0..300 {
+            let now = start + FRAME * frame;
+            assert!(debt.ready() <= now, "frame {frame} waits");
+            let size = debt.allowance(now);
+            debt.sent(now, size, false);
+            sent += size.0;
+        }
+        let rate = sent / 10.0;
+        assert!((2_300_000.0..2_500_000.0).contains(&rate), "{rate} bit/s");
+    }
+
+    #[test]
+    fn a_keyframe_delays_nothing_and_is_paid_back_within_about_a_second() {
+        let start = Instant::now();
+        let mut debt = RateDebt::new(RATE, FPS, start);
+        debt.sent(start, Bits(1_000_000.0), true);
+        let mut sent = 1_000_000.0;
+        for frame in 1..=36 {
+            let now = start + FRAME * frame;
+            assert!(debt.ready() <= now, "frame {frame} waits");
+            let size = debt.allowance(now);
+            debt.sent(now, size, false);
+            sent += size.0;
+        }
+        assert!(sent < 2_400_000.0 * 1.3, "{sent} bits in 1.2 s");
+    }
+
+    #[test]
+    fn other_debt_delays_past_two_frame_budgets() {
+        let start = Instant::now();
+        let mut debt = RateDebt::new(RATE, FPS, start);
+        debt.sent(start, Bits(160_000.0), false);
+        assert!(debt.ready() <= start);
+        debt.sent(start, Bits(240_000.0), false);
+        let wait = debt.ready() - start;
+        assert!((Duration::from_millis(99)..Duration::from_millis(101)).contains(&wait), "{wait:?}");
+        assert!(debt.is_fault(Bits(330_000.0)) && !debt.is_fault(Bits(310_000.0)));
+    }
+
+    #[test]
+    fn a_pause_earns_nothing() {
+        let start = Instant::now();
+        let mut debt = RateDebt::new(RATE, FPS, start);
+        let before = debt.allowance(start);
+        assert_eq!(debt.allowance(start + Duration::from_secs(10)), before);
+    }
+}

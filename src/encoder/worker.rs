@@ -1,1 +1,195 @@
-//! To be written.
+//! The encode worker: one thread that turns the newest frame into access units for all viewers of a rung.
+//!
+//! The shell of [`Schedule`]: owns the thread, the mailbox's lock, the canvas and the codec's life; decides nothing about
+//! pictures. Never wakes up while the screen stands still and nobody asks for anything.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::h264::EncoderError;
+use super::{AccessUnit, Bitrate};
+use crate::frame::mailbox::Mailbox;
+use crate::frame::{Frame, Size};
+
+mod rung;
+
+use rung::Rung;
+
+/// What a worker encodes.
+#[derive(Debug, Clone, Copy)]
+pub struct WorkerConfig {
+    /// The extent of the canvas, which is also the coded size.
+    pub canvas: Size,
+    /// The rung's rate.
+    pub bitrate: Bitrate,
+    /// The most frames a second that will be put.
+    pub fps: u32,
+}
+
+/// What a worker has done since it was started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct EncoderCounters {
+    /// Units made, keyframes included.
+    pub units: u64,
+    /// Keyframes made.
+    pub keyframes: u64,
+    /// Bytes of all units.
+    pub bytes: u64,
+    /// Units that were no keyframe and yet cost over four frame budgets.
+    pub faults: u64,
+    /// Frames that a newer one replaced before they were encoded.
+    pub replaced: u64,
+    /// Times that the codec failed and was made anew.
+    pub restarts: u64,
+    /// Time spent composing, converting and encoding.
+    pub encode_time: Duration,
+}
+
+/// Where access units go: called on the worker's thread, so it must return at once.
+pub type UnitSink = Arc<dyn Fn(AccessUnit) + Send + Sync>;
+
+/// A running worker; dropping it stops and joins its thread.
+pub struct EncodeWorker {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    inbox: Mutex<Inbox>,
+    changed: Condvar,
+    counters: Mutex<EncoderCounters>,
+}
+
+/// What the worker has been told and not yet heard.
+struct Inbox {
+    mailbox: Mailbox,
+    keyframe: Option<Instant>,
+    bitrate: Bitrate,
+    active: bool,
+    stop: bool,
+}
+
+impl EncodeWorker {
+    /// Starts an inactive worker; it fails where the canvas can't be encoded or there is no thread.
+    pub fn start(config: WorkerConfig, sink: UnitSink) -> Result<Self, EncoderError> {
+        super::h264::check_size(config.canvas)?;
+        let inbox = Inbox {
+            mailbox: Mailbox::new(),
+            keyframe: None,
+            bitrate: config.bitrate,
+            active: false,
+            stop: false,
+        };
+        let shared = Arc::new(Shared {
+            inbox: Mutex::new(inbox),
+            changed: Condvar::new(),
+            counters: Mutex::new(EncoderCounters::default()),
+        });
+        let for_thread = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("encode-h264".to_owned())
+            .spawn(move || run(&for_thread, config, &sink))
+            .map_err(|error| EncoderError::Thread(error.kind()))?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Gives the newest frame; one that still waits is replaced, its damage kept.
+    pub fn put(&self, frame: Frame) {
+        let mut inbox = lock(&self.shared.inbox);
+        inbox.mailbox.put(frame);
+        let active = inbox.active;
+        drop(inbox);
+        if active {
+            self.shared.changed.notify_one();
+        }
+    }
+
+    /// Asks for a keyframe on behalf of a viewer; at most one a second is made.
+    pub fn request_keyframe(&self) {
+        self.tell(|inbox| {
+            inbox.keyframe.get_or_insert_with(Instant::now);
+        });
+    }
+
+    /// Changes the rung's rate; makes no keyframe.
+    pub fn set_bitrate(&self, bitrate: Bitrate) {
+        self.tell(|inbox| inbox.bitrate = bitrate);
+    }
+
+    /// Says whether anybody watches: an inactive worker has no codec and does no work; the first unit after is a keyframe.
+    pub fn set_active(&self, active: bool) {
+        self.tell(|inbox| inbox.active = active);
+    }
+
+    /// What it has done so far.
+    pub fn counters(&self) -> EncoderCounters {
+        let replaced = lock(&self.shared.inbox).mailbox.replaced();
+        EncoderCounters { replaced, ..*lock(&self.shared.counters) }
+    }
+
+    fn tell(&self, what: impl FnOnce(&mut Inbox)) {
+        what(&mut lock(&self.shared.inbox));
+        self.shared.changed.notify_one();
+    }
+}
+
+impl Drop for EncodeWorker {
+    fn drop(&mut self) {
+        self.tell(|inbox| inbox.stop = true);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the encoder's thread panicked");
+        }
+    }
+}
+
+fn run(shared: &Shared, config: WorkerConfig, sink: &UnitSink) {
+    let mut rung = Rung::new(config, Instant::now());
+    let mut inbox = lock(&shared.inbox);
+    while !inbox.stop {
+        let now = Instant::now();
+        rung.set_active(inbox.active, now);
+        rung.set_bitrate(inbox.bitrate, now);
+        if let Some(asked) = inbox.keyframe.take() {
+            rung.request_keyframe(asked);
+        }
+        if !inbox.mailbox.is_empty() {
+            rung.handle_frame();
+        }
+        let Some(work) = rung.poll(now) else {
+            inbox = wait(&shared.changed, inbox, rung.poll_timeout(), now);
+            continue;
+        };
+        let frame = rung.wants_frame(work).then(|| inbox.mailbox.take()).flatten();
+        drop(inbox);
+        if let Some(unit) = rung.encode(work, frame.as_ref()) {
+            drop(frame);
+            sink(unit);
+        }
+        *lock(&shared.counters) = rung.counters();
+        inbox = lock(&shared.inbox);
+    }
+    drop(inbox);
+    rung.set_active(false, Instant::now());
+}
+
+fn wait<'a>(
+    changed: &Condvar,
+    inbox: MutexGuard<'a, Inbox>,
+    until: Option<Instant>,
+    now: Instant,
+) -> MutexGuard<'a, Inbox> {
+    match until {
+        None => changed.wait(inbox).unwrap_or_else(PoisonError::into_inner),
+        Some(until) => {
+            let timeout = until.saturating_duration_since(now);
+            changed.wait_timeout(inbox, timeout).unwrap_or_else(PoisonError::into_inner).0
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

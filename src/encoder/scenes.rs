@@ -1,0 +1,90 @@
+//! Pictures for the encoder's tests: pages of strokes that are as dense and sharp as text, and ways to change them.
+
+use crate::frame::Size;
+use crate::frame::colour::I420;
+
+/// A glyph cell: that of a terminal's 7x13 font.
+pub const CELL: (usize, usize) = (7, 13);
+const INK: u8 = 30;
+const PAPER: u8 = 235;
+
+/// A small deterministic generator (xorshift).
+pub struct Dice(u64);
+
+impl Dice {
+    /// Starts from `seed`.
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// A number below `bound`.
+    pub fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 33) as usize % bound
+    }
+}
+
+/// A picture of paper only.
+pub fn paper(size: Size) -> I420 {
+    let luma = size.width as usize * size.height as usize;
+    I420 { size, y: vec![PAPER; luma], u: vec![128; luma / 4], v: vec![128; luma / 4] }
+}
+
+/// Draws one glyph with its cell's corner at column `x`, row `y`: two to four strokes with soft edges.
+pub fn glyph(page: &mut I420, dice: &mut Dice, x: usize, y: usize) {
+    let (width, height) = (page.size.width as usize, page.size.height as usize);
+    let mut put = |px: usize, py: usize, value: u8| {
+        if px < width && py < height {
+            let pixel = &mut page.y[py * width + px];
+            *pixel = (*pixel).min(value);
+        }
+    };
+    for _ in 0..2 + dice.below(3) {
+        let (sx, sy) = (dice.below(5), 2 + dice.below(8));
+        match dice.below(4) {
+            0 => (0..5).for_each(|i| put(x + i, y + sy, INK)),
+            1 => (0..8).for_each(|i| {
+                put(x + sx, y + 2 + i, INK);
+                put(x + sx + 1, y + 2 + i, 170);
+            }),
+            2 => (0..5).for_each(|i| {
+                put(x + i, y + 3 + i, INK);
+                put(x + i + 1, y + 3 + i, 130);
+            }),
+            _ => (0..5).for_each(|i| {
+                put(x + 4 - i, y + 3 + i, INK);
+                put(x + 4 - i, y + 4 + i, 130);
+            }),
+        }
+    }
+}
+
+/// A page full of lines of words; `fill` of 10 cells hold a glyph.
+pub fn text(size: Size, seed: u64, fill: usize) -> I420 {
+    let mut page = paper(size);
+    let mut dice = Dice::new(seed);
+    for row in 0..size.height as usize / CELL.1 {
+        let line = 40 + dice.below(60);
+        let cells = size.width as usize / CELL.0;
+        for column in 0..cells {
+            if column * 100 / cells < line && dice.below(10) < fill {
+                glyph(&mut page, &mut dice, column * CELL.0, row * CELL.1);
+            }
+        }
+    }
+    page
+}
+
+/// The part of a tall page that starts at row `top` (even).
+pub fn window(tall: &I420, size: Size, top: usize) -> I420 {
+    let (width, height) = (size.width as usize, size.height as usize);
+    let cut = |plane: &[u8], width: usize, height: usize, top: usize| plane[top * width..(top + height) * width].to_vec();
+    I420 {
+        size,
+        y: cut(&tall.y, width, height, top),
+        u: cut(&tall.u, width / 2, height / 2, top / 2),
+        v: cut(&tall.v, width / 2, height / 2, top / 2),
+    }
+}

@@ -1,0 +1,201 @@
+//! One rung on the worker's thread: its canvas, its codec while somebody watches, and its schedule.
+
+use std::time::{Duration, Instant};
+
+use super::{EncoderCounters, WorkerConfig};
+use crate::clock::MediaTime;
+use crate::encoder::h264::{Encoded, EncoderError, H264Encoder};
+use crate::encoder::quantiser::Activity;
+use crate::encoder::schedule::{Plan, Schedule, Verdict, Work};
+use crate::encoder::{AccessUnit, Bitrate, Codec};
+use crate::frame::canvas::Canvas;
+use crate::frame::{Damage, Frame};
+
+/// The least time between two attempts to make a codec.
+const RETRY: Duration = Duration::from_secs(1);
+/// The least distance of two units' timestamps: one tick of 1 ms that no rounding joins.
+const TICK: Duration = Duration::from_millis(1);
+
+/// The codec's life.
+enum Codecs {
+    /// Nobody watches.
+    Off,
+    /// It is made with the next picture, but not before this instant.
+    Due(Instant),
+    /// It runs.
+    On(Box<H264Encoder>),
+}
+
+/// The state of one rung.
+pub(super) struct Rung {
+    config: WorkerConfig,
+    canvas: Canvas,
+    codec: Codecs,
+    schedule: Schedule,
+    counters: EncoderCounters,
+    at_start: EncoderCounters,
+    captured: Instant,
+    last_stamp: Option<Instant>,
+    epoch: Instant,
+}
+
+impl Rung {
+    pub(super) fn new(config: WorkerConfig, now: Instant) -> Self {
+        Self {
+            config,
+            canvas: Canvas::new(config.canvas),
+            codec: Codecs::Off,
+            schedule: Schedule::new(config.bitrate, config.fps, now),
+            counters: EncoderCounters::default(),
+            at_start: EncoderCounters::default(),
+            captured: now,
+            last_stamp: None,
+            epoch: now,
+        }
+    }
+
+    pub(super) fn counters(&self) -> EncoderCounters {
+        self.counters
+    }
+
+    pub(super) fn set_active(&mut self, active: bool, now: Instant) {
+        match (active, &self.codec) {
+            (true, Codecs::Off) => {
+                self.codec = Codecs::Due(now);
+                self.at_start = self.counters;
+                self.schedule.handle_restart();
+                tracing::info!(rung = %self.name(), "encoder started");
+            }
+            (false, Codecs::Due(_) | Codecs::On(_)) => {
+                self.codec = Codecs::Off;
+                let (units, keyframes, bytes) = (
+                    self.counters.units - self.at_start.units,
+                    self.counters.keyframes - self.at_start.keyframes,
+                    self.counters.bytes - self.at_start.bytes,
+                );
+                tracing::info!(rung = %self.name(), units, keyframes, bytes, "encoder stopped");
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn set_bitrate(&mut self, bitrate: Bitrate, now: Instant) {
+        if bitrate != self.config.bitrate {
+            tracing::debug!(rung = %self.name(), from = self.config.bitrate.0, to = bitrate.0, "rate changed");
+            self.config.bitrate = bitrate;
+            self.schedule.set_rate(bitrate, now);
+        }
+    }
+
+    pub(super) fn request_keyframe(&mut self, asked: Instant) {
+        self.schedule.request_keyframe(asked);
+    }
+
+    pub(super) fn handle_frame(&mut self) {
+        self.schedule.handle_frame();
+    }
+
+    /// What is to be encoded now; nothing while nobody watches or the codec may not be made again yet.
+    pub(super) fn poll(&self, now: Instant) -> Option<Work> {
+        match self.codec {
+            Codecs::Off => None,
+            Codecs::Due(at) if now < at => None,
+            Codecs::Due(_) | Codecs::On(_) => self.schedule.poll(now),
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        match self.codec {
+            Codecs::Off => None,
+            Codecs::Due(at) => Some(self.schedule.poll_timeout().map_or(at, |next| next.max(at))),
+            Codecs::On(_) => self.schedule.poll_timeout(),
+        }
+    }
+
+    /// Whether `work` is about the frame that waits.
+    pub(super) fn wants_frame(&self, work: Work) -> bool {
+        work == Work::Change
+    }
+
+    /// Does `work`; `None` where nothing came of it.
+    pub(super) fn encode(&mut self, work: Work, frame: Option<&Frame>) -> Option<AccessUnit> {
+        let begun = Instant::now();
+        let damage = frame.map_or_else(Damage::none, |frame| {
+            self.captured = frame.captured;
+            self.canvas.compose(frame)
+        });
+        let stamp = self.stamp(work, begun);
+        let unit = self.attempt(work, &damage, stamp);
+        self.counters.encode_time += begun.elapsed();
+        match unit {
+            Ok(unit) => unit,
+            Err(error) => {
+                tracing::error!(rung = %self.name(), %error, "encoder failed, a new one is made");
+                self.codec = Codecs::Due(begun + RETRY);
+                self.counters.restarts += 1;
+                self.schedule.handle_restart();
+                None
+            }
+        }
+    }
+
+    fn attempt(&mut self, work: Work, damage: &Damage, stamp: Instant) -> Result<Option<AccessUnit>, EncoderError> {
+        let changed = Activity::within(self.canvas.i420(), damage);
+        let (plan, unit) = self.once(work, changed, stamp)?;
+        let Some(unit) = unit else { return Ok(None) };
+        let (plan, unit, fault) = match self.judge(&plan, &unit) {
+            Verdict::Send { fault } => (plan, unit, fault),
+            Verdict::Redo => {
+                tracing::debug!(rung = %self.name(), bytes = unit.data.len(), "too large, encoded again as a keyframe");
+                let (plan, Some(unit)) = self.once(Work::Repeat, changed, stamp)? else { return Ok(None) };
+                let fault = self.judge(&plan, &unit) != Verdict::Send { fault: false };
+                (plan, unit, fault)
+            }
+        };
+        tracing::trace!(bytes = unit.data.len(), keyframe = unit.keyframe, qp = plan.order.qp.0, psnr = ?unit.luma_psnr, "unit");
+        self.count(&unit, fault);
+        self.last_stamp = Some(stamp);
+        Ok(Some(AccessUnit { codec: Codec::H264, data: unit.data, keyframe: unit.keyframe, captured: stamp }))
+    }
+
+    /// Encodes the canvas once.
+    fn once(&mut self, work: Work, changed: Activity, stamp: Instant) -> Result<(Plan, Option<Encoded>), EncoderError> {
+        if !matches!(self.codec, Codecs::On(_)) {
+            let encoder = H264Encoder::new(self.config.canvas, self.config.bitrate, self.config.fps)?;
+            self.codec = Codecs::On(Box::new(encoder));
+        }
+        let planes = self.canvas.i420();
+        let plan = self.schedule.plan(Instant::now(), work, changed, || Activity::whole(planes));
+        let at = MediaTime(u64::try_from(stamp.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX));
+        let Codecs::On(encoder) = &mut self.codec else { return Ok((plan, None)) };
+        let unit = encoder.encode(planes, at, plan.order)?;
+        Ok((plan, unit))
+    }
+
+    fn judge(&mut self, plan: &Plan, unit: &Encoded) -> Verdict {
+        self.schedule.handle_unit(Instant::now(), plan, unit.data.len(), unit.keyframe, unit.luma_psnr)
+    }
+
+    fn count(&mut self, unit: &Encoded, fault: bool) {
+        self.counters.units += 1;
+        self.counters.keyframes += u64::from(unit.keyframe);
+        self.counters.bytes += unit.data.len() as u64;
+        self.counters.faults += u64::from(fault);
+        if fault {
+            tracing::debug!(rung = %self.name(), bytes = unit.data.len(), "unit over four frame budgets");
+        }
+    }
+
+    /// The unit's timestamp: a change has its frame's, a repeat that of its making; they never go back.
+    fn stamp(&self, work: Work, begun: Instant) -> Instant {
+        let own = match work {
+            Work::Change => self.captured,
+            Work::Repeat => begun,
+        };
+        self.last_stamp.map_or(own, |last| own.max(last + TICK))
+    }
+
+    fn name(&self) -> String {
+        format!("h264 {}", self.config.canvas)
+    }
+}
