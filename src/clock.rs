@@ -20,6 +20,7 @@ pub struct MediaTime(pub u64);
 
 impl Clock {
     /// Starts the clock: the only place that reads wall time.
+    #[expect(clippy::disallowed_methods, reason = "this is the once that wall time is read")]
     pub fn start() -> Self {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self::from_parts(Instant::now(), wall)

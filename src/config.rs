@@ -1,1 +1,165 @@
-//! To be written.
+//! The configuration: what was written on the command line and in the environment → what is resolved and valid.
+//!
+//! Pure: it opens nothing, reads no environment and asks no system. The values of the outside contract that this version does
+//! not do yet are told apart from those that nobody ever will.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use tracing::level_filters::LevelFilter;
+
+use crate::cli::RunArgs;
+use crate::encoder::{Bitrate, Codec};
+use crate::frame::Size;
+use crate::source::SourceSpec;
+
+mod spec;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+/// How the process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// What was asked is done.
+    Done = 0,
+    /// It failed while running.
+    Failed = 1,
+    /// What was asked can't be parsed, or is not done yet.
+    Usage = 2,
+}
+
+/// Everything that `laterna run` needs to know, valid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunConfig {
+    /// Where pictures come from.
+    pub source: SourceSpec,
+    /// Under which name viewers and servers know this daemon.
+    pub name: String,
+    /// Where the web page and WHEP are served.
+    pub listen: Listen,
+    /// The UDP port of all media; 0 takes any.
+    pub udp_port: u16,
+    /// The codecs, the preferred one first; never empty.
+    pub codecs: Vec<Codec>,
+    /// The video's rate at most.
+    pub bitrate: Bitrate,
+    /// Frames a second at most, 1 to 120.
+    pub fps: u32,
+    /// The canvas; `None` follows the source at start.
+    pub size: Option<Size>,
+    /// Whether the pointer is shown.
+    pub pointer: bool,
+    /// So many viewers at once, at least 1.
+    pub max_viewers: usize,
+    /// Who may watch.
+    pub auth: AuthConfig,
+    /// What is logged.
+    pub log: LevelFilter,
+}
+
+/// Where HTTP listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// Nowhere.
+    Off,
+    /// At each of these, at least one; port 0 takes any.
+    At(Vec<SocketAddr>),
+}
+
+/// Who may watch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuthConfig {
+    /// Everyone who reaches the port.
+    None,
+    /// Who holds the code.
+    Code {
+        /// Where the code is kept; `None` is the state directory.
+        file: Option<PathBuf>,
+    },
+}
+
+/// Why a setting is refused; one line that says what was asked, what was found and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The contract has it, this version does not.
+    #[error("{asked}: not yet: {advice}")]
+    NotYet {
+        /// What was written.
+        asked: Asked,
+        /// What this version does instead.
+        advice: String,
+    },
+    /// The value is none that this setting can have.
+    #[error("{asked}: {found}; {advice}")]
+    Invalid {
+        /// What was written.
+        asked: Asked,
+        /// What is wrong with it.
+        found: String,
+        /// What to write.
+        advice: String,
+    },
+}
+
+/// A setting as it was written: `--fps 30`, or `LATERNA_FPS=30`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// The flag's long name without its dashes.
+    pub flag: &'static str,
+    /// Whether the variable was used rather than the flag.
+    pub variable: bool,
+    /// The value.
+    pub value: String,
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.variable {
+            write!(f, "LATERNA_{}=", self.flag.replace('-', "_").to_ascii_uppercase())?;
+        } else {
+            write!(f, "--{} ", self.flag)?;
+        }
+        match self.value.as_str() {
+            "" if !self.variable => f.write_str("''"),
+            value => f.write_str(&one_line(value)),
+        }
+    }
+}
+
+/// Escapes control characters, so that what a user wrote can't break the line that an error is.
+pub fn one_line(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut line, c| {
+        match c {
+            c if c.is_control() => line.extend(c.escape_default()),
+            c => line.push(c),
+        }
+        line
+    })
+}
+
+impl RunConfig {
+    /// Resolves what was written; `hostname` completes the default name.
+    pub fn resolve(args: &RunArgs, hostname: &str) -> Result<Self, ConfigError> {
+        value::audio(args.asked("audio", &args.audio))?;
+        Ok(Self {
+            source: value::source(args.asked("source", &args.source))?,
+            name: match &args.name {
+                Some(name) => value::name(args.asked("name", name))?,
+                None => format!("laterna@{hostname}"),
+            },
+            listen: value::listen(args.listen.iter().map(|written| args.asked("listen", written)))?,
+            udp_port: value::udp_port(args.asked("udp-port", &args.udp_port))?,
+            codecs: value::codecs(args.codec.iter().map(|written| args.asked("codec", written)))?,
+            bitrate: value::bitrate(args.asked("bitrate", &args.bitrate))?,
+            fps: value::fps(args.asked("fps", &args.fps))?,
+            size: args.size.as_ref().map(|written| value::size(args.asked("size", written))).transpose()?,
+            pointer: value::cursor(args.asked("cursor", &args.cursor))?,
+            max_viewers: value::max_viewers(args.asked("max-viewers", &args.max_viewers))?,
+            auth: value::auth(args.asked("auth", &args.auth), args.auth_code_file.clone())?,
+            log: value::log(args.asked("log", &args.log))?,
+        })
+    }
+}

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code: a failure is a panic, a report is printed")]
 
 mod bad_input;
+mod cli;
 mod leaving;
 mod screen;
 mod shutdown;

@@ -1,0 +1,156 @@
+#![allow(clippy::unwrap_used)]
+
+use std::ffi::OsString;
+
+use super::*;
+use crate::cli::{Invocation, parse};
+
+fn resolve(flags: &[&str]) -> Result<RunConfig, String> {
+    let words = ["laterna", "run"].iter().chain(flags).map(OsString::from);
+    match parse(words).map_err(|error| error.to_string())? {
+        Invocation::Run(args) => RunConfig::resolve(&args, "host").map_err(|error| error.to_string()),
+        Invocation::Print(_) => Err("printed".into()),
+    }
+}
+
+#[test]
+fn nothing_written_gives_the_contracts_defaults() {
+    let expected = RunConfig {
+        source: SourceSpec::Auto,
+        name: "laterna@host".into(),
+        listen: Listen::At(vec!["[::]:8888".parse().unwrap()]),
+        udp_port: 8889,
+        codecs: vec![Codec::H264, Codec::Vp8],
+        bitrate: Bitrate(2_500_000),
+        fps: 30,
+        size: None,
+        pointer: true,
+        max_viewers: 500,
+        auth: AuthConfig::Code { file: None },
+        log: LevelFilter::INFO,
+    };
+    assert_eq!(resolve(&[]).unwrap(), expected);
+}
+
+#[test]
+fn everything_written_is_kept() {
+    let flags = "--source pattern --name Room --listen 127.0.0.1:0,[::1]:80 --listen 127.0.0.1:0 --udp-port 0 --codec h264 --bitrate 800k \
+                 --fps 1 --size 641x479 --cursor off --max-viewers 1 --auth code --auth-code-file /a/b --audio off --log trace";
+    let expected = RunConfig {
+        source: SourceSpec::Pattern,
+        name: "Room".into(),
+        listen: Listen::At(vec!["127.0.0.1:0".parse().unwrap(), "[::1]:80".parse().unwrap()]),
+        udp_port: 0,
+        codecs: vec![Codec::H264],
+        bitrate: Bitrate(800_000),
+        fps: 1,
+        size: Some(Size::new(641, 479)),
+        pointer: false,
+        max_viewers: 1,
+        auth: AuthConfig::Code { file: Some("/a/b".into()) },
+        log: LevelFilter::TRACE,
+    };
+    assert_eq!(resolve(&flags.split_whitespace().collect::<Vec<_>>()).unwrap(), expected);
+    assert_eq!(resolve(&["--listen", "off", "--auth", "none"]).unwrap().listen, Listen::Off);
+    assert_eq!(resolve(&["--auth", "none"]).unwrap().auth, AuthConfig::None);
+}
+
+#[test]
+fn rates_are_read_exactly() {
+    let table = [
+        ("50k", 50_000),
+        ("50000", 50_000),
+        ("100M", 100_000_000),
+        ("2.5m", 2_500_000),
+        ("1.234567M", 1_234_567),
+        ("0.1M", 100_000),
+        ("99.9999999999999999999999999999K", 99_999),
+    ];
+    for (written, bits) in table {
+        assert_eq!(resolve(&["--bitrate", written]).unwrap().bitrate, Bitrate(bits), "{written}");
+    }
+}
+
+#[test]
+fn what_can_not_be_parsed_says_what_was_asked_what_was_found_and_what_to_do() {
+    let table: &[(&str, &str, &str)] = &[
+        ("--source", "moon", "no such source"),
+        ("--source", "", "no such source"),
+        ("--source", "Screen", "no such source"),
+        ("--name", "", "an empty name"),
+        ("--name", " ", "an empty name"),
+        ("--name", "a\nb", "a control character"),
+        ("--name", &"n".repeat(129), "too long a name"),
+        ("--listen", "8888", "not an address"),
+        ("--listen", ":8888", "not an address"),
+        ("--listen", "localhost:8888", "not an address"),
+        ("--listen", "127.0.0.1:65536", "not an address"),
+        ("--listen", "127.0.0.1:80,", "not an address"),
+        ("--listen", "off,127.0.0.1:80", "off beside an address"),
+        ("--udp-port", "65536", "not a port"),
+        ("--udp-port", "x", "not a port"),
+        ("--udp-port", "", "not a port"),
+        ("--codec", "h265", "no codec of that name"),
+        ("--codec", "h264,", "no codec of that name"),
+        ("--codec", "", "no codec of that name"),
+        ("--bitrate", "fast", "not a rate"),
+        ("--bitrate", "", "not a rate"),
+        ("--bitrate", "k", "not a rate"),
+        ("--bitrate", "1.k", "not a rate"),
+        ("--bitrate", ".5M", "not a rate"),
+        ("--bitrate", "1e6", "not a rate"),
+        ("--bitrate", "inf", "not a rate"),
+        ("--bitrate", "2.5 M", "not a rate"),
+        ("--bitrate", "1G", "not a rate"),
+        ("--bitrate", "0", "too low a rate"),
+        ("--bitrate", "49999", "too low a rate"),
+        ("--bitrate", "100.000001M", "too high a rate"),
+        ("--bitrate", "99999999999999999999999999M", "too high a rate"),
+        ("--fps", "0", "not a frame rate"),
+        ("--fps", "121", "not a frame rate"),
+        ("--fps", "29.97", "not a frame rate"),
+        ("--size", "1280", "not a size"),
+        ("--size", "1280x", "not a size"),
+        ("--size", "x720", "not a size"),
+        ("--size", "axb", "not a size"),
+        ("--size", "1280x720x30", "not a size"),
+        ("--size", "99999999999x720", "not a size"),
+        ("--size", "15x16", "too small"),
+        ("--size", "4097x2304", "too large"),
+        ("--size", "4096x2305", "too large"),
+        ("--cursor", "yes", "neither on nor off"),
+        ("--max-viewers", "0", "not a number of viewers"),
+        ("--max-viewers", "10001", "not a number of viewers"),
+        ("--auth", "password", "no such way to sign in"),
+        ("--audio", "loud", "no such sound"),
+        ("--audio", "mic:", "no such sound"),
+        ("--log", "off", "no such level"),
+        ("--log", "INFO", "no such level"),
+    ];
+    for (flag, value, found) in table {
+        let line = resolve(&[flag, value]).unwrap_err();
+        assert!(line.starts_with(flag), "{flag} {value}: {line}");
+        assert!(line.contains(found) && line.contains("; "), "{flag} {value}: {line}");
+        assert!(!line.contains("not yet") && !line.contains('\n'), "{flag} {value}: {line}");
+    }
+}
+
+#[test]
+fn what_comes_later_is_refused_as_not_yet() {
+    let table = [
+        ("--source", "screen:HDMI-1"),
+        ("--source", "file:/a.mp4"),
+        ("--source", "camera"),
+        ("--codec", "vp8"),
+        ("--codec", "vp8,h264"),
+        ("--codec", "av1"),
+        ("--codec", "h264,av1"),
+        ("--audio", "auto"),
+        ("--audio", "mic:USB"),
+        ("--audio", "system+mic"),
+    ];
+    for (flag, value) in table {
+        let line = resolve(&[flag, value]).unwrap_err();
+        assert!(line.starts_with(flag) && line.contains("not yet"), "{flag} {value}: {line}");
+    }
+}

@@ -1,0 +1,211 @@
+//! One function for each setting: its text → its value.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use tracing::level_filters::LevelFilter;
+
+use super::spec::{self, SpecError};
+use super::{Asked, AuthConfig, ConfigError, Listen};
+use crate::encoder::{Bitrate, Codec};
+use crate::frame::Size;
+use crate::source::SourceSpec;
+
+/// Below this a screen can't be read.
+const BITRATE_MIN: u64 = 50_000;
+/// Above this no browser's decoder keeps up.
+const BITRATE_MAX: u64 = 100_000_000;
+const FPS_MAX: u32 = 120;
+const SIZE_MIN: Size = Size::new(16, 16);
+/// The largest picture of H.264's level 5.2, as the encoder has it.
+const SIZE_MAX: Size = Size::new(4096, 2304);
+const VIEWERS_MAX: usize = 10_000;
+const NAME_MAX: usize = 128;
+
+pub(super) fn source(asked: Asked) -> Result<SourceSpec, ConfigError> {
+    spec::parse(&asked.value).map_err(|error| match error {
+        SpecError::NotYet { what, .. } => asked.not_yet(&format!("{what}; write auto, screen or pattern")),
+        SpecError::Unknown { .. } => asked.invalid("no such source", "write auto, screen or pattern"),
+    })
+}
+
+pub(super) fn name(asked: Asked) -> Result<String, ConfigError> {
+    if asked.value.trim().is_empty() {
+        return Err(asked.invalid("an empty name", "give one that viewers will recognise"));
+    }
+    if asked.value.len() > NAME_MAX {
+        return Err(asked.invalid("too long a name", format!("at most {NAME_MAX} bytes")));
+    }
+    if asked.value.chars().any(char::is_control) {
+        return Err(asked.invalid("a control character in a name", "leave it out"));
+    }
+    Ok(asked.value)
+}
+
+pub(super) fn listen(all: impl Iterator<Item = Asked>) -> Result<Listen, ConfigError> {
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    let mut off = None;
+    for asked in all {
+        if asked.value == "off" {
+            off = Some(asked);
+            continue;
+        }
+        let Ok(address) = asked.value.parse() else {
+            let advice = "write ADDRESS:PORT, as [::]:8888 (everywhere) or 127.0.0.1:8888 (this machine only), or off";
+            return Err(asked.invalid("not an address with a port", advice));
+        };
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    match off {
+        Some(asked) if !addresses.is_empty() => Err(asked.invalid("off beside an address", "give either one")),
+        Some(_) => Ok(Listen::Off),
+        None => Ok(Listen::At(addresses)),
+    }
+}
+
+pub(super) fn udp_port(asked: Asked) -> Result<u16, ConfigError> {
+    asked
+        .value
+        .parse()
+        .map_err(|_| asked.invalid("not a port", "write a number from 1 to 65535, or 0 for any free one"))
+}
+
+pub(super) fn codecs(all: impl Iterator<Item = Asked>) -> Result<Vec<Codec>, ConfigError> {
+    let mut codecs = Vec::new();
+    for asked in all {
+        let codec = match asked.value.as_str() {
+            "h264" => Codec::H264,
+            // The preference could not be kept: it is refused rather than forgotten.
+            "vp8" if codecs.is_empty() => {
+                return Err(asked.not_yet("h264 is the only encoder of this version; write h264, or h264,vp8"));
+            }
+            "vp8" => Codec::Vp8,
+            "av1" => return Err(asked.not_yet("h264 is the only encoder of this version; write h264")),
+            _ => return Err(asked.invalid("no codec of that name", "write h264, or h264,vp8")),
+        };
+        if !codecs.contains(&codec) {
+            codecs.push(codec);
+        }
+    }
+    Ok(codecs)
+}
+
+pub(super) fn bitrate(asked: Asked) -> Result<Bitrate, ConfigError> {
+    let advice = "write bits per second from 50k to 100M, as 2500000, 2500k or 2.5M";
+    let Some(rate) = scaled(&asked.value) else {
+        return Err(asked.invalid("not a rate", advice));
+    };
+    match u32::try_from(rate) {
+        Ok(bits) if (BITRATE_MIN..=BITRATE_MAX).contains(&rate) => Ok(Bitrate(bits)),
+        _ if rate < BITRATE_MIN => Err(asked.invalid("too low a rate", advice)),
+        _ => Err(asked.invalid("too high a rate", advice)),
+    }
+}
+
+/// Reads decimal digits with at most one point and a suffix k or M; parts of a bit are cut.
+fn scaled(text: &str) -> Option<u64> {
+    let (number, scale) = match text.strip_suffix(['k', 'K']) {
+        Some(number) => (number, 1_000),
+        None => match text.strip_suffix(['m', 'M']) {
+            Some(number) => (number, 1_000_000),
+            None => (text, 1),
+        },
+    };
+    let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
+    if [whole, part].iter().any(|digits| digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit())) {
+        return None;
+    }
+    // Saturates: what overflows is too high a rate, whatever it is.
+    let whole = whole.parse::<u64>().unwrap_or(u64::MAX).saturating_mul(scale);
+    let mut digit_scale = scale;
+    let part = part.bytes().map(|digit| {
+        let value = u64::from(digit - b'0') * digit_scale;
+        digit_scale /= 10;
+        value / 10
+    });
+    Some(whole.saturating_add(part.sum()))
+}
+
+pub(super) fn fps(asked: Asked) -> Result<u32, ConfigError> {
+    match asked.value.parse() {
+        Ok(fps @ 1..=FPS_MAX) => Ok(fps),
+        _ => Err(asked.invalid("not a frame rate", format!("write a whole number from 1 to {FPS_MAX}"))),
+    }
+}
+
+pub(super) fn size(asked: Asked) -> Result<Size, ConfigError> {
+    let advice = format!("write WIDTHxHEIGHT from {SIZE_MIN} to {SIZE_MAX}, as 1280x720");
+    let parts = asked.value.split_once(['x', 'X']);
+    let Some((Ok(width), Ok(height))) = parts.map(|(width, height)| (width.parse(), height.parse())) else {
+        return Err(asked.invalid("not a size", advice));
+    };
+    if width < SIZE_MIN.width || height < SIZE_MIN.height {
+        return Err(asked.invalid("too small", advice));
+    }
+    if width > SIZE_MAX.width || height > SIZE_MAX.height {
+        return Err(asked.invalid("too large", advice));
+    }
+    Ok(Size::new(width, height))
+}
+
+pub(super) fn cursor(asked: Asked) -> Result<bool, ConfigError> {
+    match asked.value.as_str() {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(asked.invalid("neither on nor off", "write on to show the pointer, off to hide it")),
+    }
+}
+
+pub(super) fn max_viewers(asked: Asked) -> Result<usize, ConfigError> {
+    match asked.value.parse() {
+        Ok(viewers @ 1..=VIEWERS_MAX) => Ok(viewers),
+        _ => Err(asked.invalid("not a number of viewers", format!("write a whole number from 1 to {VIEWERS_MAX}"))),
+    }
+}
+
+pub(super) fn auth(asked: Asked, file: Option<PathBuf>) -> Result<AuthConfig, ConfigError> {
+    match asked.value.as_str() {
+        "none" => Ok(AuthConfig::None),
+        "code" => Ok(AuthConfig::Code { file }),
+        _ => Err(asked.invalid("no such way to sign in", "write code, or none to let everyone watch")),
+    }
+}
+
+pub(super) fn audio(asked: Asked) -> Result<(), ConfigError> {
+    match asked.value.as_str() {
+        "off" => Ok(()),
+        "auto" | "system" | "mic" | "system+mic" | "file" | "tone" => {
+            Err(asked.not_yet("this version sends no sound; write off"))
+        }
+        named if named.strip_prefix("mic:").is_some_and(|name| !name.is_empty()) => {
+            Err(asked.not_yet("this version sends no sound; write off"))
+        }
+        _ => {
+            let advice = "write off; auto, system, mic, mic:NAME, system+mic, file and tone come later";
+            Err(asked.invalid("no such sound", advice))
+        }
+    }
+}
+
+pub(super) fn log(asked: Asked) -> Result<LevelFilter, ConfigError> {
+    match asked.value.as_str() {
+        "error" => Ok(LevelFilter::ERROR),
+        "warn" => Ok(LevelFilter::WARN),
+        "info" => Ok(LevelFilter::INFO),
+        "debug" => Ok(LevelFilter::DEBUG),
+        "trace" => Ok(LevelFilter::TRACE),
+        _ => Err(asked.invalid("no such level", "write error, warn, info, debug or trace")),
+    }
+}
+
+impl Asked {
+    fn invalid(self, found: &str, advice: impl Into<String>) -> ConfigError {
+        ConfigError::Invalid { asked: self, found: found.to_owned(), advice: advice.into() }
+    }
+
+    fn not_yet(self, advice: &str) -> ConfigError {
+        ConfigError::NotYet { asked: self, advice: advice.to_owned() }
+    }
+}
