@@ -80,6 +80,9 @@ pub enum Refusal {
     /// No such session, or no longer (WHEP: 404).
     #[error("no such session: it has ended, or never was")]
     UnknownSession,
+    /// The session exists but can't take this, such as other ICE credentials (WHEP: 409).
+    #[error("{0}")]
+    Conflict(String),
     /// The daemon is shutting down (WHEP: 503).
     #[error("the broadcaster is shutting down")]
     Closing,

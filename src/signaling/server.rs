@@ -1,1 +1,348 @@
-//! To be written.
+//! The embedded HTTP server: the viewer page, WHEP and `/healthz` (HTTP/1.0 and 1.1, RFC 9112).
+//!
+//! Owns the listening sockets and the connections, their number and their time. It makes no decision about a viewer: [`super::whep`] does, and the
+//! broadcast behind the channel. It never buffers more of a body than an offer may have, and never waits for anybody without a deadline.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::SignalIn;
+use super::access::{Access, OwnNames};
+
+mod connections;
+mod exchange;
+mod listen;
+mod pages;
+mod reply;
+#[cfg(test)]
+mod tests;
+
+pub use connections::{Admission, ConnectionId, ConnectionLimits, Connections, Stage};
+pub use reply::Reply;
+
+use exchange::Exchange;
+
+/// Where the server listens unless told otherwise: both families.
+pub const DEFAULT_PORT: u16 = 8888;
+/// The most that is read of a request's head.
+const HEAD_BYTES: usize = 16 * 1024;
+/// How long requests in flight may take once the server is told to stop.
+const CLOSING_WAIT: Duration = Duration::from_secs(1);
+/// The pause after the system had no resources for another connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Between two warnings about refused connections.
+const WARNING_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How the server is set up.
+#[derive(Debug)]
+pub struct ServerConfig {
+    /// The addresses to listen on; port 0 is any. Empty: no HTTP.
+    pub listen: Vec<SocketAddr>,
+    /// Who may watch.
+    pub access: Access,
+    /// The names in `Host` that are answered.
+    pub own_names: OwnNames,
+    /// How many connections may be open.
+    pub limits: ConnectionLimits,
+    /// How long is waited for anybody.
+    pub deadlines: Deadlines,
+}
+
+/// How long the server waits.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadlines {
+    /// For a request's head; a connection is also kept open so long between requests.
+    pub head: Duration,
+    /// For a request's body.
+    pub body: Duration,
+    /// For the broadcast's answer.
+    pub answer: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        let wait = Duration::from_secs(5);
+        Self { head: wait, body: wait, answer: wait }
+    }
+}
+
+/// Why the server can't listen.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// Another program has the port.
+    #[error(
+        "listen on {address}: the port is taken by another program; stop it, or choose another with --listen ADDR:PORT (0 for any)"
+    )]
+    Taken {
+        /// The address asked for.
+        address: SocketAddr,
+    },
+    /// The port is for privileged users.
+    #[error("listen on {address}: not permitted; choose a port from 1024 on with --listen ADDR:PORT")]
+    NotPermitted {
+        /// The address asked for.
+        address: SocketAddr,
+    },
+    /// The address belongs to no interface of this machine.
+    #[error("listen on {address}: this machine has no such address; choose one of its own with --listen ADDR:PORT")]
+    NoSuchAddress {
+        /// The address asked for.
+        address: SocketAddr,
+    },
+    /// The operating system refuses for another reason.
+    #[error("listen on {address}: {error}; choose another with --listen ADDR:PORT")]
+    System {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+/// The server, bound and not yet running: connections wait in the backlog until it does.
+#[derive(Debug)]
+pub struct Server {
+    listeners: Vec<TcpListener>,
+    addresses: Vec<SocketAddr>,
+    access: Access,
+    own_names: OwnNames,
+    limits: ConnectionLimits,
+    deadlines: Deadlines,
+}
+
+impl Server {
+    /// Binds all addresses.
+    ///
+    /// # Errors
+    /// Where one of them can't be bound.
+    pub fn bind(config: ServerConfig) -> Result<Self, ServerError> {
+        let listeners = listen::bind_all(&config.listen)?;
+        let addresses = listeners.iter().map(|(_, address)| *address).collect();
+        Ok(Self {
+            listeners: listeners.into_iter().map(|(listener, _)| listener).collect(),
+            addresses,
+            access: config.access,
+            own_names: config.own_names,
+            limits: config.limits,
+            deadlines: config.deadlines,
+        })
+    }
+
+    /// The addresses that are bound, with their real ports, in the order asked for.
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Serves until `shutdown` is done; then requests in flight have a second. What viewers ask goes through `signals`.
+    pub async fn run(self, signals: mpsc::Sender<SignalIn>, shutdown: impl Future<Output = ()>) {
+        let shared = Arc::new(Shared {
+            exchange: Exchange::new(self.access, self.own_names, signals, self.deadlines),
+            head_wait: self.deadlines.head,
+            table: Mutex::new(Table {
+                connections: Connections::new(self.limits),
+                tasks: HashMap::new(),
+                warned: None,
+                refused: 0,
+            }),
+        });
+        let (close, closing) = watch::channel(());
+        let mut loops = JoinSet::new();
+        for (listener, address) in self.listeners.into_iter().zip(self.addresses) {
+            match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => {
+                    loops.spawn(accept(listener, Arc::clone(&shared), closing.clone()));
+                }
+                Err(error) => tracing::error!(%address, %error, "the listening socket can't be served"),
+            }
+        }
+        drop(closing);
+        shutdown.await;
+        drop(close);
+        while loops.join_next().await.is_some() {}
+    }
+}
+
+/// What all connections share.
+#[derive(Debug)]
+struct Shared {
+    exchange: Exchange,
+    head_wait: Duration,
+    table: Mutex<Table>,
+}
+
+/// The connections and the tasks that serve them.
+#[derive(Debug)]
+struct Table {
+    connections: Connections,
+    tasks: HashMap<ConnectionId, AbortHandle>,
+    warned: Option<Instant>,
+    refused: u64,
+}
+
+impl Shared {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, id: ConnectionId, stage: Stage) {
+        self.table().connections.enter(id, stage, Instant::now());
+    }
+}
+
+/// Takes a connection out of the table, however it ends.
+struct Place {
+    shared: Arc<Shared>,
+    id: ConnectionId,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut table = self.shared.table();
+        table.connections.remove(self.id);
+        table.tasks.remove(&self.id);
+    }
+}
+
+/// Accepts until `closing`; then lets what is in flight end.
+async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>, mut closing: watch::Receiver<()>) {
+    let mut tasks = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            _ = closing.changed() => break,
+            Some(_) = tasks.join_next() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, from)) => place(&mut tasks, &shared, stream, canonical(from), &closing),
+                Err(error) if is_of_the_peer(&error) => tracing::debug!(%error, "a connection was gone before it was taken"),
+                Err(error) => {
+                    tracing::warn!(%error, "no further connection can be taken for now");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+    drop(listener);
+    let all = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(CLOSING_WAIT, all).await.is_err() {
+        tracing::debug!("requests in flight are cut off");
+    }
+}
+
+/// Gives a newcomer its place, or refuses it.
+fn place(
+    tasks: &mut JoinSet<()>,
+    shared: &Arc<Shared>,
+    stream: TcpStream,
+    from: SocketAddr,
+    closing: &watch::Receiver<()>,
+) {
+    let now = Instant::now();
+    let mut table = shared.table();
+    let (id, closed) = match table.connections.admit(from.ip(), now) {
+        Admission::Admitted(id) => (id, None),
+        Admission::InPlaceOf { admitted, closed } => (admitted, table.tasks.remove(&closed)),
+        Admission::Refused => {
+            table.refused += 1;
+            if table.warned.is_none_or(|at| now.duration_since(at) >= WARNING_INTERVAL) {
+                table.warned = Some(now);
+                let (open, refused) = (table.connections.count(), table.refused);
+                tracing::warn!(open, refused, "connections are refused: all places are being answered");
+            }
+            drop(table);
+            refuse(&stream);
+            return;
+        }
+    };
+    let place = Place { shared: Arc::clone(shared), id };
+    let task = tasks.spawn(serve(stream, from, place, closing.clone()));
+    table.tasks.insert(id, task);
+    drop(table);
+    if let Some(closed) = closed {
+        tracing::debug!("a silent connection makes room for another");
+        closed.abort();
+    }
+}
+
+/// Serves one connection to its end.
+async fn serve(stream: TcpStream, from: SocketAddr, place: Place, mut closing: watch::Receiver<()>) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection keeps its delay");
+    }
+    let service = service_fn(|request| {
+        let (shared, id) = (&place.shared, place.id);
+        async move {
+            let _silent_after = Afterwards(|| shared.enter(id, Stage::Silent));
+            shared.enter(id, Stage::Sending);
+            shared.exchange.answer(request, from, || shared.enter(id, Stage::Answered)).await
+        }
+    });
+    let mut connection = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(place.shared.head_wait)
+            .max_buf_size(HEAD_BYTES)
+            .title_case_headers(true)
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        _ = closing.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::trace!(%error, "a connection ended in the middle");
+    }
+}
+
+/// Runs its closure when it goes out of scope, also where the future is dropped.
+struct Afterwards<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for Afterwards<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+/// Says 503 as far as it can be said without waiting.
+fn refuse(stream: &TcpStream) {
+    const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n\
+        Content-Length: 57\r\nRetry-After: 1\r\nConnection: close\r\n\r\n\
+        the broadcaster has too many connections open; try again\n";
+    // The socket is dropped either way.
+    let _ = stream.try_write(REFUSAL);
+}
+
+/// IPv4 peers of a socket for both families appear as IPv4.
+fn canonical(from: SocketAddr) -> SocketAddr {
+    SocketAddr::new(from.ip().to_canonical(), from.port())
+}
+
+fn is_of_the_peer(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+/// The address to listen on by default: `[::]:8888`, which falls back to IPv4 alone.
+pub fn default_listen() -> SocketAddr {
+    SocketAddr::new(IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED), DEFAULT_PORT)
+}
+
+/// The IPv4 address that takes the place of `[::]` on a machine without IPv6.
+fn ipv4_instead_of(address: SocketAddr) -> Option<SocketAddr> {
+    (address.is_ipv6() && address.ip().is_unspecified())
+        .then(|| SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()))
+}

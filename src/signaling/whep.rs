@@ -1,1 +1,290 @@
-//! To be written.
+//! WHEP, by which browsers ask for the stream (draft-ietf-wish-whep; the same exchange as RFC 9725, from the other end).
+//!
+//! Owns what a request means ([`read_head`], then [`read_body`]) and what the broadcast's words become ([`answered`], [`refused`]). It knows no
+//! session: their addresses are the secrets (128 random bits) by which they are steered, so only an offer needs the access code.
+//! It never parses an offer.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{HeaderMap, Method, StatusCode};
+
+use super::access::{Access, Verdict};
+use super::server::Reply;
+use super::{Answer, Refusal, Trickle};
+use crate::id::SessionId;
+
+pub mod sdpfrag;
+#[cfg(test)]
+mod tests;
+
+/// Where offers are posted.
+const ENDPOINT: &str = "/whep";
+/// The type of offers and answers.
+const SDP: &str = "application/sdp";
+/// The type of trickled fragments.
+const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
+/// Methods of the endpoint.
+const ENDPOINT_METHODS: &str = "POST, OPTIONS";
+/// Methods of a session.
+const SESSION_METHODS: &str = "PATCH, DELETE, OPTIONS";
+/// The tag of a session's only ICE generation: there are no restarts yet.
+const FIRST_GENERATION: &str = "\"ice-1\"";
+/// Names the kind of a refusal in one word, for pages: `full`, `closing`, `busy`, `codec`.
+const REASON: HeaderName = HeaderName::from_static("laterna-reason");
+
+/// What a request asks for, by its head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// A session; the body is an offer.
+    Offer,
+    /// To pass on trickled candidates; the body is a fragment.
+    Trickle(SessionId),
+    /// To end a session; the body doesn't matter.
+    Leave(SessionId),
+}
+
+/// What a request asks for, whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
+    /// A session for this offer.
+    Offer(String),
+    /// To pass on candidates.
+    Trickle(SessionId, Trickle),
+    /// To end the session.
+    Leave(SessionId),
+}
+
+/// Whether WHEP answers at `path`.
+pub fn owns(path: &str) -> bool {
+    path == ENDPOINT || path.starts_with("/whep/")
+}
+
+/// Decides by a request's head what it asks for, or replies to it at once.
+///
+/// # Errors
+/// The reply, where no body can change it.
+pub fn read_head(
+    method: &Method,
+    path: &str,
+    headers: &HeaderMap,
+    access: &mut Access,
+    from: IpAddr,
+    now: Instant,
+) -> Result<Wanted, Box<Reply>> {
+    let session = path.strip_prefix("/whep/").filter(|rest| !rest.is_empty());
+    let methods = if session.is_some() { SESSION_METHODS } else { ENDPOINT_METHODS };
+    if method == Method::OPTIONS {
+        return Err(Box::new(preflight(methods, headers)));
+    }
+    match (method, session) {
+        (&Method::POST, None) => {
+            admit(access.check(from, bearer(headers), now))?;
+            has_type(headers, SDP)?;
+            Ok(Wanted::Offer)
+        }
+        (&Method::PATCH, Some(session)) => {
+            let session = known_form(session)?;
+            has_type(headers, FRAGMENT)?;
+            is_this_generation(headers)?;
+            Ok(Wanted::Trickle(session))
+        }
+        (&Method::DELETE, Some(session)) => Ok(Wanted::Leave(known_form(session)?)),
+        _ => Err(boxed(Reply::method_not_allowed(methods))),
+    }
+}
+
+/// Completes what a request asks for with its body.
+///
+/// # Errors
+/// The reply, where the body is no such thing.
+pub fn read_body(wanted: Wanted, body: &[u8]) -> Result<Ask, Box<Reply>> {
+    let bad = |sentence: String| boxed(Reply::sentence(StatusCode::BAD_REQUEST, sentence));
+    match wanted {
+        Wanted::Leave(session) => Ok(Ask::Leave(session)),
+        Wanted::Offer => match std::str::from_utf8(body) {
+            Ok(sdp) if sdp.starts_with("v=0") => Ok(Ask::Offer(sdp.to_owned())),
+            _ => Err(bad(format!("expected an SDP offer, found {}; it must start with v=0", nature(body)))),
+        },
+        Wanted::Trickle(session) => {
+            let text = std::str::from_utf8(body)
+                .map_err(|_| bad(format!("expected an SDP fragment, found {}", nature(body))))?;
+            sdpfrag::parse(text).map(|trickle| Ask::Trickle(session, trickle)).map_err(|error| bad(error.to_string()))
+        }
+    }
+}
+
+/// Turns the broadcast's answer to an offer into the reply (201).
+pub fn answered(session: SessionId, answer: Answer) -> Reply {
+    let location = HeaderValue::try_from(format!("{ENDPOINT}/{session}"));
+    let reply = Reply::empty(StatusCode::CREATED)
+        .with(header::CONTENT_TYPE, HeaderValue::from_static(SDP))
+        .with(header::ETAG, HeaderValue::from_static(FIRST_GENERATION))
+        .with(HeaderName::from_static("accept-patch"), HeaderValue::from_static(FRAGMENT))
+        .with(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))
+        .with_body(answer.sdp);
+    match location {
+        Ok(location) => cors(reply.with(header::LOCATION, location)),
+        // Digits and slashes are always a header's value.
+        Err(_) => failed(),
+    }
+}
+
+/// The reply to candidates that were taken.
+pub fn trickled() -> Reply {
+    cors(Reply::empty(StatusCode::NO_CONTENT))
+}
+
+/// The reply to a viewer that left.
+pub fn left() -> Reply {
+    cors(Reply::empty(StatusCode::OK))
+}
+
+/// Turns the broadcast's refusal into the reply.
+pub fn refused(refusal: &Refusal) -> Reply {
+    let reply = |status| Reply::sentence(status, refusal.to_string());
+    cors(match refusal {
+        Refusal::BadOffer(_) => reply(StatusCode::BAD_REQUEST),
+        Refusal::NoCommonCodec(_) => because("codec", reply(StatusCode::NOT_ACCEPTABLE)),
+        Refusal::UnknownSession => reply(StatusCode::NOT_FOUND),
+        Refusal::Conflict(_) => reply(StatusCode::CONFLICT),
+        Refusal::Full { .. } => {
+            because("full", reply(StatusCode::SERVICE_UNAVAILABLE).retry_after(Duration::from_secs(5)))
+        }
+        Refusal::Closing => {
+            because("closing", reply(StatusCode::SERVICE_UNAVAILABLE).retry_after(Duration::from_secs(2)))
+        }
+    })
+}
+
+/// The reply where the broadcast has more to do than fits its queue.
+pub fn busy() -> Reply {
+    let reply =
+        Reply::sentence(StatusCode::SERVICE_UNAVAILABLE, "the broadcaster has too many requests waiting; try again");
+    cors(because("busy", reply.retry_after(Duration::from_secs(1))))
+}
+
+/// The reply where the broadcast didn't answer in `waited`.
+pub fn late(waited: Duration) -> Reply {
+    let sentence = format!("the broadcaster did not answer within {} s; try again", waited.as_secs());
+    cors(Reply::sentence(StatusCode::GATEWAY_TIMEOUT, sentence))
+}
+
+/// The reply where the broadcast dropped the question.
+pub fn failed() -> Reply {
+    cors(Reply::sentence(StatusCode::INTERNAL_SERVER_ERROR, "the broadcaster failed to answer; its log says why"))
+}
+
+/// Lets pages of any origin read a reply (the code is no cookie, so no page can borrow it).
+pub fn cors(reply: Reply) -> Reply {
+    reply.with(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*")).with(
+        header::ACCESS_CONTROL_EXPOSE_HEADERS,
+        HeaderValue::from_static("Location, ETag, Link, Accept-Patch, Retry-After, Laterna-Reason"),
+    )
+}
+
+fn preflight(methods: &'static str, headers: &HeaderMap) -> Reply {
+    let methods = HeaderValue::from_static(methods);
+    let reply = cors(Reply::empty(StatusCode::NO_CONTENT))
+        .with(header::ALLOW, methods.clone())
+        .with(header::ACCESS_CONTROL_ALLOW_METHODS, methods)
+        .with(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("Content-Type, Authorization, If-Match"))
+        .with(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"))
+        .with(HeaderName::from_static("accept-post"), HeaderValue::from_static(SDP));
+    match headers.get("access-control-request-private-network") {
+        Some(_) => reply
+            .with(HeaderName::from_static("access-control-allow-private-network"), HeaderValue::from_static("true")),
+        None => reply,
+    }
+}
+
+fn admit(verdict: Verdict) -> Result<(), Box<Reply>> {
+    let bearer = |value| (header::WWW_AUTHENTICATE, HeaderValue::from_static(value));
+    let ((name, value), reply) = match verdict {
+        Verdict::Granted => return Ok(()),
+        Verdict::Missing => (
+            bearer("Bearer realm=\"laterna\""),
+            Reply::sentence(
+                StatusCode::UNAUTHORIZED,
+                "an access code is needed (Authorization: Bearer CODE); ask the broadcaster for it",
+            ),
+        ),
+        Verdict::Wrong => (
+            bearer("Bearer realm=\"laterna\", error=\"invalid_token\""),
+            Reply::sentence(StatusCode::UNAUTHORIZED, "the access code is wrong; ask the broadcaster for it").closing(),
+        ),
+        Verdict::TooMany { retry_after } => (
+            bearer("Bearer realm=\"laterna\", error=\"invalid_token\""),
+            Reply::sentence(
+                StatusCode::TOO_MANY_REQUESTS,
+                "the access code is wrong, and so were too many before it; wait before the next try",
+            )
+            .retry_after(retry_after)
+            .closing(),
+        ),
+    };
+    Err(boxed(reply.with(name, value)))
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, code) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| code.trim())
+}
+
+fn known_form(session: &str) -> Result<SessionId, Box<Reply>> {
+    SessionId::parse(session).ok_or_else(|| Box::new(refused(&Refusal::UnknownSession)))
+}
+
+fn has_type(headers: &HeaderMap, wanted: &str) -> Result<(), Box<Reply>> {
+    let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = given.map(|value| value.split(';').next().unwrap_or_default().trim());
+    if essence.is_some_and(|essence| essence.eq_ignore_ascii_case(wanted)) {
+        return Ok(());
+    }
+    let found = essence.filter(|essence| !essence.is_empty()).unwrap_or("none");
+    Err(boxed(Reply::sentence(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        format!("expected the content type {wanted}, found {found:.100}"),
+    )))
+}
+
+/// Checks `If-Match`: `*` asks for an ICE restart (RFC 9725, section 4.3.3), another tag means another generation.
+fn is_this_generation(headers: &HeaderMap) -> Result<(), Box<Reply>> {
+    let mut tags = headers.get_all(header::IF_MATCH).iter().peekable();
+    if tags.peek().is_none() {
+        return Ok(());
+    }
+    let tags: Vec<&str> =
+        tags.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).map(str::trim).collect();
+    if tags.contains(&"*") {
+        // Trickling without restarts is answered so by RFC 9725, section 4.3.1.
+        return Err(boxed(Reply::sentence(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "ICE restarts are not there yet; end the session and post a new offer",
+        )));
+    }
+    if tags.contains(&FIRST_GENERATION) {
+        return Ok(());
+    }
+    Err(boxed(Reply::sentence(
+        StatusCode::PRECONDITION_FAILED,
+        format!("If-Match names another ICE session; this one is {FIRST_GENERATION}"),
+    )))
+}
+
+fn nature(body: &[u8]) -> String {
+    match (body.len(), std::str::from_utf8(body)) {
+        (0, _) => "nothing".to_owned(),
+        (length, Ok(_)) => format!("{length} bytes of other text"),
+        (length, Err(_)) => format!("{length} bytes that are no text"),
+    }
+}
+
+fn because(reason: &'static str, reply: Reply) -> Reply {
+    reply.with(REASON, HeaderValue::from_static(reason))
+}
+
+fn boxed(reply: Reply) -> Box<Reply> {
+    Box::new(cors(reply))
+}

@@ -1,0 +1,271 @@
+//! One request and its reply: names, routes, bodies with limits, and the wait for the broadcast.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::header::{self, HeaderValue};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::{Deadlines, Reply, pages};
+use crate::id::SessionId;
+use crate::signaling::access::{Access, OwnNames};
+use crate::signaling::whep::{self, Ask};
+use crate::signaling::{Refusal, SignalIn};
+
+/// The most that is read of an offer or a fragment.
+const BODY_BYTES: usize = 64 * 1024;
+/// What is read past that and dropped, so that the sender gets to read the refusal.
+const DISCARDED_BYTES: usize = 4 * 1024 * 1024;
+/// What a page from here may do: nothing but show what comes from here.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; media-src 'self' blob: mediastream:; \
+     img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
+
+/// Answers requests.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    access: Mutex<Access>,
+    own_names: OwnNames,
+    signals: mpsc::Sender<SignalIn>,
+    deadlines: Deadlines,
+}
+
+impl Exchange {
+    /// Lets viewers in by `access`, answers to `own_names`, and asks by `signals`.
+    pub(super) fn new(
+        access: Access,
+        own_names: OwnNames,
+        signals: mpsc::Sender<SignalIn>,
+        deadlines: Deadlines,
+    ) -> Self {
+        Self { access: Mutex::new(access), own_names, signals, deadlines }
+    }
+
+    /// Answers one request; calls `received` once all of it is there.
+    pub(super) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        from: SocketAddr,
+        received: impl FnOnce(),
+    ) -> Result<Response<Full<Bytes>>, Infallible> {
+        let (head, body) = request.into_parts();
+        let is_session = head.uri.path().starts_with("/whep/");
+        let reply = match self.at_once(&head.method, &head.uri, &head.headers, from) {
+            Ok(wanted) => match read(body, &head.headers, self.deadlines.body).await {
+                Ok(body) => {
+                    received();
+                    match whep::read_body(wanted, &body) {
+                        Ok(ask) => self.ask(ask, from).await,
+                        Err(reply) => *reply,
+                    }
+                }
+                Err(reply) => whep::cors(*reply),
+            },
+            Err(reply) => {
+                discard(body, &head.headers, self.deadlines.body).await;
+                *reply
+            }
+        };
+        // A session's address is a secret.
+        let path = if is_session { "/whep/…" } else { head.uri.path() };
+        tracing::debug!(%from, method = %head.method, path, status = reply.status.as_u16(), "answered");
+        Ok(response(reply))
+    }
+
+    /// What the request's head asks of WHEP, or the reply where the head is enough.
+    fn at_once(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+        from: SocketAddr,
+    ) -> Result<whep::Wanted, Box<Reply>> {
+        self.is_for_us(uri, headers)?;
+        let path = uri.path();
+        if whep::owns(path) {
+            let mut access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
+            return whep::read_head(method, path, headers, &mut access, from.ip(), Instant::now());
+        }
+        let is_get = method == Method::GET || method == Method::HEAD;
+        let reply = match (path, pages::at(path)) {
+            (_, Some(_)) | ("/healthz", _) if !is_get => Reply::method_not_allowed("GET, HEAD"),
+            (_, Some(page)) => page.reply(headers),
+            ("/healthz", None) => Reply::sentence(StatusCode::OK, "ok"),
+            _ => Reply::not_found(),
+        };
+        Err(Box::new(reply))
+    }
+
+    /// Refuses requests that name another machine: a page that made its own name point here sends that name.
+    fn is_for_us(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Box<Reply>> {
+        let mut hosts = headers.get_all(header::HOST).iter();
+        let host = hosts.next();
+        if hosts.next().is_some() {
+            return Err(Box::new(Reply::sentence(
+                StatusCode::BAD_REQUEST,
+                "the request has more than one Host header",
+            )));
+        }
+        // HTTP/1.0 has none, and nobody to mislead: browsers always send it.
+        let host = host.map(|host| host.to_str().unwrap_or_default());
+        let authority = uri.authority().map(|authority| authority.as_str());
+        match host.into_iter().chain(authority).find(|name| !self.own_names.allows(name)) {
+            None => Ok(()),
+            Some(name) => {
+                let sentence = format!(
+                    "the request is for \"{}\", which is none of this machine's names (a guard against DNS rebinding); \
+                     use its IP address, its hostname or localhost",
+                    name.chars().filter(|c| c.is_ascii_graphic()).take(100).collect::<String>()
+                );
+                Err(Box::new(Reply::sentence(StatusCode::FORBIDDEN, sentence)))
+            }
+        }
+    }
+
+    /// Puts the question to the broadcast and waits for its answer.
+    async fn ask(&self, ask: Ask, from: SocketAddr) -> Reply {
+        match ask {
+            Ask::Offer(sdp) => {
+                let session = SessionId::random();
+                let (reply, answer) = oneshot::channel();
+                if let Err(reply) = self.send(SignalIn::Offer { session, sdp, from, reply }) {
+                    return *reply;
+                }
+                let mut abandoned = Abandoned { signals: &self.signals, session: Some(session) };
+                let reply = match timeout(self.deadlines.answer, answer).await {
+                    Err(_) => return whep::late(self.deadlines.answer),
+                    Ok(Ok(Ok(answer))) => whep::answered(session, answer),
+                    Ok(Ok(Err(refusal))) => whep::refused(&refusal),
+                    Ok(Err(_)) => whep::failed(),
+                };
+                abandoned.session = None;
+                reply
+            }
+            Ask::Trickle(session, trickle) => {
+                let (reply, answer) = oneshot::channel();
+                self.ask_session(SignalIn::Trickle { session, trickle, reply }, answer, whep::trickled).await
+            }
+            Ask::Leave(session) => {
+                let (reply, answer) = oneshot::channel();
+                self.ask_session(SignalIn::Leave { session, reply }, answer, whep::left).await
+            }
+        }
+    }
+
+    async fn ask_session(
+        &self,
+        signal: SignalIn,
+        answer: oneshot::Receiver<Result<(), Refusal>>,
+        done: fn() -> Reply,
+    ) -> Reply {
+        if let Err(reply) = self.send(signal) {
+            return *reply;
+        }
+        match timeout(self.deadlines.answer, answer).await {
+            Err(_) => whep::late(self.deadlines.answer),
+            Ok(Ok(Ok(()))) => done(),
+            Ok(Ok(Err(refusal))) => whep::refused(&refusal),
+            Ok(Err(_)) => whep::failed(),
+        }
+    }
+
+    fn send(&self, signal: SignalIn) -> Result<(), Box<Reply>> {
+        self.signals.try_send(signal).map_err(|error| {
+            Box::new(match error {
+                mpsc::error::TrySendError::Full(_) => {
+                    tracing::warn!("a request is refused: the broadcast's queue is full");
+                    whep::busy()
+                }
+                mpsc::error::TrySendError::Closed(_) => whep::refused(&Refusal::Closing),
+            })
+        })
+    }
+}
+
+/// Ends the session of an offer whose sender is gone before the answer: nobody else knows its address.
+struct Abandoned<'a> {
+    signals: &'a mpsc::Sender<SignalIn>,
+    session: Option<SessionId>,
+}
+
+impl Drop for Abandoned<'_> {
+    fn drop(&mut self) {
+        let Some(session) = self.session else { return };
+        let (reply, _) = oneshot::channel();
+        if self.signals.try_send(SignalIn::Leave { session, reply }).is_err() {
+            tracing::debug!(session = session.short(), "an abandoned session is left to its silence");
+        }
+    }
+}
+
+/// Reads a whole body, and buffers no more than it may have.
+async fn read(mut body: Incoming, headers: &HeaderMap, wait: Duration) -> Result<Vec<u8>, Box<Reply>> {
+    let refused = |status, sentence: String| Err(Box::new(Reply::sentence(status, sentence).closing()));
+    let too_large = || {
+        refused(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body is larger than {BODY_BYTES} bytes, the most that is taken (an offer has a few thousand)"),
+        )
+    };
+    if body.size_hint().lower() > BODY_BYTES as u64 {
+        discard(body, headers, wait).await;
+        return too_large();
+    }
+    let mut whole = Vec::new();
+    let reading = timeout(wait, async {
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame?.into_data() else { continue };
+            if whole.len() + data.len() > BODY_BYTES {
+                return Ok(false);
+            }
+            whole.extend_from_slice(&data);
+        }
+        Ok::<_, hyper::Error>(true)
+    });
+    match reading.await {
+        Ok(Ok(true)) => Ok(whole),
+        Ok(Ok(false)) => {
+            discard(body, headers, wait).await;
+            too_large()
+        }
+        Ok(Err(error)) => refused(StatusCode::BAD_REQUEST, format!("the body could not be read: {error}")),
+        Err(_) => refused(StatusCode::REQUEST_TIMEOUT, format!("the body was not there within {} s", wait.as_secs())),
+    }
+}
+
+/// Reads what is left of a body and drops it: a connection closed with bytes unread is reset, and its reply lost.
+async fn discard(mut body: Incoming, headers: &HeaderMap, wait: Duration) {
+    // Whoever waits for a word before sending has not sent; whoever sends this much is not waited for.
+    if headers.contains_key(header::EXPECT) || body.size_hint().lower() > DISCARDED_BYTES as u64 {
+        return;
+    }
+    let mut left = DISCARDED_BYTES;
+    let reading = timeout(wait, async {
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                break;
+            }
+        }
+    });
+    if reading.await.is_err() {
+        tracing::debug!("a refused body did not end in time");
+    }
+}
+
+/// Adds what every reply carries.
+fn response(reply: Reply) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(reply.body));
+    *response.status_mut() = reply.status;
+    let headers = response.headers_mut();
+    *headers = reply.headers;
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}

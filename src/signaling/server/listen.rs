@@ -1,0 +1,60 @@
+//! Binds the listening sockets: one for both families where `[::]` is asked for, IPv4 alone where the machine has no IPv6.
+
+use std::net::{SocketAddr, TcpListener};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+
+use super::{ServerError, ipv4_instead_of};
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 1024;
+
+/// Binds each address; returns the sockets (not blocking) and their real addresses.
+pub(super) fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<(TcpListener, SocketAddr)>, ServerError> {
+    addresses
+        .iter()
+        .map(|address| {
+            // Asked for both families one by one, each socket takes its own.
+            let both = !addresses.iter().any(|other| other.is_ipv4() && other.port() == address.port());
+            bind(*address, both)
+        })
+        .collect()
+}
+
+fn bind(address: SocketAddr, both_families: bool) -> Result<(TcpListener, SocketAddr), ServerError> {
+    match listen(address, both_families) {
+        Ok(bound) => Ok(bound),
+        Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) if ipv4_instead_of(address).is_some() => {
+            let instead = ipv4_instead_of(address).unwrap_or(address);
+            tracing::info!(%instead, "this machine has no IPv6: listening on IPv4 alone");
+            listen(instead, false).map_err(|errno| refused(instead, errno))
+        }
+        Err(errno) => Err(refused(address, errno)),
+    }
+}
+
+fn listen(address: SocketAddr, both_families: bool) -> Result<(TcpListener, SocketAddr), Errno> {
+    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    // A restarted daemon has its port back at once.
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, !both_families)?;
+    }
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    let listener = TcpListener::from(socket);
+    let bound = listener.local_addr().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    Ok((listener, bound))
+}
+
+fn refused(address: SocketAddr, errno: Errno) -> ServerError {
+    match errno {
+        Errno::ADDRINUSE => ServerError::Taken { address },
+        Errno::ACCESS | Errno::PERM => ServerError::NotPermitted { address },
+        Errno::ADDRNOTAVAIL => ServerError::NoSuchAddress { address },
+        errno => ServerError::System { address, error: errno.into() },
+    }
+}

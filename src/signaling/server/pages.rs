@@ -1,0 +1,57 @@
+//! The viewer page and its parts, built into the program.
+
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+
+use hyper::body::Bytes;
+use hyper::header::{self, HeaderValue};
+use hyper::{HeaderMap, StatusCode};
+
+use super::Reply;
+
+/// One file of the page.
+#[derive(Debug)]
+pub(super) struct Page {
+    content: &'static str,
+    content_type: &'static str,
+}
+
+const INDEX: Page = Page { content: include_str!("../web/index.html"), content_type: "text/html; charset=utf-8" };
+const SCRIPT: Page = Page { content: include_str!("../web/viewer.js"), content_type: "text/javascript; charset=utf-8" };
+const STYLE: Page = Page { content: include_str!("../web/viewer.css"), content_type: "text/css; charset=utf-8" };
+const ICON: Page = Page { content: include_str!("../web/icon.svg"), content_type: "image/svg+xml" };
+
+/// The file at `path`.
+pub(super) fn at(path: &str) -> Option<&'static Page> {
+    match path {
+        "/" => Some(&INDEX),
+        "/viewer.js" => Some(&SCRIPT),
+        "/viewer.css" => Some(&STYLE),
+        "/icon.svg" | "/favicon.ico" => Some(&ICON),
+        _ => None,
+    }
+}
+
+impl Page {
+    /// The reply with the file, or 304 where the browser has it already.
+    pub(super) fn reply(&self, request: &HeaderMap) -> Reply {
+        let Ok(tag) = HeaderValue::try_from(self.tag()) else { return Reply::not_found() };
+        let known = request.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+        let is_known = known.flat_map(|value| value.split(',')).any(|known| {
+            let known = known.trim();
+            known == "*" || known.strip_prefix("W/").unwrap_or(known).as_bytes() == tag.as_bytes()
+        });
+        let reply = match is_known {
+            true => Reply::empty(StatusCode::NOT_MODIFIED),
+            false => Reply::empty(StatusCode::OK)
+                .with(header::CONTENT_TYPE, HeaderValue::from_static(self.content_type))
+                .with_body(Bytes::from_static(self.content.as_bytes())),
+        };
+        // Asked for each time, so that an updated daemon's page is seen at once.
+        reply.with(header::ETAG, tag).with(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"))
+    }
+
+    /// A tag that changes with the content.
+    fn tag(&self) -> String {
+        format!("\"{:016x}\"", BuildHasherDefault::<DefaultHasher>::default().hash_one(self.content))
+    }
+}

@@ -1,0 +1,154 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::signaling::access::Code;
+
+const CODE: &str = "abcdefgh23";
+const ID: &str = "000102030405060708090a0b0c0d0e0f";
+
+fn session() -> SessionId {
+    SessionId::parse(ID).unwrap()
+}
+
+fn headers(list: &[(&'static str, &str)]) -> HeaderMap {
+    list.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::try_from(*value).unwrap())).collect()
+}
+
+fn head(method: &str, path: &str, list: &[(&'static str, &str)]) -> Result<Wanted, Box<Reply>> {
+    let mut access = Access::with_code(Code::parse(CODE).unwrap());
+    let method = Method::from_bytes(method.as_bytes()).unwrap();
+    read_head(&method, path, &headers(list), &mut access, [192, 0, 2, 1].into(), Instant::now())
+}
+
+fn text(reply: &Reply, name: &str) -> String {
+    reply.headers.get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default()
+}
+
+const AUTH: (&str, &str) = ("authorization", "Bearer abcdefgh23");
+const SDP_TYPE: (&str, &str) = ("content-type", "application/sdp");
+const FRAG_TYPE: (&str, &str) = ("content-type", "application/trickle-ice-sdpfrag");
+
+#[test]
+fn heads_are_told_apart() {
+    let at = format!("/whep/{ID}");
+    let trickle = Wanted::Trickle(session());
+    for (method, path, list, wanted) in [
+        ("POST", "/whep", vec![AUTH, SDP_TYPE], Wanted::Offer),
+        ("POST", "/whep/", vec![AUTH, SDP_TYPE], Wanted::Offer),
+        ("POST", "/whep", vec![("authorization", "bearer  abcdefgh23"), SDP_TYPE], Wanted::Offer),
+        ("POST", "/whep", vec![AUTH, ("content-type", "Application/SDP; charset=utf-8")], Wanted::Offer),
+        ("PATCH", &at, vec![FRAG_TYPE], trickle),
+        ("PATCH", &at, vec![FRAG_TYPE, ("if-match", "\"ice-1\"")], trickle),
+        ("PATCH", &at, vec![FRAG_TYPE, ("if-match", "\"x\", \"ice-1\"")], trickle),
+        ("DELETE", &at, vec![], Wanted::Leave(session())),
+        ("DELETE", &at, vec![("authorization", "Bearer wrong")], Wanted::Leave(session())),
+    ] {
+        assert_eq!(head(method, path, &list).ok(), Some(wanted), "{method} {path} {list:?}");
+    }
+}
+
+#[test]
+fn heads_are_refused_with_the_reason() {
+    let at = format!("/whep/{ID}");
+    let wrong = ("authorization", "Bearer wrong");
+    for (method, path, list, status, says) in [
+        ("POST", "/whep", vec![SDP_TYPE], 401, "access code is needed"),
+        ("POST", "/whep", vec![("authorization", "Basic abcdefgh23"), SDP_TYPE], 401, "is needed"),
+        ("POST", "/whep", vec![wrong, SDP_TYPE], 401, "code is wrong"),
+        ("POST", "/whep", vec![AUTH], 415, "found none"),
+        ("POST", "/whep", vec![AUTH, ("content-type", "application/json")], 415, "found application/json"),
+        ("GET", "/whep", vec![AUTH], 405, "POST, OPTIONS"),
+        ("DELETE", "/whep", vec![AUTH], 405, "POST, OPTIONS"),
+        ("POST", &at, vec![AUTH, SDP_TYPE], 405, "PATCH, DELETE, OPTIONS"),
+        ("PATCH", "/whep/nonsense", vec![FRAG_TYPE], 404, "no such session"),
+        ("DELETE", "/whep/nonsense", vec![], 404, "no such session"),
+        ("PATCH", &at, vec![SDP_TYPE], 415, "application/trickle-ice-sdpfrag"),
+        ("PATCH", &at, vec![FRAG_TYPE, ("if-match", "\"ice-2\"")], 412, "another ICE session"),
+        ("PATCH", &at, vec![FRAG_TYPE, ("if-match", "*")], 422, "not there yet"),
+    ] {
+        let reply = head(method, path, &list).unwrap_err();
+        assert_eq!(reply.status.as_u16(), status, "{method} {path} {list:?}");
+        let body = String::from_utf8(reply.body.to_vec()).unwrap();
+        assert!(body.contains(says), "{method} {path} {list:?}: {body}");
+        assert_eq!(text(&reply, "access-control-allow-origin"), "*", "a page can read every refusal");
+        assert_eq!(status == 401, !text(&reply, "www-authenticate").is_empty());
+        assert_eq!(status == 405, !text(&reply, "allow").is_empty());
+    }
+}
+
+#[test]
+fn too_many_wrong_codes_are_told_when_to_come_back() {
+    let mut access = Access::with_code(Code::parse(CODE).unwrap());
+    let wrong = headers(&[("authorization", "Bearer wrong"), SDP_TYPE]);
+    let now = Instant::now();
+    let mut post = |list: &HeaderMap| read_head(&Method::POST, "/whep", list, &mut access, [192, 0, 2, 1].into(), now);
+    let last = (0..6).map(|_| post(&wrong).unwrap_err()).last().unwrap();
+    assert_eq!((last.status.as_u16(), text(&last, "retry-after")), (429, "1".to_owned()));
+    assert_eq!(post(&headers(&[AUTH, SDP_TYPE])).unwrap(), Wanted::Offer);
+}
+
+#[test]
+fn preflights_are_answered_without_a_code() {
+    let reply = head("OPTIONS", "/whep", &[("access-control-request-private-network", "true")]).unwrap_err();
+    assert_eq!(reply.status, StatusCode::NO_CONTENT);
+    assert_eq!(text(&reply, "access-control-allow-methods"), "POST, OPTIONS");
+    assert_eq!(text(&reply, "access-control-allow-headers"), "Content-Type, Authorization, If-Match");
+    assert_eq!(text(&reply, "access-control-allow-private-network"), "true");
+    let reply = head("OPTIONS", "/whep/anything", &[]).unwrap_err();
+    assert_eq!(text(&reply, "access-control-allow-methods"), "PATCH, DELETE, OPTIONS");
+    assert_eq!(text(&reply, "access-control-allow-private-network"), "");
+}
+
+#[test]
+fn bodies_complete_the_question() {
+    let offer = "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\n";
+    assert_eq!(read_body(Wanted::Offer, offer.as_bytes()).unwrap(), Ask::Offer(offer.to_owned()));
+    assert_eq!(read_body(Wanted::Leave(session()), b"anything").unwrap(), Ask::Leave(session()));
+    let trickle = Trickle { ufrag: None, candidates: Vec::new(), end: true };
+    assert_eq!(
+        read_body(Wanted::Trickle(session()), b"a=end-of-candidates").unwrap(),
+        Ask::Trickle(session(), trickle)
+    );
+    for (wanted, body, says) in [
+        (Wanted::Offer, &b""[..], "found nothing"),
+        (Wanted::Offer, b"hello", "5 bytes of other text"),
+        (Wanted::Offer, b"v=0\r\n\xff", "6 bytes that are no text"),
+        (Wanted::Trickle(session()), b"\xff", "no text"),
+        (Wanted::Trickle(session()), b"hello", "line 1"),
+    ] {
+        let reply = read_body(wanted, body).unwrap_err();
+        assert_eq!(reply.status, StatusCode::BAD_REQUEST);
+        assert!(String::from_utf8_lossy(&reply.body).contains(says), "{body:?}: {:?}", reply.body);
+    }
+}
+
+#[test]
+fn an_answer_is_created_with_its_address() {
+    let reply = answered(session(), Answer { sdp: "v=0\r\n".to_owned() });
+    assert_eq!(reply.status, StatusCode::CREATED);
+    assert_eq!(text(&reply, "location"), format!("/whep/{ID}"));
+    assert_eq!(text(&reply, "content-type"), "application/sdp");
+    assert_eq!(text(&reply, "etag"), "\"ice-1\"");
+    assert_eq!(text(&reply, "accept-patch"), "application/trickle-ice-sdpfrag");
+    assert!(text(&reply, "access-control-expose-headers").contains("Location, ETag"));
+    assert_eq!(&reply.body[..], b"v=0\r\n");
+}
+
+#[test]
+fn refusals_have_their_status_and_reason() {
+    let sentence = || "offered VP9, this version sends H.264".to_owned();
+    for (refusal, status, reason) in [
+        (Refusal::BadOffer(sentence()), 400, ""),
+        (Refusal::NoCommonCodec(sentence()), 406, "codec"),
+        (Refusal::UnknownSession, 404, ""),
+        (Refusal::Conflict(sentence()), 409, ""),
+        (Refusal::Full { limit: 2 }, 503, "full"),
+        (Refusal::Closing, 503, "closing"),
+    ] {
+        let reply = refused(&refusal);
+        assert_eq!((reply.status.as_u16(), text(&reply, "laterna-reason")), (status, reason.to_owned()), "{refusal:?}");
+        assert_eq!(status == 503, !text(&reply, "retry-after").is_empty());
+        assert_eq!(reply.body, format!("{refusal}\n"));
+    }
+    assert_eq!(text(&busy(), "laterna-reason"), "busy");
+}
