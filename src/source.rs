@@ -1,26 +1,31 @@
 //! Sources: where pictures come from. Each backend runs in a thread of its own and hands frames to a [`FrameSink`].
+//!
+//! Owns the handle by which a source is steered. It never looks at pixels and never decides who watches.
 
-use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tracing::warn;
 
 use crate::frame::{Frame, Size};
 
+mod orders;
 pub mod pattern;
+mod pool;
+mod spec;
 pub mod x11;
+
+use orders::{Mode, Orders};
+pub use spec::{SourceSpec, SpecError};
 
 /// Takes each captured frame; must not block.
 pub type FrameSink = Arc<dyn Fn(Frame) + Send + Sync>;
 
-/// A source as it is written (`--source`), of those that this version opens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SourceSpec {
-    /// The screen if there is one, else the pattern.
-    Auto,
-    /// The X11 screen of `$DISPLAY`.
-    Screen,
-    /// The test card.
-    Pattern,
-}
+/// How long a source may take to open.
+const OPENING: Duration = Duration::from_secs(5);
+/// How long a source's thread may take to end before it is left behind.
+const CLOSING: Duration = Duration::from_secs(2);
 
 /// How a source is opened.
 #[derive(Debug, Clone, Copy)]
@@ -56,12 +61,142 @@ pub enum SourceError {
     },
 }
 
-impl fmt::Display for SourceSpec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Auto => "auto",
-            Self::Screen => "screen",
-            Self::Pattern => "pattern",
-        })
+/// An open source: idle until it is made active; closed when dropped.
+#[derive(Debug)]
+pub struct Source {
+    orders: Arc<Orders>,
+    thread: Option<JoinHandle<()>>,
+    ended: mpsc::Receiver<()>,
+    opened: Opened,
+}
+
+/// What a backend tells of itself once it is open.
+#[derive(Debug)]
+struct Opened {
+    size: Size,
+    description: String,
+}
+
+/// By which a backend says, once, whether it could be opened.
+type Opening = mpsc::SyncSender<Result<Opened, SourceError>>;
+
+impl Source {
+    /// Opens what `spec` names; `sink` gets its frames while it is active, from the source's own thread.
+    ///
+    /// # Errors
+    /// [`SourceError`] where a named source can't be opened; `auto` falls back to the pattern and says so in the log.
+    pub fn open(spec: &SourceSpec, options: SourceOptions, sink: FrameSink) -> Result<Self, SourceError> {
+        let display = std::env::var("DISPLAY").ok();
+        Self::open_on(display.as_deref(), spec, options, sink)
+    }
+
+    /// Opens what `spec` names as [`Source::open`] does, with `display` in the place of `$DISPLAY`.
+    ///
+    /// # Errors
+    /// As [`Source::open`].
+    pub fn open_on(
+        display: Option<&str>,
+        spec: &SourceSpec,
+        options: SourceOptions,
+        sink: FrameSink,
+    ) -> Result<Self, SourceError> {
+        match spec {
+            SourceSpec::Screen => x11::open(display, options, sink),
+            SourceSpec::Pattern => pattern::open(options, sink),
+            SourceSpec::Auto => match x11::open(display, options, sink.clone()) {
+                Ok(source) => Ok(source),
+                Err(error) => {
+                    warn!("no screen, so the test pattern is shown: {error}");
+                    pattern::open(options, sink)
+                }
+            },
+        }
+    }
+
+    /// The source's own size when it was opened.
+    pub fn size(&self) -> Size {
+        self.opened.size
+    }
+
+    /// What it is, for people: `screen :0 1920x1080`.
+    pub fn describe(&self) -> String {
+        self.opened.description.clone()
+    }
+
+    /// Lets frames flow, the first one whole and at once, or stops all work.
+    pub fn set_active(&self, active: bool) {
+        self.orders.set_mode(if active { Mode::Active } else { Mode::Idle });
+    }
+
+    /// Asks for one frame with everything damaged, at once; nothing happens while the source is not active.
+    pub fn refresh(&self) {
+        self.orders.ask_refresh();
+    }
+
+    /// Runs `body` in a thread called `name` and waits until it says whether the source is open.
+    fn spawn(
+        spec: &'static str,
+        name: &str,
+        body: impl FnOnce(&Orders, Opening) + Send + 'static,
+    ) -> Result<Self, SourceError> {
+        let system = |what, error| SourceError::System { spec, what, error };
+        let orders = Arc::new(Orders::new().map_err(|error| system("making an eventfd", error))?);
+        let (opening, opened) = mpsc::sync_channel(1);
+        let (ending, ended) = mpsc::channel();
+        let thread_orders = orders.clone();
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                // Dropped with the thread: that is how its end is seen.
+                let _ending: mpsc::Sender<()> = ending;
+                body(&thread_orders, opening);
+            })
+            .map_err(|error| system("starting its thread", error))?;
+        let opened = match opened.recv_timeout(OPENING) {
+            Ok(opened) => opened?,
+            Err(_) => {
+                orders.set_mode(Mode::Stopped);
+                let error = std::io::Error::from(std::io::ErrorKind::TimedOut);
+                return Err(system("waiting for it to answer", error));
+            }
+        };
+        Ok(Self { orders, thread: Some(thread), ended, opened })
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.orders.set_mode(Mode::Stopped);
+        let Some(thread) = self.thread.take() else { return };
+        if matches!(self.ended.recv_timeout(CLOSING), Err(mpsc::RecvTimeoutError::Timeout)) {
+            warn!("{} does not answer; its thread is left behind", self.opened.description);
+        } else if thread.join().is_err() {
+            tracing::error!("the thread of {} panicked", self.opened.description);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const OPTIONS: SourceOptions = SourceOptions { fps: 30, pointer: true, size: None };
+
+    #[test]
+    fn auto_without_a_display_is_the_pattern() {
+        for display in [None, Some(""), Some(":64999"), Some("nonsense")] {
+            let source = Source::open_on(display, &SourceSpec::Auto, OPTIONS, Arc::new(|_| ())).unwrap();
+            assert_eq!(source.describe(), "pattern 1280x720", "{display:?}");
+        }
+    }
+
+    #[test]
+    fn a_named_screen_that_is_not_there_says_what_to_do() {
+        for (display, found) in [(None, "DISPLAY"), (Some(":64999"), ":64999"), (Some("nonsense"), "nonsense")] {
+            let error = Source::open_on(display, &SourceSpec::Screen, OPTIONS, Arc::new(|_| ())).unwrap_err();
+            assert!(error.to_string().contains(found), "{error}");
+            assert!(!error.to_string().contains('\n'), "{error}");
+        }
     }
 }

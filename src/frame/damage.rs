@@ -85,11 +85,12 @@ impl Damage {
         self.0.iter().copied().reduce(Rect::bounding).unwrap_or(Rect { x: 0, y: 0, width: 0, height: 0 })
     }
 
-    /// Adds a rectangle; past eight, the pair whose union wastes least is joined.
+    /// Adds a rectangle, unless it is covered by another; past eight, the pair whose union wastes least is joined.
     pub fn add(&mut self, rect: Rect) {
-        if rect.is_empty() {
+        if rect.is_empty() || self.0.iter().any(|known| known.bounding(rect) == *known) {
             return;
         }
+        self.0.retain(|known| rect.bounding(*known) != rect);
         self.0.push(rect);
         while self.0.len() > MOST {
             self.join_closest();
@@ -138,6 +139,16 @@ mod tests {
         for (x, y) in spots {
             assert!(covers(&damage, x, y) && covers(&damage, x + 2, y + 1), "({x}, {y}) was lost");
         }
+    }
+
+    #[test]
+    fn covered_rectangles_are_dropped() {
+        let size = Size::new(100, 50);
+        let mut damage = Damage::none();
+        damage.add(Rect { x: 1, y: 2, width: 3, height: 4 });
+        damage.add(Rect::whole(size));
+        damage.add(Rect { x: 90, y: 40, width: 10, height: 10 });
+        assert_eq!(damage, Damage::whole(size));
     }
 
     #[test]

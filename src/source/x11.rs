@@ -1,1 +1,114 @@
-//! To be written.
+//! The X11 screen: MIT-SHM with fd passing, DAMAGE, XFixes and XInput2 (extensions' specs: xorgproto).
+//!
+//! Owns the thread `capture-x11`: it sleeps until the server or the handle has something to say, and outlives the
+//! server. What is captured and when is for `capture` to decide; `screen` has the requests.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use tracing::{error, info, warn};
+use x11rb::errors::ReplyOrIdError;
+
+use super::orders::{Mode, Orders};
+use super::{FrameSink, Opened, Source, SourceError, SourceOptions};
+
+mod capture;
+mod pointer;
+mod screen;
+mod segment;
+#[cfg(test)]
+mod tests;
+
+use capture::{Capture, Sleep};
+use screen::Screen;
+
+/// How long to wait before trying again to reach a server that is gone.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Opens the screen of `display` (as in `$DISPLAY`).
+///
+/// # Errors
+/// [`SourceError::Display`] with what was found and what to do.
+pub(super) fn open(display: Option<&str>, options: SourceOptions, sink: FrameSink) -> Result<Source, SourceError> {
+    let Some(name) = display.filter(|name| !name.is_empty()).map(str::to_owned) else {
+        return Err(SourceError::Display {
+            found: "DISPLAY is not set".to_owned(),
+            advice: "set it to a running X server (DISPLAY=:0), or use the source pattern".to_owned(),
+        });
+    };
+    Source::spawn("screen", "capture-x11", move |orders, opening| {
+        let screen = match Screen::connect(&name) {
+            Ok(screen) => screen,
+            Err(error) => {
+                // Nobody listens where opening has timed out.
+                let _given_up = opening.send(Err(error));
+                return;
+            }
+        };
+        if screen.is_xwayland() {
+            warn!("display {name} is Xwayland and shows X11 windows only; an Xorg session would show all");
+        }
+        let description = format!("screen {name} {}", screen.size());
+        let _given_up = opening.send(Ok(Opened { size: screen.size(), description }));
+        run(&name, Capture::new(screen, options), options, orders, &sink);
+    })
+}
+
+/// Serves the display until the source is stopped, over as many servers as it takes.
+fn run(name: &str, mut capture: Capture, options: SourceOptions, orders: &Orders, sink: &FrameSink) {
+    loop {
+        match serve(&mut capture, orders, sink) {
+            Ok(()) => return,
+            Err(error) => warn!("display {name} is lost ({error}); trying to reach it every second"),
+        }
+        drop(capture);
+        let ControlFlow::Continue(screen) = reconnect(name, orders) else { return };
+        info!("display {name} is back: {}", screen.size());
+        capture = Capture::new(screen, options);
+    }
+}
+
+/// Captures until the source is stopped (`Ok`) or the server is lost (`Err`).
+fn serve(capture: &mut Capture, orders: &Orders, sink: &FrameSink) -> Result<(), ReplyOrIdError> {
+    loop {
+        let wanted = orders.take();
+        if wanted.mode == Mode::Stopped {
+            return Ok(());
+        }
+        capture.set_active(wanted.mode == Mode::Active, Instant::now())?;
+        if wanted.refresh {
+            capture.refresh(Instant::now());
+        }
+        capture.drain(Instant::now())?;
+        let (input, deadline) = match capture.advance(Instant::now(), sink)? {
+            Sleep::No => continue,
+            Sleep::Until(at) => (None, Some(at)),
+            Sleep::UntilInput(at) => (Some(capture.input()?), at),
+        };
+        if let Err(error) = orders.wait(input, deadline) {
+            error!("waiting for the display: {error}");
+            return Err(x11rb::errors::ConnectionError::IoError(error).into());
+        }
+    }
+}
+
+/// Tries until the display is there again; breaks off when the source is stopped.
+fn reconnect(name: &str, orders: &Orders) -> ControlFlow<(), Screen> {
+    let mut due = Instant::now() + RETRY;
+    loop {
+        if orders.take().mode == Mode::Stopped {
+            return ControlFlow::Break(());
+        }
+        if Instant::now() >= due {
+            match Screen::connect(name) {
+                Ok(screen) => return ControlFlow::Continue(screen),
+                Err(error) => tracing::debug!("{error}"),
+            }
+            due = Instant::now() + RETRY;
+        }
+        if let Err(error) = orders.wait(None, Some(due)) {
+            error!("waiting for the display: {error}");
+            return ControlFlow::Break(());
+        }
+    }
+}
