@@ -9,6 +9,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark: a failure is a panic, a report is printed")]
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use report::Report;
@@ -86,8 +87,14 @@ impl Kind {
     }
 }
 
-fn main() {
-    let (effort, json) = arguments();
+fn main() -> ExitCode {
+    let (effort, json) = match arguments() {
+        Ok(arguments) => arguments,
+        Err(arg) => {
+            eprintln!("latency: {arg:?} can't be understood; usage: [--quick] [--json PATH]");
+            return ExitCode::from(2);
+        }
+    };
     let mut report = Report::new();
     println!("{}", report.machine());
     for kind in Kind::ALL {
@@ -100,24 +107,21 @@ fn main() {
     if let Some(path) = json {
         std::fs::write(&path, report.json()).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     }
+    ExitCode::SUCCESS
 }
 
-fn arguments() -> (Effort, Option<PathBuf>) {
+/// The arguments, or the one that can't be understood.
+fn arguments() -> Result<(Effort, Option<PathBuf>), String> {
     let (mut effort, mut json) = (Effort::FULL, None);
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--quick" => effort = Effort::QUICK,
-            "--json" => json = Some(PathBuf::from(args.next().unwrap_or_else(|| usage(&arg)))),
+            "--json" => json = Some(PathBuf::from(args.next().ok_or(arg)?)),
             // Cargo says so to every benchmark.
             "--bench" => {}
-            _ => usage(&arg),
+            _ => return Err(arg),
         }
     }
-    (effort, json)
-}
-
-fn usage(arg: &str) -> ! {
-    eprintln!("latency: {arg} can't be understood; usage: [--quick] [--json PATH]");
-    std::process::exit(2)
+    Ok((effort, json))
 }

@@ -1,9 +1,11 @@
 //! An X client that draws what tests look for: the strip, patches of colour, typed and scrolled text, pointer moves.
 
+use std::sync::LazyLock;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use laterna::clock::Clock;
 use x11rb::connection::Connection;
 use x11rb::protocol::xproto::{
     ConnectionExt as _, CreateGCAux, CreateWindowAux, EventMask, ImageFormat, MOTION_NOTIFY_EVENT, Pixmap, Rectangle,
@@ -267,8 +269,8 @@ impl XClient {
         per_second: u32,
         mut draw: impl FnMut(&mut Self) -> Drawn + Send + 'static,
     ) -> Drawing {
-        let (stop, stopped) = mpsc::channel::<()>();
-        let (running, ended) = mpsc::channel::<()>();
+        let (stop, stopped) = mpsc::sync_channel::<()>(0);
+        let (running, ended) = mpsc::sync_channel::<()>(0);
         let step = Duration::from_secs(1) / per_second;
         let thread = std::thread::spawn(move || {
             let _running = running;
@@ -345,7 +347,7 @@ impl XClient {
 
 /// A client that draws by itself.
 pub struct Drawing {
-    stop: mpsc::Sender<()>,
+    stop: mpsc::SyncSender<()>,
     /// Hears nothing until the thread has ended.
     ended: mpsc::Receiver<()>,
     thread: JoinHandle<(XClient, Vec<Drawn>)>,
@@ -365,9 +367,12 @@ impl Drawing {
     }
 }
 
+/// Wall time, carried by the monotonic clock as the browser's is.
+static CLOCK: LazyLock<Clock> = LazyLock::new(Clock::start);
+
 /// Milliseconds since the Unix epoch.
 pub fn unix_millis() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64() * 1000.0
+    CLOCK.wall(Instant::now()).as_secs_f64() * 1000.0
 }
 
 /// What the strip says of a time: its low 32 bits in milliseconds.
