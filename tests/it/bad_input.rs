@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
-use crate::stage::{CAME, GONE, SOON, Stage};
+use crate::stage::{CAME, FAILED, SOON, Stage};
 use crate::support::daemon::Setup;
 use crate::support::http::{self, Response, request};
 use crate::support::{heavy, report_wall_time};
@@ -169,16 +169,8 @@ fn offers_that_never_connect_and_a_handshake_that_never_ends_are_dropped() {
     let script = "return lt.connect({ code: args[0], swapSetup: true })";
     stage.browser.run::<usize>(script, &[json!(code)]);
     stage.goes_on();
-    let (since, minute) = (Instant::now(), Duration::from_secs(60));
-    // Those that never connect may not count as viewers that came; each that is logged as come is logged as gone.
-    let gone = |line: &str| GONE.iter().all(|word| line.contains(word));
-    let mut mark = 0;
-    while stage.daemon.count_logged(GONE) < 21 {
-        let left = minute.saturating_sub(since.elapsed());
-        let line = stage.daemon.log().wait_from(mark, left, gone);
-        assert!(line.is_some(), "{} of 21 are gone:\n{}", stage.daemon.count_logged(GONE), stage.daemon.log().tail(40));
-        mark = stage.daemon.log().mark();
-    }
+    let since = Instant::now();
+    stage.daemon.logged_times(21, FAILED, Duration::from_secs(60));
     println!("all 21 are gone after {:.1?}", since.elapsed());
     stage.goes_on();
 }

@@ -10,10 +10,12 @@ use crate::support::daemon::{Daemon, Setup};
 /// How long a picture may take that has no bar of its own.
 pub const SOON: Duration = Duration::from_secs(20);
 
-/// What a log line of a viewer that has come, and of one that has gone, contains.
-pub const CAME: &[&str] = &["viewer", "came"];
-/// See [`CAME`].
-pub const GONE: &[&str] = &["viewer", "gone"];
+/// What the log line of a viewer that has come contains.
+pub const CAME: &[&str] = &["viewer came"];
+/// What the log line of a viewer that had come and is gone contains.
+pub const GONE: &[&str] = &["viewer left"];
+/// What the log line of a viewer that was answered but never came contains.
+pub const FAILED: &[&str] = &["viewer never connected"];
 
 /// A daemon and its viewer page, playing.
 pub struct Stage {

@@ -177,6 +177,15 @@ impl Daemon {
         line.unwrap_or_else(|| panic!("no log line with {words:?} within {within:?}:\n{}", self.log.tail(60)))
     }
 
+    /// Awaits that so many log lines contain all of `words`.
+    pub fn logged_times(&self, count: usize, words: &[&str], within: Duration) {
+        let wanted = |line: &str| words.iter().all(|word| line.contains(word));
+        if self.log.wait_nth(count, 0, within, wanted).is_none() {
+            let found = self.count_logged(words);
+            panic!("{found} of {count} log lines with {words:?} within {within:?}:\n{}", self.log.tail(60));
+        }
+    }
+
     /// How many log lines contain all of `words`.
     pub fn count_logged(&self, words: &[&str]) -> usize {
         self.log.lines().iter().filter(|line| words.iter().all(|word| line.text.contains(word))).count()

@@ -58,14 +58,22 @@ impl Output {
 
     /// Awaits the first line from `mark` on that is `wanted`; `None` once the deadline has passed or the stream has ended.
     pub fn wait_from(&self, mark: usize, within: Duration, wanted: impl Fn(&str) -> bool) -> Option<Line> {
+        self.wait_nth(1, mark, within, wanted)
+    }
+
+    /// Awaits the `count`th line from `mark` on that is `wanted`.
+    pub fn wait_nth(&self, count: usize, mark: usize, within: Duration, wanted: impl Fn(&str) -> bool) -> Option<Line> {
         let deadline = Instant::now() + within;
-        let mut next = mark;
+        let (mut next, mut found) = (mark, 0);
         let mut collected = self.0.0.lock().unwrap();
         loop {
-            if let Some(line) = collected.lines[next.min(collected.lines.len())..].iter().find(|l| wanted(&l.text)) {
-                return Some(line.clone());
+            for line in collected.lines.iter().skip(next) {
+                found += usize::from(wanted(&line.text));
+                if found >= count {
+                    return Some(line.clone());
+                }
             }
-            next = collected.lines.len();
+            next = next.max(collected.lines.len());
             let left = deadline.saturating_duration_since(Instant::now());
             if collected.ended || left.is_zero() {
                 return None;
