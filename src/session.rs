@@ -1,3 +1,17 @@
 //! Sessions: one viewer's connection each, and the broadcast that owns them all.
 
+pub mod broadcast;
+pub mod engine;
+pub mod history;
+pub mod inbox;
+pub mod join;
+pub mod media;
+pub mod sdp;
+pub mod sink;
+pub mod stream;
 pub mod udp;
+pub mod viewer;
+pub mod wake;
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 //!
 //! Owns the handle by which a source is steered. It never looks at pixels and never decides who watches.
 
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -66,7 +66,8 @@ pub enum SourceError {
 pub struct Source {
     orders: Arc<Orders>,
     thread: Option<JoinHandle<()>>,
-    ended: mpsc::Receiver<()>,
+    /// Read only when dropping; the lock lets threads share the source meanwhile.
+    ended: Mutex<mpsc::Receiver<()>>,
     opened: Opened,
 }
 
@@ -160,7 +161,7 @@ impl Source {
                 return Err(system("waiting for it to answer", error));
             }
         };
-        Ok(Self { orders, thread: Some(thread), ended, opened })
+        Ok(Self { orders, thread: Some(thread), ended: Mutex::new(ended), opened })
     }
 }
 
@@ -168,7 +169,8 @@ impl Drop for Source {
     fn drop(&mut self) {
         self.orders.set_mode(Mode::Stopped);
         let Some(thread) = self.thread.take() else { return };
-        if matches!(self.ended.recv_timeout(CLOSING), Err(mpsc::RecvTimeoutError::Timeout)) {
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if matches!(ended.recv_timeout(CLOSING), Err(mpsc::RecvTimeoutError::Timeout)) {
             warn!("{} does not answer; its thread is left behind", self.opened.description);
         } else if thread.join().is_err() {
             tracing::error!("the thread of {} panicked", self.opened.description);

@@ -39,7 +39,7 @@ fn frame(picture: &Picture, damage: Damage, pointer: Option<Pointer>) -> Frame {
 }
 
 fn arrow(x: i32, y: i32) -> Pointer {
-    let argb = (0..12 * 19u32).map(|i| if i % 5 == 0 { 0 } else { 0xff00_0000 | i * 1_000 }).collect();
+    let argb = (0..12 * 19u32).map(|i| if i % 5 == 0 { 0 } else { 0xff00_0000 | (i * 1_000) }).collect();
     Pointer { image: Arc::new(PointerImage { size: Size::new(12, 19), argb }), x, y }
 }
 

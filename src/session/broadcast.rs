@@ -1,0 +1,230 @@
+//! The broadcast: all sessions and what they want.
+//!
+//! A pure core: it admits, counts and names viewers, knows which thread has a session, and says when pictures are wanted at all
+//! (rule 1: a rung is encoded only while somebody watches).
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use super::viewer::EndReason;
+use crate::id::SessionId;
+use crate::signaling::Refusal;
+
+/// Who has a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The join thread: its handshake runs.
+    Joining,
+    /// The media thread: it is connected.
+    Live,
+}
+
+#[derive(Debug)]
+struct Entry {
+    number: u32,
+    place: Place,
+    since: Instant,
+}
+
+/// What the broadcast wants done or known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Pictures are wanted, or no longer.
+    Demand(bool),
+    /// A viewer is connected.
+    Came {
+        /// Its number.
+        number: u32,
+        /// From its offer to the connection.
+        took: Duration,
+        /// Viewers connected now.
+        watching: usize,
+    },
+    /// A viewer that was connected is gone.
+    Left {
+        /// Its number.
+        number: u32,
+        /// Why.
+        why: EndReason,
+        /// How long it was connected.
+        after: Duration,
+        /// Viewers connected now.
+        watching: usize,
+    },
+    /// An offer was answered, but no connection came of it.
+    Failed {
+        /// Its number.
+        number: u32,
+        /// Why.
+        why: EndReason,
+    },
+}
+
+/// All sessions.
+#[derive(Debug)]
+pub struct Broadcast {
+    limit: usize,
+    closing: bool,
+    entries: HashMap<SessionId, Entry>,
+    numbers: u32,
+    outputs: VecDeque<Output>,
+}
+
+impl Broadcast {
+    /// Makes a broadcast of at most `limit` sessions.
+    pub fn new(limit: usize) -> Self {
+        Self { limit, closing: false, entries: HashMap::new(), numbers: 0, outputs: VecDeque::new() }
+    }
+
+    /// Takes an offer: admits it, under a number for the log, or refuses.
+    ///
+    /// # Errors
+    /// Where all places are taken or the daemon is ending.
+    pub fn handle_offer(&mut self, now: Instant, session: SessionId) -> Result<u32, Refusal> {
+        if self.closing {
+            return Err(Refusal::Closing);
+        }
+        if self.entries.len() >= self.limit {
+            return Err(Refusal::Full { limit: self.limit });
+        }
+        if self.entries.is_empty() {
+            self.outputs.push_back(Output::Demand(true));
+        }
+        self.numbers += 1;
+        self.entries.insert(session, Entry { number: self.numbers, place: Place::Joining, since: now });
+        Ok(self.numbers)
+    }
+
+    /// Takes word that an admitted offer could not be answered.
+    pub fn handle_unanswered(&mut self, session: SessionId) {
+        self.remove(session);
+    }
+
+    /// Takes word that a session is connected.
+    pub fn handle_connected(&mut self, now: Instant, session: SessionId) {
+        let watching = self.watching() + 1;
+        if let Some(entry) = self.entries.get_mut(&session).filter(|entry| entry.place == Place::Joining) {
+            let took = now.saturating_duration_since(entry.since);
+            entry.place = Place::Live;
+            entry.since = now;
+            self.outputs.push_back(Output::Came { number: entry.number, took, watching });
+        }
+    }
+
+    /// Takes word that a session is over; a second word about one is passed over.
+    pub fn handle_ended(&mut self, now: Instant, session: SessionId, why: EndReason) {
+        let Some(entry) = self.remove(session) else { return };
+        self.outputs.push_back(match entry.place {
+            Place::Joining => Output::Failed { number: entry.number, why },
+            Place::Live => Output::Left {
+                number: entry.number,
+                why,
+                after: now.saturating_duration_since(entry.since),
+                watching: self.watching(),
+            },
+        });
+    }
+
+    /// Takes no more offers.
+    pub fn handle_shutdown(&mut self) {
+        self.closing = true;
+    }
+
+    /// Who has a session; `None` for one that is not.
+    pub fn place(&self, session: SessionId) -> Option<Place> {
+        self.entries.get(&session).map(|entry| entry.place)
+    }
+
+    /// Viewers connected now.
+    pub fn watching(&self) -> usize {
+        self.entries.values().filter(|entry| entry.place == Place::Live).count()
+    }
+
+    /// The next thing to do or to know.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    fn remove(&mut self, session: SessionId) -> Option<Entry> {
+        let entry = self.entries.remove(&session)?;
+        if self.entries.is_empty() {
+            self.outputs.push_back(Output::Demand(false));
+        }
+        Some(entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn id(n: u8) -> SessionId {
+        SessionId::from_bytes([n; 16])
+    }
+
+    #[test]
+    fn pictures_are_wanted_from_the_first_offer_to_the_last_leaving() {
+        let now = Instant::now();
+        let mut broadcast = Broadcast::new(2);
+        assert_eq!(broadcast.handle_offer(now, id(1)), Ok(1));
+        assert_eq!(broadcast.handle_offer(now, id(2)), Ok(2));
+        assert_eq!(broadcast.handle_offer(now, id(3)), Err(Refusal::Full { limit: 2 }));
+        broadcast.handle_connected(now, id(1));
+        broadcast.handle_ended(now, id(2), EndReason::Left);
+        broadcast.handle_ended(now, id(1), EndReason::Left);
+        broadcast.handle_ended(now, id(1), EndReason::Left);
+        let outputs: Vec<_> = std::iter::from_fn(|| broadcast.poll_output()).collect();
+        let zero = Duration::ZERO;
+        assert_eq!(outputs, [
+            Output::Demand(true),
+            Output::Came { number: 1, took: zero, watching: 1 },
+            Output::Failed { number: 2, why: EndReason::Left },
+            Output::Demand(false),
+            Output::Left { number: 1, why: EndReason::Left, after: zero, watching: 0 },
+        ]);
+        broadcast.handle_shutdown();
+        assert_eq!(broadcast.handle_offer(now, id(4)), Err(Refusal::Closing));
+    }
+
+    /// Random operations: demand alternates and is true exactly while there is a session; nobody leaves who didn't come.
+    #[test]
+    fn random_operations_keep_the_invariants() {
+        let now = Instant::now();
+        let mut broadcast = Broadcast::new(5);
+        let (mut state, mut demand, mut watching) = (7u64, false, 0usize);
+        for _ in 0..20_000 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let session = id((state >> 40) as u8 % 8);
+            match (state >> 60) % 4 {
+                0 if broadcast.place(session).is_none() => drop(broadcast.handle_offer(now, session)),
+                1 => broadcast.handle_connected(now, session),
+                2 => broadcast.handle_ended(now, session, EndReason::Left),
+                _ => {
+                    if broadcast.place(session) == Some(Place::Joining) {
+                        broadcast.handle_unanswered(session);
+                    }
+                }
+            }
+            while let Some(output) = broadcast.poll_output() {
+                match output {
+                    Output::Demand(wanted) => {
+                        assert_ne!(wanted, demand);
+                        demand = wanted;
+                    }
+                    Output::Came { watching: now, .. } => {
+                        watching += 1;
+                        assert_eq!(now, watching);
+                    }
+                    Output::Left { watching: now, .. } => {
+                        watching -= 1;
+                        assert_eq!(now, watching);
+                    }
+                    Output::Failed { .. } => {}
+                }
+            }
+            assert_eq!(demand, !broadcast.entries.is_empty());
+            assert!(broadcast.entries.len() <= 5);
+        }
+    }
+}

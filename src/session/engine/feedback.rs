@@ -1,0 +1,179 @@
+//! RTCP: what viewers report, in the session's own terms, and the reports that are sent to them (RFC 3550, RFC 4585, RFC 5104, transport-cc).
+
+use rtc_rtcp::goodbye::Goodbye;
+use rtc_rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
+use rtc_rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
+use rtc_rtcp::receiver_report::ReceiverReport;
+use rtc_rtcp::reception_report::ReceptionReport;
+use rtc_rtcp::sender_report::SenderReport;
+use rtc_rtcp::source_description::{SdesType, SourceDescription, SourceDescriptionChunk, SourceDescriptionItem};
+use rtc_rtcp::transport_feedbacks::transport_layer_cc::{PacketStatusChunk, SymbolTypeTcc, TransportLayerCc};
+use rtc_rtcp::transport_feedbacks::transport_layer_nack::TransportLayerNack;
+
+/// One thing that a viewer reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Feedback {
+    /// Please a keyframe (PLI or FIR) for this SSRC.
+    KeyframeRequest {
+        /// The stream it is about.
+        ssrc: u32,
+    },
+    /// These packets of this SSRC did not arrive.
+    Missing {
+        /// The stream it is about.
+        ssrc: u32,
+        /// Their sequence numbers.
+        sequences: Vec<u16>,
+    },
+    /// These transport-wide sequence numbers arrived.
+    Arrived(Vec<u16>),
+    /// A report block.
+    Report {
+        /// The stream it is about.
+        ssrc: u32,
+        /// The highest sequence number received, with its cycles above.
+        highest: u32,
+        /// Lost since the last report, of 256.
+        fraction_lost: u8,
+        /// The middle 32 bits of the last sender report's NTP time; 0 for none.
+        last_sender_report: u32,
+        /// How long ago it came, in 1/65536 s.
+        delay: u32,
+    },
+    /// The viewer says goodbye.
+    Goodbye,
+}
+
+/// Packets of one transport-cc message that are looked at: more is no honest message at these rates.
+const MOST_STATUSES: u16 = 8_192;
+
+/// Reads a compound RTCP packet; what can't be parsed is passed over.
+pub(super) fn parse(mut compound: &[u8]) -> Vec<Feedback> {
+    let mut out = Vec::new();
+    let Ok(packets) = rtc_rtcp::packet::unmarshal(&mut compound) else { return out };
+    for packet in &packets {
+        let packet = packet.as_any();
+        if let Some(pli) = packet.downcast_ref::<PictureLossIndication>() {
+            out.push(Feedback::KeyframeRequest { ssrc: pli.media_ssrc });
+        } else if let Some(fir) = packet.downcast_ref::<FullIntraRequest>() {
+            out.extend(fir.fir.iter().map(|entry| Feedback::KeyframeRequest { ssrc: entry.ssrc }));
+        } else if let Some(nack) = packet.downcast_ref::<TransportLayerNack>() {
+            let sequences = nack.nacks.iter().flat_map(|pair| pair.packet_list()).collect();
+            out.push(Feedback::Missing { ssrc: nack.media_ssrc, sequences });
+        } else if let Some(transport) = packet.downcast_ref::<TransportLayerCc>() {
+            out.push(Feedback::Arrived(arrived(transport)));
+        } else if let Some(report) = packet.downcast_ref::<ReceiverReport>() {
+            out.extend(report.reports.iter().map(block));
+        } else if let Some(report) = packet.downcast_ref::<SenderReport>() {
+            out.extend(report.reports.iter().map(block));
+        } else if packet.is::<Goodbye>() {
+            out.push(Feedback::Goodbye);
+        }
+    }
+    out
+}
+
+fn block(report: &ReceptionReport) -> Feedback {
+    Feedback::Report {
+        ssrc: report.ssrc,
+        highest: report.last_sequence_number,
+        fraction_lost: report.fraction_lost,
+        last_sender_report: report.last_sender_report,
+        delay: report.delay,
+    }
+}
+
+/// The transport-wide sequence numbers that a message says arrived.
+fn arrived(message: &TransportLayerCc) -> Vec<u16> {
+    let mut out = Vec::new();
+    let mut offset = 0u16;
+    let count = message.packet_status_count.min(MOST_STATUSES);
+    let mut status = |offset: u16, symbol: &SymbolTypeTcc| {
+        if matches!(symbol, SymbolTypeTcc::PacketReceivedSmallDelta | SymbolTypeTcc::PacketReceivedLargeDelta) {
+            out.push(message.base_sequence_number.wrapping_add(offset));
+        }
+    };
+    for chunk in &message.packet_chunks {
+        match chunk {
+            PacketStatusChunk::RunLengthChunk(run) => {
+                for _ in 0..run.run_length.min(count.saturating_sub(offset)) {
+                    status(offset, &run.packet_status_symbol);
+                    offset += 1;
+                }
+            }
+            PacketStatusChunk::StatusVectorChunk(vector) => {
+                for symbol in vector.symbol_list.iter().take(usize::from(count.saturating_sub(offset))) {
+                    status(offset, symbol);
+                    offset += 1;
+                }
+            }
+        }
+    }
+    out
+}
+
+/// A sender report's figures (RFC 3550, section 6.4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SenderInfo {
+    /// The stream.
+    pub ssrc: u32,
+    /// NTP time of sending.
+    pub ntp: u64,
+    /// The same moment in the stream's RTP timestamps.
+    pub rtp: u32,
+    /// Packets sent.
+    pub packets: u32,
+    /// Payload bytes sent.
+    pub octets: u32,
+}
+
+/// Writes a compound packet of a sender report and the canonical name; `None` if it can't be written.
+pub fn sender_report(info: SenderInfo, cname: &str) -> Option<Vec<u8>> {
+    let report = SenderReport {
+        ssrc: info.ssrc,
+        ntp_time: info.ntp,
+        rtp_time: info.rtp,
+        packet_count: info.packets,
+        octet_count: info.octets,
+        ..Default::default()
+    };
+    let item = SourceDescriptionItem { sdes_type: SdesType::SdesCname, text: cname.to_owned().into() };
+    let description =
+        SourceDescription { chunks: vec![SourceDescriptionChunk { source: info.ssrc, items: vec![item] }] };
+    rtc_rtcp::packet::marshal(&[Box::new(report), Box::new(description)]).ok().map(|bytes| bytes.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn transport_feedback_names_what_arrived() {
+        // Base 100, 5 packets: a run of two received, then a vector: lost, received, lost.
+        let mut packet = vec![0x8f, 205, 0, 5];
+        packet.extend([0, 0, 0, 1, 0, 0, 0, 2, 0, 100, 0, 5, 0, 0, 1, 0]);
+        packet.extend([0x20, 2, 0x90, 0]); // run of 2 small deltas; one-bit vector 0 1 0 …
+        packet.extend([1, 1, 1, 0]); // three small deltas, padding
+        let length = (packet.len() / 4 - 1) as u8;
+        packet[3] = length;
+        assert_eq!(parse(&packet), [Feedback::Arrived(vec![100, 101, 103])]);
+    }
+
+    #[test]
+    fn garbage_says_nothing() {
+        for length in 0..64 {
+            let bytes: Vec<u8> = (0..length).map(|i| (i * 37 + length) as u8 | 0x80).collect();
+            let _ = parse(&bytes);
+        }
+        assert_eq!(parse(&[0x81, 206, 0, 2, 0, 0, 0, 1, 0, 0, 0, 9]), [Feedback::KeyframeRequest { ssrc: 9 }]);
+    }
+
+    #[test]
+    fn a_sender_report_is_read_back() {
+        let info = SenderInfo { ssrc: 7, ntp: 1 << 40, rtp: 3, packets: 4, octets: 5 };
+        let bytes = sender_report(info, "laterna").unwrap();
+        assert_eq!(bytes[1], 200);
+        assert_eq!(bytes.len() % 4, 0);
+    }
+}

@@ -1,0 +1,482 @@
+//! [`RtcEngine`]: rtc-ice, rtc-dtls and rtc-srtp composed for a viewer that is only sent to.
+//!
+//! It keeps what those crates are good at (checks and their validation, the handshake, the ciphers' keys) and decides itself where packets go:
+//! rtc-ice never leaves the first pair that was nominated, but a phone that changes from Wi-Fi to mobile does.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use rtc_dtls::config::{ClientAuthType, ConfigBuilder, ExtendedMasterSecretType, HandshakeConfig};
+use rtc_dtls::endpoint::{Endpoint, EndpointEvent};
+use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile;
+use rtc_ice::agent::Agent;
+use rtc_ice::agent::agent_config::AgentConfig;
+use rtc_ice::candidate::candidate_host::CandidateHostConfig;
+use rtc_ice::candidate::{CandidateConfig, CandidateType, unmarshal_candidate};
+use rtc_ice::mdns::MulticastDnsMode;
+use rtc_shared::error::Error;
+use rtc_shared::{TaggedBytesMut, TransportContext, TransportProtocol};
+use rtc_srtp::config::{Config as SrtpConfig, LABEL_EXTRACTOR_DTLS_SRTP};
+use rtc_srtp::context::Context;
+use rtc_srtp::option::{srtcp_replay_protection, srtp_replay_protection};
+use rtc_srtp::protection_profile::ProtectionProfile;
+use sansio::Protocol;
+
+use super::identity::{Identity, sha256};
+use super::srtp::Sealer;
+use super::{Engine, EngineEnd, EngineEvent, Path, RemoteTransport, Transmit, feedback};
+
+/// Time between rounds of connectivity checks (RFC 8445, section 14.2 asks for at least 5 ms a check).
+const CHECK_INTERVAL: Duration = Duration::from_millis(20);
+/// Once connected the agent only keeps consent alive (RFC 7675: every 4 to 6 s); it would wake five times a second.
+const CONSENT_INTERVAL: Duration = Duration::from_secs(2);
+/// First retransmission of a handshake flight: a lost one must not cost the second of RFC 6347.
+const FLIGHT_INTERVAL: Duration = Duration::from_millis(250);
+/// Candidates of one viewer that are taken: more would make the daemon send checks to addresses of somebody's choosing.
+const MOST_CANDIDATES: usize = 24;
+/// Addresses of one viewer that its checks have shown.
+const MOST_ADDRESSES: usize = 32;
+/// Events and datagrams that wait to be polled.
+const MOST_WAITING: usize = 256;
+
+/// The engine of one session.
+pub struct RtcEngine {
+    agent: Agent,
+    dtls: Endpoint,
+    dtls_client: Option<Arc<HandshakeConfig>>,
+    identity: Identity,
+    local_port: u16,
+    remote_candidates: usize,
+    validated: Vec<SocketAddr>,
+    phase: Phase,
+    path: Option<Path>,
+    next_consent: Instant,
+    transmits: VecDeque<Transmit>,
+    events: VecDeque<EngineEvent>,
+}
+
+enum Phase {
+    /// No check has been answered yet.
+    Checking,
+    /// An address is validated, the handshake runs.
+    Handshaking,
+    /// Media may flow.
+    Connected { sealer: Sealer, rtcp_out: Box<Context>, rtcp_in: Box<Context> },
+    /// It is over.
+    Ended,
+}
+
+/// What the answer says of the daemon's side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalTransport {
+    /// `a=ice-ufrag`.
+    pub ufrag: String,
+    /// `a=ice-pwd`.
+    pub password: String,
+}
+
+/// The DTLS endpoint tells associations apart by address; a session has one, whatever path it takes.
+fn association() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 1))
+}
+
+impl RtcEngine {
+    /// Makes the daemon's side of a connection whose offer came from the viewer (who therefore controls ICE).
+    ///
+    /// # Errors
+    /// Where the other side's parameters are refused by the crates.
+    pub fn new(
+        now: Instant,
+        identity: &Identity,
+        local: &[SocketAddr],
+        remote: &RemoteTransport,
+    ) -> Result<(Self, LocalTransport), Error> {
+        let config = AgentConfig {
+            multicast_dns_mode: MulticastDnsMode::Disabled,
+            check_interval: CHECK_INTERVAL,
+            keepalive_interval: Some(CONSENT_INTERVAL),
+            // Silence is the session's to judge.
+            disconnected_timeout: Some(Duration::ZERO),
+            failed_timeout: Some(Duration::ZERO),
+            candidate_types: vec![CandidateType::Host, CandidateType::PeerReflexive],
+            is_controlling: false,
+            ..Default::default()
+        };
+        let mut agent = Agent::new(now, Arc::new(config), identity.crypto.clone())?;
+        for address in local {
+            agent.add_local_candidate(host_candidate(*address)?)?;
+        }
+        let credentials = agent.get_local_credentials();
+        let local_transport = LocalTransport { ufrag: credentials.ufrag.clone(), password: credentials.pwd.clone() };
+        agent.start_connectivity_checks(now, false, remote.ufrag.clone(), remote.password.clone())?;
+        let handshake = Arc::new(handshake_config(identity, remote)?);
+        let (server, client) = if remote.dtls_client { (None, Some(handshake)) } else { (Some(handshake), None) };
+        let mut engine = Self {
+            agent,
+            dtls: Endpoint::new(association(), TransportProtocol::UDP, server),
+            dtls_client: client,
+            identity: identity.clone(),
+            local_port: local.first().map_or(0, SocketAddr::port),
+            remote_candidates: 0,
+            validated: Vec::new(),
+            phase: Phase::Checking,
+            path: None,
+            next_consent: now,
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
+        };
+        for candidate in &remote.candidates {
+            engine.add_remote_candidate(candidate);
+        }
+        Ok((engine, local_transport))
+    }
+
+    fn handle_stun(&mut self, now: Instant, path: Path, data: &[u8]) -> bool {
+        // An address that came up after the start (a new interface) is as good as those in the answer.
+        if !self.agent.get_local_candidates().iter().any(|candidate| candidate.addr() == path.local)
+            && path.local.port() == self.local_port
+        {
+            let added = host_candidate(path.local).and_then(|candidate| self.agent.add_local_candidate(candidate));
+            if added.is_err() {
+                return false;
+            }
+        }
+        let transport = TransportContext {
+            local_addr: path.local,
+            peer_addr: path.remote,
+            ecn: None,
+            transport_protocol: TransportProtocol::UDP,
+        };
+        let message = TaggedBytesMut { now, transport, message: BytesMut::from(data) };
+        if self.agent.handle_read(message).is_err() {
+            return false;
+        }
+        self.collect_checks();
+        // rtc-ice checks the integrity of these two classes only.
+        let request = stun::is_request(data);
+        if !request && !stun::is_success(data) {
+            return false;
+        }
+        if !self.validated.contains(&path.remote) && self.validated.len() < MOST_ADDRESSES {
+            self.validated.push(path.remote);
+            self.events.push_back(EngineEvent::Address(path.remote));
+        }
+        if matches!(self.phase, Phase::Checking) {
+            self.phase = Phase::Handshaking;
+        }
+        // The viewer controls: the pair that it nominates last is the one.
+        if self.path.is_none() || (request && stun::nominates(data)) {
+            self.path = Some(path);
+        }
+        self.open_handshake(now);
+        true
+    }
+
+    fn open_handshake(&mut self, now: Instant) {
+        if let (Phase::Handshaking, Some(config)) = (&self.phase, self.dtls_client.take()) {
+            if let Err(error) = self.dtls.connect(now, association(), config, None) {
+                self.end(EngineEnd::Handshake(error.to_string()));
+            }
+            self.collect_records();
+        }
+    }
+
+    fn handle_dtls(&mut self, now: Instant, path: Path, data: &[u8]) -> bool {
+        if matches!(self.phase, Phase::Checking | Phase::Ended) || !self.validated.contains(&path.remote) {
+            return false;
+        }
+        if !matches!(self.phase, Phase::Connected { .. }) {
+            self.path = Some(path);
+        }
+        let result = self.dtls.read(now, association(), None, BytesMut::from(data));
+        self.collect_records();
+        match result {
+            Ok(events) => {
+                for event in events {
+                    match event {
+                        EndpointEvent::HandshakeComplete => self.install_keys(),
+                        EndpointEvent::PeerClosed => self.end(EngineEnd::ClosedByPeer),
+                        _ => {}
+                    }
+                }
+                true
+            }
+            // Once connected, a bad record proves nothing: anybody can send one.
+            Err(_) if matches!(self.phase, Phase::Connected { .. }) => false,
+            Err(error) => {
+                self.end(EngineEnd::Handshake(error.to_string()));
+                false
+            }
+        }
+    }
+
+    fn handle_rtcp(&mut self, data: &[u8]) -> bool {
+        let Phase::Connected { rtcp_in, .. } = &mut self.phase else { return false };
+        let Ok(plain) = rtcp_in.decrypt_rtcp(data) else { return false };
+        for feedback in feedback::parse(&plain) {
+            if self.events.len() < MOST_WAITING {
+                self.events.push_back(EngineEvent::Feedback(feedback));
+            }
+        }
+        true
+    }
+
+    fn install_keys(&mut self) {
+        match self.keys() {
+            Ok(phase) => {
+                self.phase = phase;
+                self.events.push_back(EngineEvent::Connected);
+            }
+            Err(error) => self.end(EngineEnd::Handshake(error.to_string())),
+        }
+    }
+
+    fn keys(&self) -> Result<Phase, Error> {
+        let state = self.dtls.get_connection_state(association()).ok_or(Error::HandshakeInProgress)?;
+        let profile = match state.srtp_protection_profile() {
+            SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm => ProtectionProfile::AeadAes128Gcm,
+            SrtpProtectionProfile::Srtp_Aead_Aes_256_Gcm => ProtectionProfile::AeadAes256Gcm,
+            SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80 => ProtectionProfile::Aes128CmHmacSha1_80,
+            _ => return Err(Error::Other("no SRTP profile was agreed on".to_owned())),
+        };
+        let mut config = SrtpConfig { profile, ..Default::default() };
+        let material =
+            state.export_keying_material(LABEL_EXTRACTOR_DTLS_SRTP, &[], config.keying_material_len())?;
+        config.set_session_keys_from_keying_material(material.as_ref(), state.is_client())?;
+        let (keys, crypto) = (&config.keys, self.identity.crypto.crypto());
+        let sealer = Sealer::new(profile, keys, crypto)?;
+        let rtcp_out = Context::new(&keys.local_master_key, &keys.local_master_salt, profile, None, None, crypto)?;
+        let rtcp_in = Context::new(
+            &keys.remote_master_key,
+            &keys.remote_master_salt,
+            profile,
+            Some(srtp_replay_protection(64)),
+            Some(srtcp_replay_protection(64)),
+            crypto,
+        )?;
+        Ok(Phase::Connected { sealer, rtcp_out: Box::new(rtcp_out), rtcp_in: Box::new(rtcp_in) })
+    }
+
+    fn end(&mut self, end: EngineEnd) {
+        if !matches!(self.phase, Phase::Ended) {
+            self.phase = Phase::Ended;
+            self.events.push_back(EngineEvent::Ended(end));
+        }
+    }
+
+    fn collect_checks(&mut self) {
+        while self.agent.poll_event().is_some() {}
+        while let Some(message) = self.agent.poll_write() {
+            if self.transmits.len() < MOST_WAITING {
+                let path = Path { local: message.transport.local_addr, remote: message.transport.peer_addr };
+                self.transmits.push_back(Transmit { path, data: message.message.to_vec() });
+            }
+        }
+    }
+
+    fn collect_records(&mut self) {
+        while let Some(record) = self.dtls.poll_transmit() {
+            if let (Some(path), true) = (self.path, self.transmits.len() < MOST_WAITING) {
+                self.transmits.push_back(Transmit { path, data: record.message.to_vec() });
+            }
+        }
+    }
+}
+
+impl Engine for RtcEngine {
+    fn handle_datagram(&mut self, now: Instant, path: Path, data: &[u8]) -> bool {
+        // RFC 7983: the first byte tells the protocols apart; 192 to 223 in the second is RTCP (RFC 5761).
+        match data {
+            [0..=3, ..] => self.handle_stun(now, path, data),
+            [20..=63, ..] => self.handle_dtls(now, path, data),
+            [128..=191, 192..=223, ..] => self.handle_rtcp(data),
+            _ => false,
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        let connected = matches!(self.phase, Phase::Connected { .. });
+        if matches!(self.phase, Phase::Ended) {
+            return;
+        }
+        if !connected || now >= self.next_consent {
+            self.next_consent = now + CONSENT_INTERVAL;
+            // The only error is one of mDNS, which is off.
+            let _ = self.agent.handle_timeout(now);
+            self.collect_checks();
+        }
+        if !connected && self.dtls.poll_timeout(&association()).is_some_and(|due| due <= now) {
+            if let Err(error) = self.dtls.handle_timeout(association(), now) {
+                self.end(EngineEnd::Handshake(error.to_string()));
+            }
+            self.collect_records();
+        }
+    }
+
+    fn poll_timeout(&mut self) -> Option<Instant> {
+        match self.phase {
+            Phase::Ended => None,
+            Phase::Connected { .. } => Some(self.next_consent),
+            Phase::Checking | Phase::Handshaking => {
+                let dtls = self.dtls.poll_timeout(&association());
+                [self.agent.poll_timeout(), dtls].into_iter().flatten().min()
+            }
+        }
+    }
+
+    fn add_remote_candidate(&mut self, candidate: &str) {
+        // Names are left alone: the viewer's own checks show its address (mDNS, WEBRTC.md), and TCP is not offered.
+        let text = candidate.strip_prefix("candidate:").unwrap_or(candidate);
+        let mut fields = text.split_ascii_whitespace();
+        let (transport, address) = (fields.nth(2).unwrap_or_default(), fields.nth(1).unwrap_or_default());
+        if !transport.eq_ignore_ascii_case("udp") || address.parse::<std::net::IpAddr>().is_err() {
+            return;
+        }
+        if self.remote_candidates >= MOST_CANDIDATES {
+            return;
+        }
+        if let Ok(candidate) = unmarshal_candidate(text) {
+            self.remote_candidates += 1;
+            // What the agent refuses can't be paired; the viewer's other candidates go on.
+            let _ = self.agent.add_remote_candidate(candidate);
+        }
+    }
+
+    fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.transmits.pop_front()
+    }
+
+    fn poll_event(&mut self) -> Option<EngineEvent> {
+        self.events.pop_front()
+    }
+
+    fn path(&self) -> Option<Path> {
+        self.path
+    }
+
+    fn round_trip(&self, now: Instant) -> Option<Duration> {
+        self.agent
+            .get_candidate_pairs_stats(now)
+            .into_iter()
+            .filter(|pair| pair.nominated && pair.current_round_trip_time > 0.0)
+            .map(|pair| Duration::from_secs_f64(pair.current_round_trip_time.min(10.0)))
+            .next()
+    }
+
+    fn tag_length(&self) -> usize {
+        match &self.phase {
+            Phase::Connected { sealer, .. } => sealer.tag_length(),
+            _ => 16,
+        }
+    }
+
+    fn seal(&mut self, packet: &mut [u8], header_length: usize, index: u64) -> bool {
+        match &mut self.phase {
+            Phase::Connected { sealer, .. } => sealer.seal(packet, header_length, index),
+            _ => false,
+        }
+    }
+
+    fn protect_rtcp(&mut self, packet: &[u8]) -> Option<Vec<u8>> {
+        match &mut self.phase {
+            Phase::Connected { rtcp_out, .. } => rtcp_out.encrypt_rtcp(packet).ok().map(|bytes| bytes.to_vec()),
+            _ => None,
+        }
+    }
+
+    fn close(&mut self, now: Instant) {
+        // It only queues the alert; with no association there is nobody to tell.
+        let _ = self.dtls.close(now);
+        self.collect_records();
+        self.phase = Phase::Ended;
+    }
+}
+
+fn host_candidate(address: SocketAddr) -> Result<rtc_ice::candidate::Candidate, Error> {
+    CandidateHostConfig {
+        base_config: CandidateConfig {
+            network: "udp".to_owned(),
+            address: address.ip().to_string(),
+            port: address.port(),
+            component: 1,
+            ..Default::default()
+        },
+        ..Default::default()
+    }
+    .new_candidate_host()
+}
+
+fn handshake_config(identity: &Identity, remote: &RemoteTransport) -> Result<HandshakeConfig, Error> {
+    let (fingerprints, crypto) = (remote.fingerprints.clone(), identity.crypto.clone());
+    ConfigBuilder::default()
+        .with_crypto_provider(identity.crypto.clone())
+        .with_certificates(vec![identity.certificate.clone()])
+        .with_srtp_protection_profiles(vec![
+            SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
+            SrtpProtectionProfile::Srtp_Aead_Aes_256_Gcm,
+            SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80,
+        ])
+        .with_client_auth(ClientAuthType::RequireAnyClientCert)
+        // There is no chain to verify: the fingerprint of the offer is the proof (RFC 8827, section 6.5).
+        .with_insecure_skip_verify(true)
+        .with_verify_peer_certificate(Some(Arc::new(move |certificates: &[Vec<u8>], _: &[_]| {
+            let hash = certificates.first().and_then(|der| sha256(crypto.as_ref(), der));
+            match hash {
+                Some(hash) if fingerprints.contains(&hash) => Ok(()),
+                _ => Err(Error::ErrNoMatchingCertificateFingerprint),
+            }
+        })))
+        .with_extended_master_secret(ExtendedMasterSecretType::Require)
+        .with_flight_interval(FLIGHT_INTERVAL)
+        .build(remote.dtls_client, None)
+}
+
+/// What is read of a STUN message without checking it (RFC 8489, section 5); rtc-ice does the checking.
+pub(in crate::session) mod stun {
+    const USERNAME: u16 = 0x0006;
+    const USE_CANDIDATE: u16 = 0x0025;
+
+    /// Whether it is a Binding request.
+    pub(in crate::session) fn is_request(data: &[u8]) -> bool {
+        data.len() >= 20 && data[..2] == [0, 1]
+    }
+
+    /// Whether it is a Binding success response.
+    pub(super) fn is_success(data: &[u8]) -> bool {
+        data.len() >= 20 && data[..2] == [1, 1]
+    }
+
+    /// Whether it nominates its pair.
+    pub(super) fn nominates(data: &[u8]) -> bool {
+        attribute(data, USE_CANDIDATE).is_some()
+    }
+
+    /// The daemon's own `ice-ufrag` in a request: what a datagram from an unknown address is recognised by.
+    pub(in crate::session) fn local_ufrag(data: &[u8]) -> Option<&str> {
+        if !is_request(data) {
+            return None;
+        }
+        std::str::from_utf8(attribute(data, USERNAME)?).ok()?.split(':').next()
+    }
+
+    fn attribute(data: &[u8], wanted: u16) -> Option<&[u8]> {
+        let mut rest = data.get(20..)?;
+        while let [t0, t1, l0, l1, tail @ ..] = rest {
+            let length = usize::from(u16::from_be_bytes([*l0, *l1]));
+            let value = tail.get(..length)?;
+            if u16::from_be_bytes([*t0, *t1]) == wanted {
+                return Some(value);
+            }
+            rest = tail.get(length.next_multiple_of(4)..)?;
+        }
+        None
+    }
+}
+
+const _: () = {
+    const fn is_send<T: Send>() {}
+    is_send::<RtcEngine>();
+};
