@@ -207,7 +207,7 @@ fn spawn(name: &str, alive: mpsc::Sender<()>, body: impl FnOnce() + Send + 'stat
     impl Drop for Ended {
         fn drop(&mut self) {
             // Full means that word of another thread's end is under way.
-            drop(self.0.try_send(()));
+            let _ = self.0.try_send(());
         }
     }
     std::thread::Builder::new()

@@ -21,6 +21,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::SignalIn;
 use super::access::{Access, OwnNames};
 
+mod complaint;
 mod connections;
 mod exchange;
 mod listen;
@@ -32,6 +33,7 @@ mod tests;
 pub use connections::{Admission, ConnectionId, ConnectionLimits, Connections, Stage};
 pub use reply::Reply;
 
+use complaint::Complaint;
 use exchange::Exchange;
 
 /// Where the server listens unless told otherwise: both families.
@@ -42,8 +44,6 @@ const HEAD_BYTES: usize = 16 * 1024;
 const CLOSING_WAIT: Duration = Duration::from_secs(1);
 /// The pause after the system had no resources for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Between two warnings about refused connections.
-const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How the server is set up.
 #[derive(Debug)]
@@ -153,8 +153,7 @@ impl Server {
             table: Mutex::new(Table {
                 connections: Connections::new(self.limits),
                 tasks: HashMap::new(),
-                warned: None,
-                refused: 0,
+                refused: Complaint::default(),
             }),
         });
         let (close, closing) = watch::channel(());
@@ -187,8 +186,7 @@ struct Shared {
 struct Table {
     connections: Connections,
     tasks: HashMap<ConnectionId, AbortHandle>,
-    warned: Option<Instant>,
-    refused: u64,
+    refused: Complaint,
 }
 
 impl Shared {
@@ -218,6 +216,7 @@ impl Drop for Place {
 /// Accepts until `closing`; then lets what is in flight end.
 async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>, mut closing: watch::Receiver<()>) {
     let mut tasks = JoinSet::new();
+    let mut exhausted = Complaint::default();
     loop {
         tokio::select! {
             biased;
@@ -227,7 +226,9 @@ async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>, mut clos
                 Ok((stream, from)) => place(&mut tasks, &shared, stream, canonical(from), &closing),
                 Err(error) if is_of_the_peer(&error) => tracing::debug!(%error, "a connection was gone before it was taken"),
                 Err(error) => {
-                    tracing::warn!(%error, "no further connection can be taken for now");
+                    if let Some(times) = exhausted.raise(Instant::now()) {
+                        tracing::warn!(%error, times, "no further connection can be taken for now");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -254,10 +255,8 @@ fn place(
         Admission::Admitted(id) => (id, None),
         Admission::InPlaceOf { admitted, closed } => (admitted, table.tasks.remove(&closed)),
         Admission::Refused => {
-            table.refused += 1;
-            if table.warned.is_none_or(|at| now.duration_since(at) >= WARNING_INTERVAL) {
-                table.warned = Some(now);
-                let (open, refused) = (table.connections.count(), table.refused);
+            if let Some(refused) = table.refused.raise(now) {
+                let open = table.connections.count();
                 tracing::warn!(open, refused, "connections are refused: all places are being answered");
             }
             drop(table);

@@ -188,7 +188,9 @@ impl SendBatch {
                 }
                 Err(error) if first.packets > 1 && refuses_runs(&error) => {
                     self.refuse_runs(first.to, &error);
-                    self.runs.splice(next..=next, first.split());
+                    let same_path = |run: &Run| run.to == first.to;
+                    let rest: Vec<Run> = self.runs.drain(next..).collect();
+                    self.runs.extend(rest.into_iter().flat_map(|run| run.split(same_path(&run))));
                 }
                 Err(error) => {
                     tracing::trace!(%error, tag = first.tag, "a message was refused");
@@ -237,12 +239,13 @@ impl Run {
         }
     }
 
-    /// Each of its datagrams as a run of its own.
-    fn split(self) -> impl Iterator<Item = Run> {
-        (0..self.packets).map(move |i| {
+    /// Each of its datagrams as a run of its own where `apart`, else itself.
+    fn split(self, apart: bool) -> impl Iterator<Item = Run> {
+        let (pieces, packets) = if apart { (self.packets, 1) } else { (1, self.packets) };
+        (0..pieces).map(move |i| {
             let offset = i * self.segment;
-            let length = self.segment.min(self.length - offset);
-            Run { start: self.start + offset, length, segment: length, packets: 1, ..self }
+            let length = if apart { self.segment.min(self.length - offset) } else { self.length };
+            Run { start: self.start + offset, length, segment: self.segment.min(length), packets, ..self }
         })
     }
 }
@@ -367,7 +370,7 @@ mod tests {
             let mut batch = runs();
             let mut refusals = 0;
             for _ in 0..2 {
-                for (tag, length) in [(1, 300), (1, 300), (1, 120), (2, 300), (2, 300)] {
+                for (tag, length) in [(1, 300), (1, 300), (1, 120), (2, 300), (2, 300), (1, 300), (1, 300)] {
                     push(&mut batch, tag, 0, length);
                 }
                 let mut sent = Seen::new();
@@ -381,8 +384,9 @@ mod tests {
                     refusals += 1;
                     Err(io::Error::from_raw_os_error(errno))
                 });
-                assert_eq!(sent, [(1, 300, None), (1, 300, None), (1, 120, None), (2, 600, Some(300))]);
-                assert_eq!((report.sent, report.dropped), (5, 0));
+                let single = (1, 300, None);
+                assert_eq!(sent, [single, single, (1, 120, None), (2, 600, Some(300)), single, single]);
+                assert_eq!((report.sent, report.dropped), (7, 0));
             }
             assert_eq!(refusals, 1, "the path is remembered");
         }

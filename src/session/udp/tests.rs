@@ -37,7 +37,13 @@ fn any(ip: &str) -> SocketAddr {
 }
 
 fn sockets() -> Vec<MediaSocket> {
-    vec![MediaSocket::bind_family(Family::Dual, 0).unwrap(), MediaSocket::bind_family(Family::V4, 0).unwrap()]
+    vec![MediaSocket::bind(0).unwrap(), MediaSocket::bind_family(Family::V4, 0).unwrap()]
+}
+
+/// Whether this machine has the address: one without IPv6 runs the rest of the test.
+fn is_here(ip: &str) -> bool {
+    let ip: IpAddr = ip.parse().unwrap();
+    ip.is_ipv4() || local_addresses().unwrap().contains(&ip)
 }
 
 #[test]
@@ -46,7 +52,7 @@ fn replies_leave_from_the_address_they_came_to() {
         let mut batch = SendBatch::new(&socket);
         for (ours, theirs) in [("127.0.0.2", "127.0.0.1"), ("127.0.0.3", "127.0.0.9"), ("::1", "::1")] {
             let ours = SocketAddr::new(ours.parse().unwrap(), socket.local_port());
-            if ours.is_ipv6() && !socket.has_ipv6() {
+            if ours.is_ipv6() && !(socket.has_ipv6() && is_here(theirs)) {
                 continue;
             }
             let viewer = client(theirs);
@@ -67,7 +73,7 @@ fn replies_leave_from_the_address_they_came_to() {
 
 #[test]
 fn segmentation_changes_no_datagram() {
-    for ip in ["127.0.0.1", "::1"] {
+    for ip in ["127.0.0.1", "::1"].into_iter().filter(|ip| is_here(ip)) {
         let mut socket = MediaSocket::bind(0).unwrap();
         let viewers = [client(ip), client(ip)];
         let sizes = [1200, 1200, 1200, 300, 1200, 1200, 50, 60, 60, 1, 1400].repeat(3);

@@ -12,6 +12,7 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
+use super::complaint::Complaint;
 use super::{Deadlines, Reply, pages};
 use crate::id::SessionId;
 use crate::signaling::access::{Access, OwnNames};
@@ -33,6 +34,7 @@ pub(super) struct Exchange {
     own_names: OwnNames,
     signals: mpsc::Sender<SignalIn>,
     deadlines: Deadlines,
+    queue_full: Mutex<Complaint>,
 }
 
 impl Exchange {
@@ -43,7 +45,7 @@ impl Exchange {
         signals: mpsc::Sender<SignalIn>,
         deadlines: Deadlines,
     ) -> Self {
-        Self { access: Mutex::new(access), own_names, signals, deadlines }
+        Self { access: Mutex::new(access), own_names, signals, deadlines, queue_full: Mutex::default() }
     }
 
     /// Answers one request; calls `received` once all of it is there.
@@ -178,7 +180,10 @@ impl Exchange {
         self.signals.try_send(signal).map_err(|error| {
             Box::new(match error {
                 mpsc::error::TrySendError::Full(_) => {
-                    tracing::warn!("a request is refused: the broadcast's queue is full");
+                    let mut queue_full = self.queue_full.lock().unwrap_or_else(PoisonError::into_inner);
+                    if let Some(times) = queue_full.raise(Instant::now()) {
+                        tracing::warn!(times, "requests are refused: the broadcast's queue is full");
+                    }
                     whep::busy()
                 }
                 mpsc::error::TrySendError::Closed(_) => whep::refused(&Refusal::Closing),

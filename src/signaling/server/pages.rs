@@ -55,3 +55,33 @@ impl Page {
         format!("\"{:016x}\"", BuildHasherDefault::<DefaultHasher>::default().hash_one(self.content))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_needs_nothing_from_outside_and_nothing_inline() {
+        for page in [&INDEX, &SCRIPT, &STYLE] {
+            for outside in ["http://", "https://", "//cdn", "@import", "url("] {
+                assert!(!page.content.contains(outside), "{outside}");
+            }
+        }
+        for inline in ["<style", " style=", " onclick=", " onload=", "javascript:"] {
+            assert!(!INDEX.content.contains(inline), "{inline}");
+        }
+    }
+
+    #[test]
+    fn both_languages_have_every_text_of_the_page() {
+        let keys = INDEX.content.split("data-text=\"").chain(INDEX.content.split("data-label=\""));
+        let keys: Vec<_> = keys.filter_map(|rest| rest.split('"').next()).filter(|key| !key.contains('<')).collect();
+        assert!(keys.len() > 10, "{keys:?}");
+        let (english, chinese) = SCRIPT.content.split_once("\n  zh: {").unwrap_or_default();
+        let chinese = chinese.split("\n};").next().unwrap_or_default();
+        for key in keys {
+            let entry = format!(" {key}: '");
+            assert!(english.contains(&entry) && chinese.contains(&entry), "{key}");
+        }
+    }
+}

@@ -264,6 +264,10 @@ async fn slow_heads_and_bodies_are_not_waited_for() {
     assert!(reply.is_empty() || status(&reply) == 408, "{reply}");
     let silent = exchange(address, "").await;
     assert!(silent.is_empty() || status(&silent) == 408, "{silent}");
+    let mut idle = connect(address).await;
+    idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    assert_eq!(status(&one_reply(&mut idle).await), 200);
+    assert_eq!(rest(&mut idle).await, "", "closed between requests, too");
     let half = post_offer(OFFER).replace("Content-Length: ", "Content-Length: 9");
     assert_eq!(status(&exchange(address, &half).await), 408);
 }
