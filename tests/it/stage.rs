@@ -45,8 +45,12 @@ impl Stage {
     /// Awaits one of these states of the page; gives the one that came and the time it took.
     pub fn awaits_state(&self, wanted: &[&str], within: Duration) -> (String, Duration) {
         let asked = Instant::now();
-        let state = self.browser.run("return lt.state(...args)", &[json!(wanted), millis(within)]);
-        (state, asked.elapsed())
+        let state = self.browser.try_run("return lt.state(...args)", &[json!(wanted), millis(within)]);
+        let why = |error: String| {
+            let stats: Result<Value, String> = self.browser.try_run("return lt.stats()", &[]);
+            panic!("{error}\nthe page's statistics: {stats:?}")
+        };
+        (state.unwrap_or_else(why), asked.elapsed())
     }
 
     /// Awaits that the page shows this number or a later one; gives the number shown.
