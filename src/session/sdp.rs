@@ -257,10 +257,15 @@ fn write_video(out: &mut String, section: &Section, video: &VideoParameters, str
         let _ = write!(out, "a=rtcp-rsize\r\n");
     }
     let _ = write!(out, "a=msid:laterna video\r\n");
+    // libwebrtc takes the first a=ssrc line for the media, whatever the group says.
+    let rtx = streams.rtx_ssrc;
     if video.rtx.is_some() {
-        let _ = write!(out, "a=ssrc-group:FID {ssrc} {}\r\na=ssrc:{} cname:{}\r\n", streams.rtx_ssrc, streams.rtx_ssrc, streams.cname);
+        let _ = write!(out, "a=ssrc-group:FID {ssrc} {rtx}\r\n");
     }
     let _ = write!(out, "a=ssrc:{ssrc} cname:{}\r\n", streams.cname);
+    if video.rtx.is_some() {
+        let _ = write!(out, "a=ssrc:{rtx} cname:{}\r\n", streams.cname);
+    }
 }
 
 /// Host candidates in order of preference (RFC 8445, section 5.1.2.1), component 1 only: RTCP is multiplexed.

@@ -416,8 +416,6 @@ fn handshake_config(identity: &Identity, remote: &RemoteTransport) -> Result<Han
         .with_certificates(vec![identity.certificate.clone()])
         .with_srtp_protection_profiles(vec![
             SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
-            SrtpProtectionProfile::Srtp_Aead_Aes_256_Gcm,
-            SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80,
         ])
         .with_client_auth(ClientAuthType::RequireAnyClientCert)
         // There is no chain to verify: the fingerprint of the offer is the proof (RFC 8827, section 6.5).
