@@ -9,6 +9,7 @@ mod shutdown;
 mod sizes;
 mod stage;
 mod support_check;
+mod tmp;
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use crate::stage::{GONE, SOON, Stage, millis};
 use crate::support::daemon::Setup;
+use crate::support::heavy;
 use crate::support::xclient::{XClient, strip_millis, unix_millis};
 use crate::support::xvfb::Xvfb;
-use crate::support::{heavy, long};
 
 /// A number of the strip, when it was drawn (by the strip) and when it was shown (wall time).
 #[derive(Debug, Deserialize)]
@@ -66,12 +66,16 @@ fn colours_are_those_of_the_source_after_a_still_second() {
     stage.shows(last, SOON);
     stage.settles(Duration::from_secs(1), SOON);
     let points: Vec<_> = patches.iter().map(|patch| (patch.x, patch.y)).collect();
+    let mut wrong = Vec::new();
     for (patch, shown) in patches.iter().zip(stage.colours(&points)) {
         let off = patch.rgb.iter().zip(shown).map(|(want, got)| (f64::from(*want) - got).abs()).fold(0.0, f64::max);
-        let bar = if patch.is_grey() { 4.0 } else { 6.0 };
         println!("{}: {:?} is shown as {shown:.1?}, off by {off:.1}", patch.name, patch.rgb);
-        assert!(off <= bar, "{}: {:?} is shown as {shown:?}, more than {bar} off", patch.name, patch.rgb);
+        let bar = if patch.is_grey() { 4.0 } else { 6.0 };
+        if off > bar {
+            wrong.push(format!("{}: {:?} is shown as {shown:?}, more than {bar} off", patch.name, patch.rgb));
+        }
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
@@ -106,12 +110,16 @@ fn a_still_minute_costs_no_keyframe_request() {
     stage.settles(Duration::from_secs(2), SOON * 2);
     let (before, cpu) = (stage.stats(), stage.daemon.cpu());
     let minute = Duration::from_secs(60);
-    stage.settles(minute, minute + SOON);
+    stage.browser.run::<Value>("return lt.pass(args[0])", &[millis(minute)]);
     let (after, cpu) = (stage.stats(), stage.daemon.cpu().saturating_sub(cpu));
-    println!("a still minute: {cpu:?} of CPU, {} packets of video", difference(&before, &after, "packetsReceived"));
-    for counter in ["pliCount", "firCount", "nackCount", "keyFramesDecoded", "framesReceived", "freezeCount"] {
-        assert_eq!(difference(&before, &after, counter), 0, "{counter} moved: {before} then {after}");
+    let moved = |counter| difference(&before, &after, counter);
+    let (frames, bytes) = (moved("framesReceived"), moved("bytesReceived"));
+    println!("a still minute: {cpu:?} of CPU, {frames} frames of {bytes} bytes in all");
+    for counter in ["pliCount", "firCount", "nackCount", "keyFramesDecoded", "freezeCount"] {
+        assert_eq!(moved(counter), 0, "{counter} moved: {before} then {after}");
     }
+    // What keeps Chromium from asking is a frame now and then in which nothing changes.
+    assert!(frames <= 60 && bytes <= 60_000, "{frames} frames of {bytes} bytes while nothing changed");
     assert!(cpu < minute / 10, "standing still took {cpu:?} of CPU");
     let change = client.stamp();
     let shown = stage.shows(change.number, Duration::from_secs(2));
@@ -138,6 +146,8 @@ fn two_viewers_are_served_off_one_encoder() {
     drawing.stop();
     assert_eq!(stage.daemon.count_logged(&["encoder started"]), 1);
 
+    let script = "await fetch(lt.viewers[args[0]].location, { method: 'DELETE' })";
+    stage.browser.run::<Value>(script, &[json!(other)]);
     stage.browser.open("about:blank");
     let line = stage.daemon.logged(&["encoder stopped", "units="], SOON).text;
     let units = logged_number(&line, "units=");
@@ -152,19 +162,18 @@ fn two_viewers_are_served_off_one_encoder() {
 
 #[test]
 fn a_screen_that_dies_and_comes_back_is_shown_again() {
-    if !long() {
-        return;
-    }
     let _machine = heavy();
     let (mut screen, client, setup) = full_hd();
     let stage = Stage::open(&setup, screen.size());
     drop(client);
     screen.restart(1920, 1080);
     let mut client = XClient::open(&screen.display());
-    let drawing = client.stamp().number;
-    let drawing = (drawing, client.draw_steadily(5, XClient::type_letter));
-    stage.shows(drawing.0 + 10, SOON);
-    drawing.1.stop();
+    // A new client counts from one again: its numbers must come down from those of the old one.
+    client.fill_with_text();
+    let start = client.stamp().number;
+    let drawing = client.draw_steadily(5, XClient::type_letter);
+    stage.shows(start + 10, SOON);
+    drawing.stop();
 }
 
 fn difference(before: &Value, after: &Value, counter: &str) -> i64 {

@@ -52,7 +52,7 @@ fn auto_without_a_display_says_so_and_shows_the_pattern() {
     let _machine = heavy();
     let stage = Stage::open(&Setup::new(&["--source", "auto"]), (1280, 720));
     stage.goes_on();
-    stage.daemon.logged(&["WARN", "display", "pattern"], SOON);
+    stage.daemon.logged(&["WARN", "DISPLAY", "pattern is shown"], SOON);
 }
 
 #[test]

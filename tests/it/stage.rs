@@ -29,8 +29,13 @@ pub struct Stage {
 impl Stage {
     /// Starts a daemon that sends a source of `size`, and awaits that its page plays.
     pub fn open(setup: &Setup, size: (u16, u16)) -> Self {
+        Self::open_with(setup, size, &[])
+    }
+
+    /// As [`Self::open`], with more arguments for the browser.
+    pub fn open_with(setup: &Setup, size: (u16, u16), args: &[&str]) -> Self {
         let daemon = setup.start();
-        let browser = Browser::start();
+        let browser = Browser::start_with(args);
         browser.open(&daemon.page());
         let stage = Self { browser, daemon, size };
         stage.awaits_state(&["playing"], SOON);

@@ -31,6 +31,9 @@
 
   lt.video = () => document.querySelector('video');
 
+  // Lets time pass: for what must not happen meanwhile.
+  lt.pass = (ms) => new Promise((ok) => setTimeout(ok, ms));
+
   // Awaits that `check` gives something true; says what was there instead when time is up.
   lt.until = (check, ms, what) =>
     new Promise((ok, no) => {
@@ -216,7 +219,8 @@
       ink.fillStyle = '#fff';
       ink.fillRect(0, y, width, LINE);
       ink.fillStyle = '#000';
-      ink.fillText(Array.from({ length: 30 + Math.random() * 15 }, word).join(' '), 0, y + LINE - 3);
+      const text = Array.from({ length: 15 }, word).join(' ').slice(0, 10 + Math.random() * 80);
+      ink.fillText(text, Math.floor(Math.random() * 6) * 24, y + LINE - 3);
     };
     ink.font = '11px monospace';
     ink.fillStyle = '#fff';

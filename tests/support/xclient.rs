@@ -21,8 +21,6 @@ const WHITE: u32 = 0xff_ffff;
 const BLACK: u32 = 0;
 /// The glyph of an arrow in the core font `cursor`.
 const ARROW: u16 = 68;
-/// Longest text of one request.
-const LONGEST: usize = 254;
 
 /// A change that was drawn.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -301,16 +299,15 @@ impl XClient {
         self.connection.poly_fill_rectangle(self.window, self.white, &[line]).unwrap();
     }
 
+    /// A line as of source code: an indent and some words. A page of them fills about a sixth of the screen.
     fn draw_line(&mut self, row: u16) {
         self.wipe(row);
         let room = usize::from(self.width / self.glyph_width);
-        let length = room / 3 + self.next_random() as usize % (room - room / 3);
+        let indent = self.next_random() as usize % 6 * 4;
+        let length = (10 + self.next_random() as usize % 80).min(room - indent);
         let text = self.words(length);
-        let mut x = 0;
-        for part in text.chunks(LONGEST) {
-            self.connection.image_text8(self.window, self.black, x, self.baseline(row), part).unwrap();
-            x += (part.len() as u16 * self.glyph_width) as i16;
-        }
+        let x = (indent as u16 * self.glyph_width) as i16;
+        self.connection.image_text8(self.window, self.black, x, self.baseline(row), &text).unwrap();
     }
 
     fn words(&mut self, length: usize) -> Vec<u8> {
