@@ -14,7 +14,6 @@ use crate::encoder::{Bitrate, Codec};
 use crate::frame::Size;
 use crate::source::SourceSpec;
 
-mod spec;
 mod value;
 
 #[cfg(test)]

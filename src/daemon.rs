@@ -258,10 +258,10 @@ fn announce(server: Option<&Server>, udp_port: u16, code: Option<&Code>, name: &
     for url in &urls {
         writeln!(out, "open {url}")?;
     }
-    if rustix::termios::isatty(&out) {
-        if let Some(picture) = urls.first().and_then(|url| qr_code(url)) {
-            writeln!(out, "{picture}\n{name}: scan this with a phone, or open one of the addresses above")?;
-        }
+    if rustix::termios::isatty(&out)
+        && let Some(picture) = urls.first().and_then(|url| qr_code(url))
+    {
+        writeln!(out, "{picture}\n{name}: scan this with a phone, or open one of the addresses above")?;
     }
     out.flush()
 }
@@ -275,7 +275,10 @@ fn urls(listening: &[SocketAddr], code: Option<&Code>) -> Vec<String> {
             continue;
         }
         let own = local_addresses().unwrap_or_else(|_| vec![IpAddr::from(Ipv4Addr::LOCALHOST)]);
-        let reached = own.into_iter().filter(|ip| bound.is_ipv6() || ip.is_ipv4()).filter(|ip| !(ip.is_ipv6() && ip.is_loopback()));
+        let reached = own
+            .into_iter()
+            .filter(|ip| bound.is_ipv6() || ip.is_ipv4())
+            .filter(|ip| !(ip.is_ipv6() && ip.is_loopback()));
         places.extend(reached.map(|ip| SocketAddr::new(ip, bound.port())));
     }
     places.dedup();

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 pub mod h264;
 pub mod keyframe;
+pub mod novelty;
 pub mod quantiser;
 pub mod rate;
 pub mod refine;

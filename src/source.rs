@@ -143,13 +143,13 @@ impl Source {
         let system = |what, error| SourceError::System { spec, what, error };
         let orders = Arc::new(Orders::new().map_err(|error| system("making an eventfd", error))?);
         let (opening, opened) = mpsc::sync_channel(1);
-        let (ending, ended) = mpsc::channel();
+        let (ending, ended) = mpsc::sync_channel(1);
         let thread_orders = orders.clone();
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
                 // Dropped with the thread: that is how its end is seen.
-                let _ending: mpsc::Sender<()> = ending;
+                let _ending: mpsc::SyncSender<()> = ending;
                 body(&thread_orders, opening);
             })
             .map_err(|error| system("starting its thread", error))?;

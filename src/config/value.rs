@@ -5,11 +5,10 @@ use std::path::PathBuf;
 
 use tracing::level_filters::LevelFilter;
 
-use super::spec::{self, SpecError};
 use super::{Asked, AuthConfig, ConfigError, Listen};
 use crate::encoder::{Bitrate, Codec};
 use crate::frame::Size;
-use crate::source::SourceSpec;
+use crate::source::{SourceSpec, SpecError};
 
 /// Below this a screen can't be read.
 const BITRATE_MIN: u64 = 50_000;
@@ -23,7 +22,7 @@ const VIEWERS_MAX: usize = 10_000;
 const NAME_MAX: usize = 128;
 
 pub(super) fn source(asked: Asked) -> Result<SourceSpec, ConfigError> {
-    spec::parse(&asked.value).map_err(|error| match error {
+    SourceSpec::parse(&asked.value).map_err(|error| match error {
         SpecError::NotYet { what, .. } => asked.not_yet(&format!("{what}; write auto, screen or pattern")),
         SpecError::Unknown { .. } => asked.invalid("no such source", "write auto, screen or pattern"),
     })

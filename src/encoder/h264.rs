@@ -7,7 +7,8 @@
 
 use bytes::Bytes;
 use openh264_sys2::{
-    CAMERA_VIDEO_REAL_TIME, CONSTANT_ID, LOW_COMPLEXITY, PRO_BASELINE, RC_OFF_MODE, SEncParamExt, SM_SINGLE_SLICE,
+    CAMERA_VIDEO_REAL_TIME, CONSTANT_ID, LOW_COMPLEXITY, PRO_BASELINE, RC_OFF_MODE, SCREEN_CONTENT_REAL_TIME,
+    SEncParamExt, SM_SINGLE_SLICE,
 };
 
 use super::Bitrate;
@@ -46,6 +47,9 @@ pub enum EncoderError {
         /// What it returned.
         code: i32,
     },
+    /// openh264 made nothing of a picture, although it may not skip any.
+    #[error("openh264 made nothing of a picture")]
+    Nothing,
     /// The operating system gave no thread.
     #[error("no thread for the encoder: {0}")]
     Thread(std::io::ErrorKind),
@@ -61,6 +65,16 @@ impl From<raw::Failure> for EncoderError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Qp(pub u8);
 
+/// Which of openh264's two ways of finding motion is used; changing it takes a new encoder, and so a keyframe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tool {
+    /// Diamond search: 4 ms for a little change at 1080p, but it loses text that moves by more than a few pixels, which
+    /// then costs as much as a new page.
+    Camera,
+    /// Detects scrolling and searches by block features: 10 ms for a little change, and a scrolled page costs a tenth.
+    Screen,
+}
+
 /// How one picture is to be encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Order {
@@ -68,6 +82,8 @@ pub struct Order {
     pub qp: Qp,
     /// Whether it is to be an IDR.
     pub keyframe: bool,
+    /// Whether the source is the same as before and yet is to be encoded better.
+    pub refine: bool,
     /// Whether the reconstruction's luma PSNR is wanted (about a millisecond at 1080p).
     pub measure: bool,
 }
@@ -87,14 +103,18 @@ pub struct Encoded {
 pub struct H264Encoder {
     raw: raw::RawEncoder,
     size: Size,
+    tool: Tool,
+    /// Where the source is nudged; only for refinement with `Tool::Screen`.
+    nudged: Option<I420>,
+    nudge_up: bool,
 }
 
 impl H264Encoder {
     /// Starts an encoder for pictures of `size`; `bitrate` and `fps` only choose the level that is signalled.
-    pub fn new(size: Size, bitrate: Bitrate, fps: u32) -> Result<Self, EncoderError> {
+    pub fn new(size: Size, tool: Tool, bitrate: Bitrate, fps: u32) -> Result<Self, EncoderError> {
         check_size(size)?;
-        let raw = raw::RawEncoder::new(|params| configure(params, size, bitrate, fps))?;
-        Ok(Self { raw, size })
+        let raw = raw::RawEncoder::new(|params| configure(params, tool, size, bitrate, fps))?;
+        Ok(Self { raw, size, tool, nudged: None, nudge_up: false })
     }
 
     /// The size that it encodes.
@@ -102,8 +122,13 @@ impl H264Encoder {
         self.size
     }
 
-    /// Encodes one picture; `None` where openh264 made nothing of it. After an error the encoder is to be dropped.
-    pub fn encode(&mut self, planes: &I420, at: MediaTime, order: Order) -> Result<Option<Encoded>, EncoderError> {
+    /// How it finds motion.
+    pub fn tool(&self) -> Tool {
+        self.tool
+    }
+
+    /// Encodes one picture; after an error the encoder is to be dropped.
+    pub fn encode(&mut self, planes: &I420, at: MediaTime, order: Order) -> Result<Encoded, EncoderError> {
         let luma = planes.size.width as usize * planes.size.height as usize;
         let whole = planes.y.len() >= luma && planes.u.len() >= luma / 4 && planes.v.len() >= luma / 4;
         if planes.size != self.size || !whole {
@@ -114,12 +139,42 @@ impl H264Encoder {
             self.raw.force_idr()?;
         }
         let milliseconds = i64::try_from(at.as_duration().as_millis()).unwrap_or(i64::MAX);
-        let unit = self.raw.encode(planes, milliseconds, order.measure)?;
-        Ok((!unit.data.is_empty()).then(|| Encoded {
-            data: Bytes::from(unit.data),
-            keyframe: unit.idr,
-            luma_psnr: order.measure.then_some(unit.luma_psnr),
-        }))
+        let nudged = (order.refine && self.tool == Tool::Screen).then(|| self.nudge(planes));
+        let unit = self.raw.encode(nudged.as_ref().unwrap_or(planes), milliseconds, order.measure);
+        self.nudged = nudged.or(self.nudged.take());
+        let unit = unit?;
+        if unit.data.is_empty() {
+            return Err(EncoderError::Nothing);
+        }
+        let luma_psnr = order.measure.then_some(unit.luma_psnr);
+        Ok(Encoded { data: Bytes::from(unit.data), keyframe: unit.idr, luma_psnr })
+    }
+
+    /// A copy of `planes` that differs in every block from the one before it, by a bit that nobody sees: `Tool::Screen`
+    /// skips blocks whose source has not changed, however coarsely they were encoded.
+    fn nudge(&mut self, planes: &I420) -> I420 {
+        let mut copy = match self.nudged.take() {
+            Some(mut copy) => {
+                copy.y.copy_from_slice(&planes.y);
+                copy.u.copy_from_slice(&planes.u);
+                copy.v.copy_from_slice(&planes.v);
+                copy
+            }
+            None => planes.clone(),
+        };
+        self.nudge_up = !self.nudge_up;
+        nudge(&mut copy, self.nudge_up);
+        copy
+    }
+}
+
+/// Sets or clears the lowest bit of one luma pixel in each block of eight by eight.
+fn nudge(planes: &mut I420, up: bool) {
+    let (width, height) = (planes.size.width as usize, planes.size.height as usize);
+    for row in (3..height).step_by(8) {
+        for pixel in planes.y[row * width..(row + 1) * width].iter_mut().skip(3).step_by(8) {
+            *pixel = if up { *pixel | 1 } else { *pixel & !1 };
+        }
     }
 }
 
@@ -127,12 +182,16 @@ impl H264Encoder {
 pub fn check_size(size: Size) -> Result<(), EncoderError> {
     let (long, short) = (size.width.max(size.height), size.width.min(size.height));
     let even = size.width.is_multiple_of(2) && size.height.is_multiple_of(2);
-    if short < 16 || short > 2160 || long > 3840 || !even { Err(EncoderError::Size(size)) } else { Ok(()) }
+    let fits = (16..=2160).contains(&short) && long <= 3840 && even;
+    if fits { Ok(()) } else { Err(EncoderError::Size(size)) }
 }
 
-fn configure(params: &mut SEncParamExt, size: Size, bitrate: Bitrate, fps: u32) {
+fn configure(params: &mut SEncParamExt, tool: Tool, size: Size, bitrate: Bitrate, fps: u32) {
     let rate = i32::try_from(bitrate.0).unwrap_or(i32::MAX);
-    params.iUsageType = if std::env::var("SCREEN").is_ok(){openh264_sys2::SCREEN_CONTENT_REAL_TIME}else{CAMERA_VIDEO_REAL_TIME};
+    params.iUsageType = match tool {
+        Tool::Camera => CAMERA_VIDEO_REAL_TIME,
+        Tool::Screen => SCREEN_CONTENT_REAL_TIME,
+    };
     params.iPicWidth = size.width as i32;
     params.iPicHeight = size.height as i32;
     params.iTargetBitrate = rate;

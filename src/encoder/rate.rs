@@ -10,6 +10,10 @@ use super::Bitrate;
 
 /// How many frame budgets may be owed before the next picture has to wait.
 const BUDGETS_OWED: f64 = 2.0;
+/// An allowance is this part of what is missing to so many budgets: one budget at the full frame rate, one and a half
+/// after a pause, and no swing between large and small units.
+const GAIN: f64 = 0.6;
+const BUDGETS_AIMED: f64 = 2.5;
 /// Past this many frame budgets a unit that is no keyframe is a fault.
 const BUDGETS_FAULT: f64 = 4.0;
 /// The most of the rate that pays back a keyframe.
@@ -34,6 +38,8 @@ pub struct RateDebt {
     rate: f64,
     fps: f64,
     ordinary: f64,
+    /// Ordinary debt as if a keyframe's repayment were taken from the rate: what allowances are planned with.
+    planned: f64,
     keyframe: f64,
     /// The share of the rate that pays the keyframe back.
     keyframe_share: f64,
@@ -43,10 +49,15 @@ pub struct RateDebt {
 impl RateDebt {
     /// Opens an account without debt.
     pub fn new(rate: Bitrate, fps: u32, now: Instant) -> Self {
-        let mut debt =
-            Self { rate: 1.0, fps: f64::from(fps.max(1)), ordinary: 0.0, keyframe: 0.0, keyframe_share: 0.0, at: now };
-        debt.set_rate(rate, now);
-        debt
+        Self {
+            rate: f64::from(rate.0.max(1)),
+            fps: f64::from(fps.max(1)),
+            ordinary: 0.0,
+            planned: 0.0,
+            keyframe: 0.0,
+            keyframe_share: 0.0,
+            at: now,
+        }
     }
 
     /// Changes the rate; what is owed stays owed.
@@ -73,6 +84,7 @@ impl RateDebt {
             self.keyframe_share = (self.keyframe / self.rate).min(MOST_FOR_KEYFRAME);
         } else {
             self.ordinary += size.0;
+            self.planned = (self.planned + size.0).min(self.ordinary.max(BUDGETS_AIMED * self.frame_budget().0));
         }
     }
 
@@ -85,14 +97,13 @@ impl RateDebt {
     pub fn allowance(&mut self, now: Instant) -> Bits {
         self.drain(now);
         let budget = self.frame_budget().0;
-        Bits((BUDGETS_OWED * budget - self.ordinary).max(LEAST_BUDGETS * budget))
+        Bits((GAIN * (BUDGETS_AIMED * budget - self.planned)).max(LEAST_BUDGETS * budget))
     }
 
     /// When the next picture may be encoded: at once, but for ordinary debt past two frame budgets.
     pub fn ready(&self) -> Instant {
         let excess = self.ordinary - BUDGETS_OWED * self.frame_budget().0;
-        let rate = if self.keyframe > 0.0 { self.rate * (1.0 - self.keyframe_share) } else { self.rate };
-        self.at + seconds(excess / rate)
+        self.at + seconds(excess / self.rate)
     }
 
     /// When all debt, keyframes' too, is down to one frame budget: what nobody waits for is not encoded earlier.
@@ -103,10 +114,11 @@ impl RateDebt {
     fn drain(&mut self, now: Instant) {
         let paid = self.rate * now.saturating_duration_since(self.at).as_secs_f64();
         self.at = self.at.max(now);
-        let for_keyframe = (paid * self.keyframe_share).min(self.keyframe);
-        let for_ordinary = (paid - for_keyframe).min(self.ordinary);
-        self.ordinary -= for_ordinary;
-        self.keyframe = (self.keyframe - (paid - for_ordinary)).max(0.0);
+        let for_keyframe = if self.keyframe > 0.0 { paid * self.keyframe_share } else { 0.0 };
+        let spare = (paid - self.ordinary).max(0.0);
+        self.planned = (self.planned - (paid - for_keyframe)).max(0.0);
+        self.ordinary = (self.ordinary - paid).max(0.0);
+        self.keyframe = (self.keyframe - for_keyframe.max(spare)).max(0.0);
     }
 }
 

@@ -49,18 +49,41 @@ impl Refinement {
         self.state == State::Sharp
     }
 
-    /// Notes that parts of `activity` were encoded at `qp`; a keyframe replaces all that was known.
-    pub fn handle_change(&mut self, now: Instant, qp: Qp, activity: Activity, keyframe: bool) {
+    /// Notes that a picture was encoded at `qp`, parts of it that vary as much as `coded` anew; a keyframe is all new.
+    pub fn handle_change(&mut self, now: Instant, qp: Qp, coded: Activity, keyframe: bool) {
         self.not_before = Some(now + QUIET);
-        let (coarsest, sum) = match self.state {
-            State::Coarse { qp: before, activity: part } if !keyframe => (before.max(qp), Activity(part.0 + activity.0)),
-            _ => (qp, activity),
+        self.state = match self.state {
+            _ if qp <= SHARP && !keyframe => State::Sharp,
+            // What is coded anew is as coarse as this picture, the rest as it was: their mean tells what refining costs.
+            State::Coarse { qp: before, activity } if !keyframe && qp >= before => {
+                let sum = (activity.0 + coded.0).max(1.0);
+                let mean = (f64::from(before.0) * activity.0 + f64::from(qp.0) * coded.0) / sum;
+                State::Coarse { qp: Qp((mean.ceil() as u8).clamp(before.0, qp.0)), activity: Activity(sum) }
+            }
+            // A finer picture refines the rest too.
+            State::Coarse { activity, .. } if !keyframe => {
+                State::Coarse { qp, activity: Activity(activity.0.max(coded.0)) }
+            }
+            State::Coarse { .. } | State::Sharp => State::Coarse { qp, activity: coded },
         };
-        self.state = if coarsest <= SHARP && !keyframe {
-            State::Sharp
-        } else {
-            State::Coarse { qp: coarsest, activity: sum }
-        };
+    }
+
+    /// How coarse the coarsest parts are, or were when they were last refined.
+    pub fn coarsest(&self) -> Qp {
+        match self.state {
+            State::Sharp => SHARP,
+            State::Coarse { qp, .. } => qp,
+        }
+    }
+
+    /// What encoding at `qp` costs on top of a change, because it refines what was coarser.
+    pub fn extra_cost(&self, qp: Qp, whole: &CostModel) -> Bits {
+        match self.state {
+            State::Coarse { qp: before, activity } if qp < before => {
+                Bits(whole.size(activity, qp).0 * f64::from(before.0 - qp.0) * self.step_share)
+            }
+            _ => Bits(0.0),
+        }
     }
 
     /// When the next refinement may be made; `None` where the picture is sharp.
@@ -70,15 +93,12 @@ impl Refinement {
 
     /// The quantiser of the next refinement: as fine as `target` lets it be, `whole` being the cost of a picture from nothing.
     pub fn next_qp(&self, target: Bits, whole: &CostModel) -> Qp {
-        let State::Coarse { qp, activity } = self.state else { return SHARP };
+        let State::Coarse { qp, .. } = self.state else { return SHARP };
         if qp <= SHARP {
             return Qp(qp.0.saturating_sub(2).max(FINEST.0));
         }
-        let first = qp.0.saturating_sub(2).max(SHARP.0);
-        let affordable = |next: &u8| {
-            let steps = f64::from(qp.0 - next);
-            whole.size(activity, Qp(*next)).0 * steps * self.step_share <= target.0
-        };
+        let first = qp.0.saturating_sub(1).max(SHARP.0);
+        let affordable = |next: &u8| self.extra_cost(Qp(*next), whole) <= target;
         Qp((SHARP.0..=first).find(affordable).unwrap_or(first))
     }
 
@@ -88,7 +108,7 @@ impl Refinement {
         let State::Coarse { qp: before, activity } = self.state else { return };
         let predicted = whole.size(activity, qp).0 * f64::from(before.0.saturating_sub(qp.0));
         if predicted > 0.0 {
-            self.step_share = (0.5 * self.step_share + 0.5 * size.0 / predicted).clamp(0.02, 0.3);
+            self.step_share = (0.5 * self.step_share + 0.5 * size.0 / predicted).clamp(0.02, 1.0);
         }
         let good = luma_psnr.is_none_or(|psnr| psnr >= SHARP_PSNR);
         self.state = if qp <= SHARP && (good || qp <= FINEST) { State::Sharp } else { State::Coarse { qp, activity } };
@@ -98,5 +118,71 @@ impl Refinement {
 impl Default for Refinement {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    const TARGET: Bits = Bits(250_000.0);
+    const PAGE: Activity = Activity(1.5e7);
+
+    /// Refines until the picture is sharp; the quantisers on the way.
+    fn refine(refinement: &mut Refinement, mut now: Instant, luma_psnr: f32) -> Vec<u8> {
+        let whole = CostModel::new();
+        let mut steps = Vec::new();
+        while let Some(at) = refinement.poll_timeout() {
+            now = now.max(at);
+            let qp = refinement.next_qp(TARGET, &whole);
+            steps.push(qp.0);
+            refinement.handle_refined(now, qp, TARGET, (qp <= SHARP).then_some(luma_psnr), &whole);
+            assert!(steps.len() < 40, "it never ends: {steps:?}");
+        }
+        steps
+    }
+
+    #[test]
+    fn it_goes_down_to_the_sharp_quantiser_and_stops() {
+        let now = Instant::now();
+        let mut refinement = Refinement::new();
+        assert!(refinement.poll_timeout().is_none());
+        refinement.handle_change(now, Qp(36), PAGE, true);
+        assert_eq!(refinement.poll_timeout(), Some(now + QUIET));
+        let steps = refine(&mut refinement, now, 46.0);
+        assert!(steps.windows(2).all(|pair| pair[1] < pair[0]), "{steps:?}");
+        assert_eq!(steps.last(), Some(&SHARP.0));
+        assert!(refinement.is_sharp());
+    }
+
+    #[test]
+    fn it_goes_further_where_that_is_not_sharp_yet_but_not_for_ever() {
+        let now = Instant::now();
+        let mut refinement = Refinement::new();
+        refinement.handle_change(now, Qp(24), PAGE, true);
+        assert_eq!(refine(&mut refinement, now, 40.0).last(), Some(&FINEST.0));
+    }
+
+    #[test]
+    fn what_was_encoded_sharply_needs_none() {
+        let now = Instant::now();
+        let mut refinement = Refinement::new();
+        refinement.handle_change(now, SHARP, Activity(1e4), false);
+        assert!(refinement.is_sharp());
+        refinement.handle_change(now, Qp(30), Activity(1e4), false);
+        assert_eq!(refine(&mut refinement, now, 50.0), [SHARP.0], "a little text is sharp in one step");
+    }
+
+    #[test]
+    fn a_small_coarse_part_does_not_make_all_coarse() {
+        let now = Instant::now();
+        let mut refinement = Refinement::new();
+        refinement.handle_change(now, Qp(25), PAGE, true);
+        refinement.handle_change(now, Qp(40), Activity(PAGE.0 / 100.0), false);
+        assert_eq!(refinement.coarsest(), Qp(26));
+        assert!(refinement.extra_cost(Qp(30), &CostModel::new()).0 == 0.0);
+        assert!(refinement.extra_cost(Qp(22), &CostModel::new()).0 > 0.0);
     }
 }

@@ -80,11 +80,25 @@ pub fn text(size: Size, seed: u64, fill: usize) -> I420 {
 /// The part of a tall page that starts at row `top` (even).
 pub fn window(tall: &I420, size: Size, top: usize) -> I420 {
     let (width, height) = (size.width as usize, size.height as usize);
-    let cut = |plane: &[u8], width: usize, height: usize, top: usize| plane[top * width..(top + height) * width].to_vec();
+    let cut =
+        |plane: &[u8], width: usize, height: usize, top: usize| plane[top * width..(top + height) * width].to_vec();
     I420 {
         size,
         y: cut(&tall.y, width, height, top),
         u: cut(&tall.u, width / 2, height / 2, top / 2),
         v: cut(&tall.v, width / 2, height / 2, top / 2),
     }
+}
+
+/// One picture of a film: soft shapes that move, under grain.
+pub fn film(size: Size, frame: u64) -> I420 {
+    let mut picture = paper(size);
+    let mut dice = Dice::new(frame + 1);
+    let (width, time) = (size.width as usize, frame as f64);
+    for (at, pixel) in picture.y.iter_mut().enumerate() {
+        let (x, y) = ((at % width) as f64, (at / width) as f64);
+        let light = 120.0 + 60.0 * ((x + time * 7.0) / 97.0).sin() * ((y + time * 3.0) / 61.0).cos();
+        *pixel = light as u8 + dice.below(8) as u8;
+    }
+    picture
 }

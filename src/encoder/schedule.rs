@@ -5,8 +5,9 @@
 use std::time::{Duration, Instant};
 
 use super::Bitrate;
-use super::h264::{Order, Qp};
+use super::h264::{Order, Qp, Tool};
 use super::keyframe::KeyframeGate;
+use super::novelty::Difference;
 use super::quantiser::{Activity, CostModel, SHARP};
 use super::rate::{Bits, RateDebt};
 use super::refine::Refinement;
@@ -17,10 +18,37 @@ const COARSEST: Qp = Qp(40);
 const COARSEST_KEYFRAME: Qp = Qp(36);
 const COARSEST_STALLING: Qp = Qp(42);
 /// How much of the rate's time an ordinary keyframe takes, and the most that a keyframe may.
-const KEYFRAME_TIME: Duration = Duration::from_millis(350);
+const KEYFRAME_TIME: Duration = Duration::from_millis(450);
 const KEYFRAME_STALL: Duration = Duration::from_millis(800);
 /// The size of a refinement, in frame budgets.
-const REFINEMENT_BUDGETS: f64 = 3.0;
+const REFINEMENT_BUDGETS: f64 = 3.4;
+/// How long nothing must have scrolled before a keyframe changes back to the quicker tool.
+const CALM: Duration = Duration::from_secs(30);
+/// The least time from one change of tools, which costs a keyframe, to the next.
+const SETTLED: Duration = Duration::from_secs(5);
+/// A picture that has this much new is a new page, if no other large change came shortly before it.
+const NEW_PAGE: f32 = 0.5;
+const ISOLATED: Duration = Duration::from_millis(300);
+/// A picture that has this much of the one before elsewhere is scrolled.
+const SCROLLED: f32 = 0.2;
+/// After so many new pictures in a row it is a film: the search for scrolling finds nothing and takes very long.
+const FILM: u32 = 4;
+/// How much finer than the one before a large change may be encoded: what is gained in one step is lost in the next.
+const FINER_STEP: u8 = 2;
+/// The coarsest quantiser of a scrolled picture: each one is made of the one before, and a coarser one would wear it out.
+const COARSEST_SCROLL: Qp = Qp(32);
+/// `Tool::Screen` leaves what has only moved as it is unless it is this much coarser than the picture.
+const SCREEN_SKIPS: u8 = 5;
+/// What of a scrolled picture costs as if it were new.
+const MOVED_COST: f32 = 0.05;
+/// A change is large if it could cost this many frame budgets.
+const LARGE_BUDGETS: f64 = 4.0;
+
+/// The longest time without a unit.
+///
+/// Chromium 156 asks for a keyframe 3 s after the last frame that it could decode, as long as a packet came within 5 s before: each still
+/// screen would cost keyframes for ever. A unit in which every block is skipped costs a few dozen bytes and keeps it quiet.
+const PULSE: Duration = Duration::from_millis(2_400);
 
 /// Which pixels are to be encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,12 +59,22 @@ pub enum Work {
     Repeat,
 }
 
+/// What has changed in a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Change {
+    /// How much the changed parts vary.
+    pub activity: Activity,
+    /// Whether they are new.
+    pub difference: Difference,
+}
+
 /// Why a picture is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reason {
     Change,
     Keyframe,
     Refinement,
+    Pulse,
 }
 
 /// How a picture is to be encoded, and what was known when that was decided.
@@ -44,6 +82,8 @@ enum Reason {
 pub struct Plan {
     /// What the encoder is told.
     pub order: Order,
+    /// Which tool encodes it; it differs from the last picture's only for a keyframe.
+    pub tool: Tool,
     reason: Reason,
     activity: Activity,
 }
@@ -56,7 +96,7 @@ pub enum Verdict {
         /// Whether it is larger than a unit that is no keyframe may be.
         fault: bool,
     },
-    /// It is too large for a picture that is no keyframe: drop it and encode the same picture again, as one.
+    /// It is too large for a picture that is no keyframe: drop it and encode the same picture again, as a keyframe.
     Redo,
 }
 
@@ -69,10 +109,25 @@ pub struct Schedule {
     delta: CostModel,
     delta_known: bool,
     refinement: Refinement,
+    tool: Tool,
+    /// When the tool was last changed for what it had to encode.
+    tool_changed: Option<Instant>,
+    /// When a change could last have cost a lot.
+    last_large: Option<Instant>,
+    /// When something last scrolled.
+    last_scroll: Option<Instant>,
+    /// How many large changes in a row were new.
+    new_in_a_row: u32,
+    /// The activity of the last keyframe.
+    whole: Activity,
+    /// The quantiser of the last large change.
+    large_qp: Qp,
     /// A frame waits.
     waiting: bool,
     /// There is a picture that can be repeated.
     has_picture: bool,
+    /// When the last unit was made.
+    last_unit: Option<Instant>,
     /// The encoder knows no picture: the next one is a keyframe, whatever the gate says.
     fresh: bool,
 }
@@ -87,8 +142,16 @@ impl Schedule {
             delta: CostModel::new(),
             delta_known: false,
             refinement: Refinement::new(),
+            tool: Tool::Camera,
+            tool_changed: None,
+            last_large: None,
+            last_scroll: None,
+            new_in_a_row: 0,
+            whole: Activity::default(),
+            large_qp: SHARP,
             waiting: false,
             has_picture: false,
+            last_unit: None,
             fresh: true,
         }
     }
@@ -119,54 +182,138 @@ impl Schedule {
         if self.waiting && (self.fresh || self.debt.ready() <= now || due(self.gate.poll_timeout())) {
             return Some(Work::Change);
         }
-        let repeat = self.fresh || due(self.gate.poll_timeout()) || due(self.refinement_at());
+        let repeat = self.fresh || due(self.gate.poll_timeout()) || due(self.refinement_at()) || due(self.pulse_at());
         (self.has_picture && !self.waiting && repeat).then_some(Work::Repeat)
     }
 
     /// When `poll` is next to be called if nothing happens before.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let frame = self.waiting.then(|| self.debt.ready());
-        let repeat = if self.has_picture && !self.waiting { self.refinement_at() } else { None };
+        let still = self.has_picture && !self.waiting;
+        let repeat = if still { [self.refinement_at(), self.pulse_at()] } else { [None; 2] };
         let keyframe = if self.has_picture || self.waiting { self.gate.poll_timeout() } else { None };
-        [frame, repeat, keyframe].into_iter().flatten().min()
+        [frame, keyframe].into_iter().chain(repeat).flatten().min()
     }
 
-    /// Decides how the picture is encoded; `changed` is the activity of what has changed in it, `whole` that of all of it.
-    pub fn plan(&mut self, now: Instant, work: Work, changed: Activity, whole: impl FnOnce() -> Activity) -> Plan {
+    /// Drops the frame that waited because nothing in it has changed; `false` where there is no other to repeat.
+    pub fn drop_change(&mut self) -> bool {
+        self.waiting &= !self.has_picture;
+        self.has_picture
+    }
+
+    /// Decides how the picture is encoded; `change` is what has changed in it, `whole` the activity of all of it.
+    pub fn plan(&mut self, now: Instant, work: Work, change: Change, whole: impl FnOnce() -> Activity) -> Plan {
         if work == Work::Change {
             self.waiting = false;
             self.has_picture = true;
+            self.choose_tool(now, change);
         }
-        let requested = self.gate.poll(now);
-        if self.fresh || requested {
+        if self.gate.poll(now) || self.fresh {
+            if self.last_scroll.is_none_or(|last| now >= last + CALM) {
+                self.tool = Tool::Camera;
+            }
             let activity = whole();
-            let order = Order { qp: self.keyframe_qp(activity), keyframe: true, measure: false };
-            return Plan { order, reason: Reason::Keyframe, activity };
+            self.whole = activity;
+            self.large_qp = self.keyframe_qp(activity);
+            return self.planned(Reason::Keyframe, self.large_qp, activity);
         }
         if work == Work::Change {
-            let qp = self.delta.qp(changed, self.debt.allowance(now), SHARP, COARSEST);
-            let order = Order { qp, keyframe: false, measure: false };
-            return Plan { order, reason: Reason::Change, activity: changed };
+            return self.plan_change(now, change);
+        }
+        if self.refinement_at().is_none_or(|at| at > now) {
+            return self.planned(Reason::Pulse, self.refinement.coarsest(), Activity::default());
         }
         let target = Bits(self.debt.frame_budget().0 * REFINEMENT_BUDGETS);
-        let qp = self.refinement.next_qp(target, &self.intra);
-        let order = Order { qp, keyframe: false, measure: qp <= SHARP };
-        Plan { order, reason: Reason::Refinement, activity: Activity::default() }
+        self.planned(Reason::Refinement, self.refinement.next_qp(target, &self.intra), Activity::default())
+    }
+
+    /// Chooses the tool for a large change; where that is another one, and for a new page, a keyframe is due.
+    fn choose_tool(&mut self, now: Instant, Change { activity, difference }: Change) {
+        if !self.could_be_large(activity) {
+            return;
+        }
+        let isolated = self.last_large.replace(now).is_none_or(|last| now >= last + ISOLATED);
+        let settled = self.tool_changed.is_none_or(|last| now >= last + SETTLED);
+        let new = difference.novel >= NEW_PAGE;
+        self.new_in_a_row = if new { self.new_in_a_row + 1 } else { 0 };
+        let scrolled = difference.moved >= SCROLLED;
+        if scrolled {
+            self.last_scroll = Some(now);
+        }
+        let other = match self.tool {
+            Tool::Camera if scrolled => Tool::Screen,
+            Tool::Screen if self.new_in_a_row >= FILM => Tool::Camera,
+            same => same,
+        };
+        if other != self.tool && settled {
+            self.tool = other;
+            self.tool_changed = Some(now);
+            self.fresh = true;
+        } else if new && isolated && self.gate.is_open(now) {
+            self.fresh = true;
+        }
+    }
+
+    fn planned(&self, reason: Reason, qp: Qp, activity: Activity) -> Plan {
+        let refine = reason == Reason::Refinement;
+        let order = Order { qp, keyframe: reason == Reason::Keyframe, refine, measure: refine && qp <= SHARP };
+        Plan { order, tool: self.tool, reason, activity }
+    }
+
+    /// Plans the finest quantiser at which a change, and what it would refine elsewhere, costs what it may.
+    fn plan_change(&mut self, now: Instant, change: Change) -> Plan {
+        let large = self.could_be_large(change.activity);
+        let Difference { moved, novel } = change.difference;
+        let target = self.debt.allowance(now);
+        let mut activity = change.activity;
+        let mut finest = if large { self.large_qp.0.saturating_sub(FINER_STEP).max(SHARP.0) } else { SHARP.0 };
+        let mut coarsest = COARSEST.0;
+        let mut refines = true;
+        if self.tool == Tool::Screen && moved >= SCROLLED {
+            activity.0 *= f64::from((novel + MOVED_COST * moved) / (novel + moved));
+            let kept = self.refinement.coarsest().0.saturating_sub(SCREEN_SKIPS);
+            coarsest = COARSEST_SCROLL.0.max(kept);
+            finest = self.large_qp.0.saturating_sub(1).max(kept).clamp(SHARP.0, coarsest);
+            refines = false;
+        }
+        let cost = |qp: Qp| {
+            let extra = if refines { self.refinement.extra_cost(qp, &self.intra).0 } else { 0.0 };
+            self.delta.size(activity, qp).0 + extra
+        };
+        let qp = (finest..coarsest).map(Qp).find(|qp| cost(*qp) <= target.0).unwrap_or(Qp(coarsest));
+        if large {
+            self.large_qp = qp;
+        }
+        self.planned(Reason::Change, qp, activity)
+    }
+
+    fn could_be_large(&self, changed: Activity) -> bool {
+        self.intra.size(changed, COARSEST_KEYFRAME).0 > LARGE_BUDGETS * self.debt.frame_budget().0
     }
 
     /// Notes what became of a plan: a unit of `bytes` bytes whose luma PSNR is `luma_psnr`, if that was measured.
-    pub fn handle_unit(&mut self, now: Instant, plan: &Plan, bytes: usize, keyframe: bool, luma_psnr: Option<f32>) -> Verdict {
+    pub fn handle_unit(
+        &mut self,
+        now: Instant,
+        plan: &Plan,
+        bytes: usize,
+        keyframe: bool,
+        luma_psnr: Option<f32>,
+    ) -> Verdict {
         let (size, qp) = (Bits::from_bytes(bytes), plan.order.qp);
+        let extra = self.refinement.extra_cost(qp, &self.intra);
         if plan.reason == Reason::Change {
-            self.delta.learn(plan.activity, qp, size);
+            self.delta.learn(plan.activity, qp, Bits((size.0 - extra.0).max(size.0 / 4.0)));
             self.delta_known = true;
         }
         let too_large = !keyframe && self.debt.is_fault(size);
-        if too_large && plan.reason == Reason::Change && self.gate.is_open(now) {
+        let near_keyframe = size.0 * 2.0 > self.intra.size(self.whole, self.keyframe_qp(self.whole)).0;
+        if too_large && near_keyframe && plan.reason == Reason::Change && self.gate.is_open(now) {
             self.fresh = true;
             return Verdict::Redo;
         }
         self.debt.sent(now, size, keyframe);
+        self.last_unit = Some(now);
         if keyframe {
             self.fresh = false;
             self.gate.made(now);
@@ -179,8 +326,12 @@ impl Schedule {
                 }
                 self.refinement.handle_change(now, qp, plan.activity, true);
             }
-            Reason::Change => self.refinement.handle_change(now, qp, plan.activity, keyframe),
+            Reason::Change => {
+                let coded = self.intra.activity(size, qp).0.min(plan.activity.0);
+                self.refinement.handle_change(now, qp, Activity(coded), keyframe);
+            }
             Reason::Refinement => self.refinement.handle_refined(now, qp, size, luma_psnr, &self.intra),
+            Reason::Pulse => {}
         }
         Verdict::Send { fault: too_large }
     }
@@ -194,6 +345,10 @@ impl Schedule {
         self.refinement.poll_timeout().map(|at| at.max(self.debt.at_leisure()))
     }
 
+    fn pulse_at(&self) -> Option<Instant> {
+        self.last_unit.map(|last| last + PULSE)
+    }
+
     fn keyframe_qp(&self, activity: Activity) -> Qp {
         let quick = self.intra.qp(activity, self.debt.earned_in(KEYFRAME_TIME), SHARP, COARSEST_KEYFRAME);
         let most = self.debt.earned_in(KEYFRAME_STALL);
@@ -203,3 +358,6 @@ impl Schedule {
         self.intra.qp(activity, most, COARSEST_KEYFRAME, COARSEST_STALLING)
     }
 }
+
+#[cfg(test)]
+mod tests;

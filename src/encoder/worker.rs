@@ -8,11 +8,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::h264::EncoderError;
+use super::schedule::Work;
 use super::{AccessUnit, Bitrate};
 use crate::frame::mailbox::Mailbox;
 use crate::frame::{Frame, Size};
 
 mod rung;
+#[cfg(test)]
+mod tests;
 
 use rung::Rung;
 
@@ -67,18 +70,21 @@ struct Inbox {
     keyframe: Option<Instant>,
     bitrate: Bitrate,
     active: bool,
+    /// How often it became active: a stop and a start that the thread sees as one are a restart all the same.
+    starts: u64,
     stop: bool,
 }
 
 impl EncodeWorker {
     /// Starts an inactive worker; it fails where the canvas can't be encoded or there is no thread.
     pub fn start(config: WorkerConfig, sink: UnitSink) -> Result<Self, EncoderError> {
-        super::h264::check_size(config.canvas)?;
+        super::h264::check_size(rung::even(config.canvas))?;
         let inbox = Inbox {
             mailbox: Mailbox::new(),
             keyframe: None,
             bitrate: config.bitrate,
             active: false,
+            starts: 0,
             stop: false,
         };
         let shared = Arc::new(Shared {
@@ -119,7 +125,10 @@ impl EncodeWorker {
 
     /// Says whether anybody watches: an inactive worker has no codec and does no work; the first unit after is a keyframe.
     pub fn set_active(&self, active: bool) {
-        self.tell(|inbox| inbox.active = active);
+        self.tell(|inbox| {
+            inbox.starts += u64::from(active && !inbox.active);
+            inbox.active = active;
+        });
     }
 
     /// What it has done so far.
@@ -147,9 +156,14 @@ impl Drop for EncodeWorker {
 
 fn run(shared: &Shared, config: WorkerConfig, sink: &UnitSink) {
     let mut rung = Rung::new(config, Instant::now());
+    let mut starts = 0;
     let mut inbox = lock(&shared.inbox);
     while !inbox.stop {
         let now = Instant::now();
+        if starts != inbox.starts {
+            starts = inbox.starts;
+            rung.set_active(false, now);
+        }
         rung.set_active(inbox.active, now);
         rung.set_bitrate(inbox.bitrate, now);
         if let Some(asked) = inbox.keyframe.take() {
@@ -162,7 +176,7 @@ fn run(shared: &Shared, config: WorkerConfig, sink: &UnitSink) {
             inbox = wait(&shared.changed, inbox, rung.poll_timeout(), now);
             continue;
         };
-        let frame = rung.wants_frame(work).then(|| inbox.mailbox.take()).flatten();
+        let frame = if work == Work::Change { inbox.mailbox.take() } else { None };
         drop(inbox);
         if let Some(unit) = rung.encode(work, frame.as_ref()) {
             drop(frame);

@@ -176,13 +176,16 @@ mod tests {
         broadcast.handle_ended(now, id(1), EndReason::Left);
         let outputs: Vec<_> = std::iter::from_fn(|| broadcast.poll_output()).collect();
         let zero = Duration::ZERO;
-        assert_eq!(outputs, [
-            Output::Demand(true),
-            Output::Came { number: 1, took: zero, watching: 1 },
-            Output::Failed { number: 2, why: EndReason::Left },
-            Output::Demand(false),
-            Output::Left { number: 1, why: EndReason::Left, after: zero, watching: 0 },
-        ]);
+        assert_eq!(
+            outputs,
+            [
+                Output::Demand(true),
+                Output::Came { number: 1, took: zero, watching: 1 },
+                Output::Failed { number: 2, why: EndReason::Left },
+                Output::Demand(false),
+                Output::Left { number: 1, why: EndReason::Left, after: zero, watching: 0 },
+            ]
+        );
         broadcast.handle_shutdown();
         assert_eq!(broadcast.handle_offer(now, id(4)), Err(Refusal::Closing));
     }

@@ -181,7 +181,8 @@ impl History {
             self.counters.guarded += 1;
             return None;
         }
-        let size = entry.packet.unit.payloads.get(entry.packet.payload).map_or(0, |payload| payload.len()) as f64 + 40.0;
+        let size =
+            entry.packet.unit.payloads.get(entry.packet.payload).map_or(0, |payload| payload.len()) as f64 + 40.0;
         if budget < size {
             self.counters.over_budget += 1;
             return None;

@@ -82,7 +82,13 @@ pub struct Join {
 
 impl Join {
     /// Makes the state; [`Join::run`] is the thread.
-    pub fn new(config: JoinConfig, sink: SocketSink, inbox: Inbox<JoinIn>, media: Inbox<MediaIn>, demand: Demand) -> Self {
+    pub fn new(
+        config: JoinConfig,
+        sink: SocketSink,
+        inbox: Inbox<JoinIn>,
+        media: Inbox<MediaIn>,
+        demand: Demand,
+    ) -> Self {
         Self {
             broadcast: Broadcast::new(config.max_viewers),
             config,

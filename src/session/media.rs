@@ -165,7 +165,10 @@ impl Media {
             self.units_lost = lost;
             // What follows a gap can't be decoded.
             self.fanout.clear();
-            self.routes.values_mut().filter_map(|route| route.viewer.as_mut()).for_each(|viewer| viewer.handle_overflow());
+            self.routes
+                .values_mut()
+                .filter_map(|route| route.viewer.as_mut())
+                .for_each(|viewer| viewer.handle_overflow());
             (self.keyframe)();
         }
         for unit in units {
@@ -288,10 +291,10 @@ impl Media {
         if !self.routes.contains_key(&session) {
             return;
         }
-        if let Some(old) = self.by_address.insert(address, session).filter(|old| *old != session) {
-            if let Some(old) = self.routes.get_mut(&old) {
-                old.addresses.retain(|a| *a != address);
-            }
+        if let Some(old) = self.by_address.insert(address, session).filter(|old| *old != session)
+            && let Some(old) = self.routes.get_mut(&old)
+        {
+            old.addresses.retain(|a| *a != address);
         }
         if let Some(route) = self.routes.get_mut(&session).filter(|route| !route.addresses.contains(&address)) {
             route.addresses.push(address);

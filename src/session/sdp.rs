@@ -65,13 +65,17 @@ pub enum NegotiationError {
     #[error("the offer is no usable SDP: {0}")]
     Offer(#[from] OfferError),
     /// It lacks what WebRTC demands.
-    #[error("the offer has no {0}; a WebRTC offer has ICE credentials and a SHA-256 fingerprint for each section it bundles")]
+    #[error(
+        "the offer has no {0}; a WebRTC offer has ICE credentials and a SHA-256 fingerprint for each section it bundles"
+    )]
     Incomplete(&'static str),
     /// There is no video section that can be sent to.
     #[error("the offer asks for no video: it has no m=video section that is recvonly or sendrecv")]
     NoVideo,
     /// There is video, but not in a codec that the daemon encodes.
-    #[error("no common video codec: the offer has {offered}, this broadcaster sends H264 (constrained baseline, packetization-mode=1)")]
+    #[error(
+        "no common video codec: the offer has {offered}, this broadcaster sends H264 (constrained baseline, packetization-mode=1)"
+    )]
     NoCommonCodec {
         /// The names of the codecs offered.
         offered: String,
@@ -147,7 +151,8 @@ fn h264_parameters(index: usize, section: &Section) -> Option<VideoParameters> {
 
 fn remote_transport(offer: &Offer, section: &Section) -> Result<RemoteTransport, NegotiationError> {
     // With BUNDLE the transport is that of the group's first section that is taken (RFC 9143, section 7.3.1).
-    let transport = offer.sections.iter().find(|s| offer.bundles(section) && offer.bundles(s) && s.taken()).unwrap_or(section);
+    let transport =
+        offer.sections.iter().find(|s| offer.bundles(section) && offer.bundles(s) && s.taken()).unwrap_or(section);
     let of = |value: &Option<String>, session: &Option<String>| value.clone().or_else(|| session.clone());
     let ufrag = of(&transport.ufrag, &offer.ufrag).ok_or(NegotiationError::Incomplete("a=ice-ufrag"))?;
     let password = of(&transport.password, &offer.password).ok_or(NegotiationError::Incomplete("a=ice-pwd"))?;
@@ -180,7 +185,8 @@ pub fn answer(
     let mut out = String::with_capacity(2048);
     let video = &agreement.video;
     let taken = |index: usize, section: &Section| {
-        section.taken() && (index == video.section || (offer.bundles(section) && offer.bundles(&offer.sections[video.section])))
+        section.taken()
+            && (index == video.section || (offer.bundles(section) && offer.bundles(&offer.sections[video.section])))
     };
     let bundled: Vec<_> = offer
         .sections
@@ -201,7 +207,8 @@ pub fn answer(
         .unwrap_or(video.section);
     for (index, section) in offer.sections.iter().enumerate() {
         if !taken(index, section) {
-            let _ = write!(out, "m={} 0 {} {}\r\nc=IN IP4 0.0.0.0\r\n", section.media, section.protocol, section.formats());
+            let _ =
+                write!(out, "m={} 0 {} {}\r\nc=IN IP4 0.0.0.0\r\n", section.media, section.protocol, section.formats());
             if let Some(mid) = &section.mid {
                 let _ = write!(out, "a=mid:{mid}\r\n");
             }
@@ -215,7 +222,11 @@ pub fn answer(
         } else {
             video.payload_type.to_string()
         };
-        let _ = write!(out, "m={} 9 {} {formats}\r\nc=IN IP4 0.0.0.0\r\na=rtcp:9 IN IP4 0.0.0.0\r\n", section.media, section.protocol);
+        let _ = write!(
+            out,
+            "m={} 9 {} {formats}\r\nc=IN IP4 0.0.0.0\r\na=rtcp:9 IN IP4 0.0.0.0\r\n",
+            section.media, section.protocol
+        );
         if let Some(mid) = &section.mid {
             let _ = write!(out, "a=mid:{mid}\r\n");
         }
@@ -272,7 +283,8 @@ fn write_video(out: &mut String, section: &Section, video: &VideoParameters, str
 fn write_candidates(out: &mut String, candidates: &[SocketAddr]) {
     for (index, address) in candidates.iter().enumerate() {
         let priority = (126u32 << 24) | ((65_535 - index as u32) << 8) | 255;
-        let _ = write!(out, "a=candidate:{} 1 udp {priority} {} {} typ host\r\n", index + 1, address.ip(), address.port());
+        let _ =
+            write!(out, "a=candidate:{} 1 udp {priority} {} {} typ host\r\n", index + 1, address.ip(), address.port());
     }
     let _ = write!(out, "a=end-of-candidates\r\n");
 }

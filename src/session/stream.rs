@@ -75,7 +75,14 @@ impl VideoStream {
     }
 
     /// Sends a unit whose picture was taken at `taken` (or is to be shown as if it were: joiners get old units in quick order).
-    pub fn send<E: Engine>(&mut self, now: Instant, taken: Instant, unit: &Arc<Unit>, engine: &mut E, sink: &mut dyn PacketSink) {
+    pub fn send<E: Engine>(
+        &mut self,
+        now: Instant,
+        taken: Instant,
+        unit: &Arc<Unit>,
+        engine: &mut E,
+        sink: &mut dyn PacketSink,
+    ) {
         let timestamp = self.timestamp(taken);
         let last = unit.payloads.len().saturating_sub(1);
         for index in 0..unit.payloads.len() {

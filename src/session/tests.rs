@@ -179,7 +179,8 @@ fn the_last_packet_before_silence_is_repaired_within_300_ms() {
         let delay = Duration::from_millis(delay);
         // 30 units a second for half a second, then nothing; the very last media packet (number 46: 3 of the keyframe, 14 units of 3, …) is lost.
         let units = |tick: u32, now| (tick.is_multiple_of(33) && tick < 500).then(|| unit(now, tick == 0, 3_000));
-        let clean = media_sequences(&run(Some(97), Duration::from_millis(520), delay, units, &mut |_, _| false).packets).len();
+        let clean =
+            media_sequences(&run(Some(97), Duration::from_millis(520), delay, units, &mut |_, _| false).packets).len();
         let mut seen = 0;
         let run = run(Some(97), Duration::from_secs(2), delay, units, &mut |_, packet| {
             let media = !(192..=223).contains(&packet[1]) && packet[8..12] == SSRC.to_be_bytes();

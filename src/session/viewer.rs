@@ -206,10 +206,10 @@ impl<E: Engine> Viewer<E> {
             self.end(now, EndReason::Silent(MOST_SILENCE));
             return;
         }
-        if let Tail::Due { at, second } = self.tail {
-            if now >= at {
-                self.repeat_tail(now, second, sink);
-            }
+        if let Tail::Due { at, second } = self.tail
+            && now >= at
+        {
+            self.repeat_tail(now, second, sink);
         }
         if now >= self.next_report && self.state == State::Flowing {
             self.report(now, sink);

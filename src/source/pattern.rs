@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn frames_flow_only_while_active_and_begin_whole() {
-        let (sender, frames) = mpsc::channel();
+        let (sender, frames) = mpsc::sync_channel(1_000);
         let sink: FrameSink = Arc::new(move |frame| sender.send(frame).unwrap());
         let options = SourceOptions { fps: 50, pointer: true, size: Some(Size::new(200, 101)) };
         let source = open(options, sink).unwrap();

@@ -1,7 +1,10 @@
 //! The one place that calls openh264's C interface: owns the encoder's handle and its parameters.
 //!
 //! Decides nothing: every setting comes from the parent module. Never keeps a pointer to a caller's planes past a call.
-#![expect(unsafe_code, reason = "openh264 is a C library, and the safe wrapper can't change the quantiser of a running encoder")]
+#![expect(
+    unsafe_code,
+    reason = "openh264 is a C library, and the safe wrapper can't change the quantiser of a running encoder"
+)]
 
 use std::ffi::{c_int, c_void};
 use std::ptr;

@@ -1,18 +1,115 @@
 #![allow(clippy::unwrap_used)]
+
+use openh264::decoder::Decoder;
+use openh264::formats::YUVSource;
+
 use super::*;
 use crate::encoder::scenes;
-const HD: Size = Size::new(1920, 1080);
-fn load(f:&str)->I420{ use yuv::*; let b=std::fs::read(format!("/tmp/enc/{f}.ppm")).unwrap(); let b=&b[b.len()-1920*4320*3..]; let mut img=YuvPlanarImageMut::<u8>::alloc(1920,4320,YuvChromaSubsampling::Yuv420); rgb_to_yuv420(&mut img,b,1920*3,YuvRange::Limited,YuvStandardMatrix::Bt709,YuvConversionMode::Balanced).unwrap(); I420{size:Size::new(1920,4320),y:img.y_plane.borrow().to_vec(),u:img.u_plane.borrow().to_vec(),v:img.v_plane.borrow().to_vec()} }
-fn enc(e:&mut H264Encoder,p:&I420,n:&mut u64,qp:u8,key:bool)->(usize,f32,f64){ *n+=33_000_000; let t=std::time::Instant::now(); let r=e.encode(p,MediaTime(*n),Order{qp:Qp(qp),keyframe:key,measure:std::env::var("PSNR").is_ok()}).unwrap(); let ms=t.elapsed().as_secs_f64()*1e3; match r{Some(u)=>{assert_eq!(u.keyframe,key);(u.data.len(),u.luma_psnr.unwrap_or(0.0),ms)},None=>(0,0.0,ms)}}
-#[test] #[ignore]
-fn explore(){
- for f in ["page","term"]{ let tall=load(f); let page=scenes::window(&tall,HD,0);
- let mut e=H264Encoder::new(HD,Bitrate(2_500_000),30).unwrap(); let mut n=0;
- for qp in [16u8,20,24,28,32,36,40]{ let r=enc(&mut e,&page,&mut n,qp,true); println!("{f} IDR qp {qp}: {r:?}"); }
- for path in [vec![36u8,32,28,24,22,20,20,20],vec![36,30,26,22,20,20],vec![36,28,22,22],vec![36,22,22],vec![36,24,24]]{ let mut tot=0; print!("path {f}:"); for (i,qp) in path.iter().enumerate(){ let r=enc(&mut e,&page,&mut n,*qp,i==0); tot+=r.0; print!(" {qp}:{}B {:.1}dB {:.1}ms",r.0,r.1,r.2);} println!(" total {tot}"); }
- let mut p=page.clone(); let mut d=scenes::Dice::new(5); print!("typing:"); for i in 0..8{ for k in 0..5{ scenes::glyph(&mut p,&mut d,1400+(i*5+k)*7,13*40);} let r=enc(&mut e,&p,&mut n,20,false); print!(" {}B {:.1}dB {:.1}ms",r.0,r.1,r.2);} println!();
- for step in [4usize,16,30,54,120]{ for qp in [22u8,28,34]{ enc(&mut e,&scenes::window(&tall,HD,0),&mut n,28,true); print!("scroll {step} qp {qp}:"); for i in 1..10{ let r=enc(&mut e,&scenes::window(&tall,HD,i*step),&mut n,qp,false); print!(" {}B {:.1}dB {:.1}ms",r.0,r.1,r.2);} println!(); }}
- for qp in [28u8,32,36,40]{ enc(&mut e,&scenes::window(&tall,HD,2400),&mut n,20,true); let r=enc(&mut e,&page,&mut n,qp,false); println!("slide P qp {qp} {r:?}"); }
- }}
-#[test] #[ignore]
-fn prof_typing(){ let tall=load("page"); let mut p=scenes::window(&tall,HD,0); let mut e=H264Encoder::new(HD,Bitrate(2_500_000),30).unwrap(); let mut n=0; let mut d=scenes::Dice::new(5); enc(&mut e,&p,&mut n,20,true); let t=std::time::Instant::now(); for i in 0..200{ for k in 0..5{ scenes::glyph(&mut p,&mut d,(i*5+k)%200*7+20,13*(40+i/40));} enc(&mut e,&p,&mut n,20,false);} println!("typing {:.2} ms",t.elapsed().as_secs_f64()*1e3/200.0);}
+
+const RATE: Bitrate = Bitrate(2_500_000);
+const SIZE: Size = Size::new(642, 362);
+
+fn order(qp: u8, keyframe: bool) -> Order {
+    Order { qp: Qp(qp), keyframe, refine: false, measure: true }
+}
+
+/// The types of the NAL units of an Annex B byte stream.
+fn nal_types(unit: &[u8]) -> Vec<u8> {
+    let starts = unit.windows(4).filter(|window| window[..3] == [0, 0, 1]);
+    starts.map(|window| window[3] & 31).collect()
+}
+
+#[test]
+fn keyframes_carry_their_parameter_sets_and_only_asked_ones_come() {
+    for tool in [Tool::Camera, Tool::Screen] {
+        let mut encoder = H264Encoder::new(SIZE, tool, RATE, 30).unwrap();
+        let page = scenes::text(SIZE, 1, 5);
+        for picture in 0..40u64 {
+            let wanted = picture == 20;
+            // A quantiser that changes with each picture neither resets the encoder nor makes an IDR.
+            let how = order(20 + (picture % 20) as u8, wanted);
+            let unit = encoder.encode(&page, MediaTime(picture * 33_000_000), how).unwrap();
+            let keyframe = wanted || picture == 0;
+            assert_eq!(unit.keyframe, keyframe, "{tool:?}, picture {picture}");
+            assert_eq!(nal_types(&unit.data), if keyframe { vec![7, 8, 5] } else { vec![1] });
+        }
+    }
+}
+
+#[test]
+fn profile_level_and_colour_are_signalled() {
+    for (size, fps, level) in
+        [(Size::new(640, 360), 30, 31), (Size::new(1920, 1080), 30, 40), (Size::new(3840, 2160), 30, 51)]
+    {
+        let mut encoder = H264Encoder::new(size, Tool::Camera, RATE, fps).unwrap();
+        let unit = encoder.encode(&scenes::paper(size), MediaTime(0), order(30, true)).unwrap();
+        let sps = unit.data.windows(4).position(|window| window[..3] == [0, 0, 1] && window[3] & 31 == 7).unwrap() + 4;
+        assert_eq!(unit.data[sps..sps + 3], [0x42, 0xc0, level], "constrained baseline, {size}");
+        // video_format 5, limited range, colour description: primaries, transfer and matrix 1, at some bit offset.
+        let bits: Vec<_> =
+            unit.data[sps..sps + 40].iter().flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1)).collect();
+        let expected: Vec<u8> =
+            [1, 1, 0, 1, 0, 1].into_iter().chain((0..3).flat_map(|_| [0, 0, 0, 0, 0, 0, 0, 1])).collect();
+        assert!(bits.windows(expected.len()).any(|window| window == expected), "BT.709, limited range");
+    }
+}
+
+#[test]
+fn what_is_decoded_is_what_was_encoded() {
+    let mut encoder = H264Encoder::new(SIZE, Tool::Camera, RATE, 30).unwrap();
+    let mut decoder = Decoder::new().unwrap();
+    let page = scenes::text(SIZE, 1, 5);
+    let unit = encoder.encode(&page, MediaTime(0), order(16, true)).unwrap();
+    let seen = decoder.decode(&unit.data).unwrap().unwrap();
+    assert_eq!(seen.dimensions(), (642, 362));
+    let stride = seen.strides().0;
+    let rows = page.y.chunks_exact(642).zip(seen.y().chunks(stride));
+    let error: u64 =
+        rows.map(|(a, b)| a.iter().zip(b).map(|(a, b)| u64::from(a.abs_diff(*b)).pow(2)).sum::<u64>()).sum();
+    let psnr = 10.0 * (255.0f64.powi(2) * page.y.len() as f64 / error as f64).log10();
+    assert!((psnr - f64::from(unit.luma_psnr.unwrap())).abs() < 0.5, "{psnr} against {:?}", unit.luma_psnr);
+    assert!(psnr > 38.0, "{psnr}");
+}
+
+#[test]
+fn refinement_sharpens_an_unchanged_source_with_either_tool() {
+    for tool in [Tool::Camera, Tool::Screen] {
+        let mut encoder = H264Encoder::new(SIZE, tool, RATE, 30).unwrap();
+        let page = scenes::text(SIZE, 1, 5);
+        let first = encoder.encode(&page, MediaTime(0), order(30, true)).unwrap();
+        let mut last = first.luma_psnr.unwrap();
+        for (picture, qp) in [26, 22, 18].into_iter().enumerate() {
+            let how = Order { refine: true, ..order(qp, false) };
+            let unit = encoder.encode(&page, MediaTime(100_000_000 * (picture as u64 + 1)), how).unwrap();
+            let psnr = unit.luma_psnr.unwrap();
+            assert!(psnr > last + 1.0, "{tool:?} at {qp}: {psnr} dB after {last} dB");
+            last = psnr;
+        }
+    }
+}
+
+#[test]
+fn sizes_and_planes_that_do_not_fit_are_refused() {
+    for size in [Size::new(14, 16), Size::new(641, 360), Size::new(4096, 2160), Size::new(2162, 2162)] {
+        assert_eq!(H264Encoder::new(size, Tool::Camera, RATE, 30).err(), Some(EncoderError::Size(size)));
+    }
+    let mut encoder = H264Encoder::new(SIZE, Tool::Camera, RATE, 30).unwrap();
+    let other = Size::new(640, 362);
+    let error = encoder.encode(&scenes::paper(other), MediaTime(0), order(30, true)).err();
+    assert_eq!(error, Some(EncoderError::Planes { expected: SIZE, found: other }));
+    let mut short = scenes::paper(SIZE);
+    short.v.pop();
+    assert!(encoder.encode(&short, MediaTime(0), order(30, true)).is_err());
+}
+
+#[test]
+fn noise_at_the_sharp_quantiser_is_encoded() {
+    let mut encoder = H264Encoder::new(SIZE, Tool::Camera, RATE, 30).unwrap();
+    let mut noise = scenes::paper(SIZE);
+    let mut dice = scenes::Dice::new(1);
+    for picture in 0..3u64 {
+        noise.y.iter_mut().for_each(|pixel| *pixel = dice.below(256) as u8);
+        let unit = encoder.encode(&noise, MediaTime(picture * 33_000_000), order(20, false)).unwrap();
+        assert_eq!(unit.keyframe, picture == 0);
+    }
+}

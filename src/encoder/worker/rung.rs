@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 use super::{EncoderCounters, WorkerConfig};
 use crate::clock::MediaTime;
 use crate::encoder::h264::{Encoded, EncoderError, H264Encoder};
+use crate::encoder::novelty::Novelty;
 use crate::encoder::quantiser::Activity;
-use crate::encoder::schedule::{Plan, Schedule, Verdict, Work};
+use crate::encoder::schedule::{Change, Plan, Schedule, Verdict, Work};
 use crate::encoder::{AccessUnit, Bitrate, Codec};
 use crate::frame::canvas::Canvas;
-use crate::frame::{Damage, Frame};
+use crate::frame::{Damage, Frame, Size};
 
-/// The least time between two attempts to make a codec.
+/// Where a codec fails within this time after another did, the next one has to wait for as long.
 const RETRY: Duration = Duration::from_secs(1);
 /// The least distance of two units' timestamps: one tick of 1 ms that no rounding joins.
 const TICK: Duration = Duration::from_millis(1);
@@ -30,24 +31,30 @@ enum Codecs {
 pub(super) struct Rung {
     config: WorkerConfig,
     canvas: Canvas,
+    novelty: Novelty,
     codec: Codecs,
     schedule: Schedule,
     counters: EncoderCounters,
     at_start: EncoderCounters,
+    failed: Option<Instant>,
     captured: Instant,
     last_stamp: Option<Instant>,
     epoch: Instant,
 }
 
 impl Rung {
-    pub(super) fn new(config: WorkerConfig, now: Instant) -> Self {
+    /// Makes a rung that nobody watches; an odd canvas is rounded up.
+    pub(super) fn new(mut config: WorkerConfig, now: Instant) -> Self {
+        config.canvas = even(config.canvas);
         Self {
             config,
             canvas: Canvas::new(config.canvas),
+            novelty: Novelty::new(config.canvas),
             codec: Codecs::Off,
             schedule: Schedule::new(config.bitrate, config.fps, now),
             counters: EncoderCounters::default(),
             at_start: EncoderCounters::default(),
+            failed: None,
             captured: now,
             last_stamp: None,
             epoch: now,
@@ -107,14 +114,10 @@ impl Rung {
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         match self.codec {
             Codecs::Off => None,
-            Codecs::Due(at) => Some(self.schedule.poll_timeout().map_or(at, |next| next.max(at))),
+            Codecs::Due(at) if self.schedule.poll(at).is_some() => Some(at),
+            Codecs::Due(at) => self.schedule.poll_timeout().map(|next| next.max(at)),
             Codecs::On(_) => self.schedule.poll_timeout(),
         }
-    }
-
-    /// Whether `work` is about the frame that waits.
-    pub(super) fn wants_frame(&self, work: Work) -> bool {
-        work == Work::Change
     }
 
     /// Does `work`; `None` where nothing came of it.
@@ -124,14 +127,19 @@ impl Rung {
             self.captured = frame.captured;
             self.canvas.compose(frame)
         });
+        if work == Work::Change && damage.is_empty() && self.schedule.drop_change() {
+            return None;
+        }
         let stamp = self.stamp(work, begun);
         let unit = self.attempt(work, &damage, stamp);
         self.counters.encode_time += begun.elapsed();
         match unit {
-            Ok(unit) => unit,
+            Ok(unit) => Some(unit),
             Err(error) => {
                 tracing::error!(rung = %self.name(), %error, "encoder failed, a new one is made");
-                self.codec = Codecs::Due(begun + RETRY);
+                let again = self.failed.is_some_and(|failed| begun < failed + RETRY);
+                self.codec = Codecs::Due(if again { begun + RETRY } else { begun });
+                self.failed = Some(begun);
                 self.counters.restarts += 1;
                 self.schedule.handle_restart();
                 None
@@ -139,15 +147,16 @@ impl Rung {
         }
     }
 
-    fn attempt(&mut self, work: Work, damage: &Damage, stamp: Instant) -> Result<Option<AccessUnit>, EncoderError> {
-        let changed = Activity::within(self.canvas.i420(), damage);
-        let (plan, unit) = self.once(work, changed, stamp)?;
-        let Some(unit) = unit else { return Ok(None) };
+    fn attempt(&mut self, work: Work, damage: &Damage, stamp: Instant) -> Result<AccessUnit, EncoderError> {
+        let planes = self.canvas.i420();
+        let change =
+            Change { activity: Activity::within(planes, damage), difference: self.novelty.observe(planes, damage) };
+        let (plan, unit) = self.once(work, change, stamp)?;
         let (plan, unit, fault) = match self.judge(&plan, &unit) {
             Verdict::Send { fault } => (plan, unit, fault),
             Verdict::Redo => {
                 tracing::debug!(rung = %self.name(), bytes = unit.data.len(), "too large, encoded again as a keyframe");
-                let (plan, Some(unit)) = self.once(Work::Repeat, changed, stamp)? else { return Ok(None) };
+                let (plan, unit) = self.once(Work::Repeat, change, stamp)?;
                 let fault = self.judge(&plan, &unit) != Verdict::Send { fault: false };
                 (plan, unit, fault)
             }
@@ -155,21 +164,24 @@ impl Rung {
         tracing::trace!(bytes = unit.data.len(), keyframe = unit.keyframe, qp = plan.order.qp.0, psnr = ?unit.luma_psnr, "unit");
         self.count(&unit, fault);
         self.last_stamp = Some(stamp);
-        Ok(Some(AccessUnit { codec: Codec::H264, data: unit.data, keyframe: unit.keyframe, captured: stamp }))
+        Ok(AccessUnit { codec: Codec::H264, data: unit.data, keyframe: unit.keyframe, captured: stamp })
     }
 
     /// Encodes the canvas once.
-    fn once(&mut self, work: Work, changed: Activity, stamp: Instant) -> Result<(Plan, Option<Encoded>), EncoderError> {
-        if !matches!(self.codec, Codecs::On(_)) {
-            let encoder = H264Encoder::new(self.config.canvas, self.config.bitrate, self.config.fps)?;
-            self.codec = Codecs::On(Box::new(encoder));
-        }
-        let planes = self.canvas.i420();
-        let plan = self.schedule.plan(Instant::now(), work, changed, || Activity::whole(planes));
+    fn once(&mut self, work: Work, change: Change, stamp: Instant) -> Result<(Plan, Encoded), EncoderError> {
+        let (planes, now) = (self.canvas.i420(), Instant::now());
+        let plan = self.schedule.plan(now, work, change, || Activity::whole(planes));
         let at = MediaTime(u64::try_from(stamp.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX));
-        let Codecs::On(encoder) = &mut self.codec else { return Ok((plan, None)) };
-        let unit = encoder.encode(planes, at, plan.order)?;
-        Ok((plan, unit))
+        let mut encoder = match std::mem::replace(&mut self.codec, Codecs::Due(now)) {
+            Codecs::On(encoder) if encoder.tool() == plan.tool => encoder,
+            _ => {
+                let WorkerConfig { canvas, bitrate, fps } = self.config;
+                Box::new(H264Encoder::new(canvas, plan.tool, bitrate, fps)?)
+            }
+        };
+        let unit = encoder.encode(planes, at, plan.order);
+        self.codec = Codecs::On(encoder);
+        Ok((plan, unit?))
     }
 
     fn judge(&mut self, plan: &Plan, unit: &Encoded) -> Verdict {
@@ -198,4 +210,9 @@ impl Rung {
     fn name(&self) -> String {
         format!("h264 {}", self.config.canvas)
     }
+}
+
+/// The size of the canvas: 4:2:0 has no odd extents.
+pub(super) fn even(size: Size) -> Size {
+    Size::new(size.width.next_multiple_of(2), size.height.next_multiple_of(2))
 }

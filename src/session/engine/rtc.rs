@@ -25,6 +25,7 @@ use rtc_srtp::option::{srtcp_replay_protection, srtp_replay_protection};
 use rtc_srtp::protection_profile::ProtectionProfile;
 use sansio::Protocol;
 
+use super::hello::ClientHello;
 use super::identity::{Identity, sha256};
 use super::srtp::Sealer;
 use super::{Engine, EngineEnd, EngineEvent, Path, RemoteTransport, Transmit, feedback};
@@ -46,7 +47,8 @@ const MOST_WAITING: usize = 256;
 pub struct RtcEngine {
     agent: Agent,
     dtls: Endpoint,
-    dtls_client: Option<Arc<HandshakeConfig>>,
+    /// Until the handshake begins.
+    role: Option<Role>,
     identity: Identity,
     local_port: u16,
     remote_candidates: usize,
@@ -57,6 +59,17 @@ pub struct RtcEngine {
     transmits: VecDeque<Transmit>,
     events: VecDeque<EngineEvent>,
 }
+
+/// How the handshake is to begin.
+enum Role {
+    /// By our ClientHello, once an address is validated.
+    Client { config: Arc<HandshakeConfig> },
+    /// By the viewer's, which says what it can do.
+    Server { remote: Box<RemoteTransport>, hello: ClientHello },
+}
+
+const GCM: SrtpProtectionProfile = SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm;
+const CM: SrtpProtectionProfile = SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80;
 
 enum Phase {
     /// No check has been answered yet.
@@ -112,12 +125,16 @@ impl RtcEngine {
         let credentials = agent.get_local_credentials();
         let local_transport = LocalTransport { ufrag: credentials.ufrag.clone(), password: credentials.pwd.clone() };
         agent.start_connectivity_checks(now, false, remote.ufrag.clone(), remote.password.clone())?;
-        let handshake = Arc::new(handshake_config(identity, remote)?);
-        let (server, client) = if remote.dtls_client { (None, Some(handshake)) } else { (Some(handshake), None) };
+        let role = if remote.dtls_client {
+            let config = handshake_config(identity, remote, &[GCM, CM])?;
+            Role::Client { config: Arc::new(config) }
+        } else {
+            Role::Server { remote: Box::new(remote.clone()), hello: ClientHello::default() }
+        };
         let mut engine = Self {
             agent,
-            dtls: Endpoint::new(association(), TransportProtocol::UDP, server),
-            dtls_client: client,
+            dtls: Endpoint::new(association(), TransportProtocol::UDP, None),
+            role: Some(role),
             identity: identity.clone(),
             local_port: local.first().map_or(0, SocketAddr::port),
             remote_candidates: 0,
@@ -176,11 +193,28 @@ impl RtcEngine {
     }
 
     fn open_handshake(&mut self, now: Instant) {
-        if let (Phase::Handshaking, Some(config)) = (&self.phase, self.dtls_client.take()) {
+        if let (Phase::Handshaking, Some(Role::Client { config })) = (&self.phase, &self.role) {
+            let config = config.clone();
+            self.role = None;
             if let Err(error) = self.dtls.connect(now, association(), config, None) {
                 self.end(EngineEnd::Handshake(error.to_string()));
             }
             self.collect_records();
+        }
+    }
+
+    /// Collects the viewer's ClientHello and begins the handshake by what it offers.
+    fn expect_hello(&mut self, now: Instant, data: &[u8]) {
+        let Some(Role::Server { remote, hello }) = &mut self.role else { return };
+        let Some(hello) = hello.handle(data) else { return };
+        let profile = if hello.profiles.contains(&(GCM as u16)) { GCM } else { CM };
+        match handshake_config(&self.identity, remote, &[profile]) {
+            Ok(config) => self.dtls.set_server_config(Some(Arc::new(config))),
+            Err(error) => self.end(EngineEnd::Handshake(error.to_string())),
+        }
+        self.role = None;
+        for datagram in hello.datagrams {
+            self.read_record(now, &datagram);
         }
     }
 
@@ -191,6 +225,14 @@ impl RtcEngine {
         if !matches!(self.phase, Phase::Connected { .. }) {
             self.path = Some(path);
         }
+        if self.role.is_some() {
+            self.expect_hello(now, data);
+            return true;
+        }
+        self.read_record(now, data)
+    }
+
+    fn read_record(&mut self, now: Instant, data: &[u8]) -> bool {
         let result = self.dtls.read(now, association(), None, BytesMut::from(data));
         self.collect_records();
         match result {
@@ -237,14 +279,12 @@ impl RtcEngine {
     fn keys(&self) -> Result<Phase, Error> {
         let state = self.dtls.get_connection_state(association()).ok_or(Error::HandshakeInProgress)?;
         let profile = match state.srtp_protection_profile() {
-            SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm => ProtectionProfile::AeadAes128Gcm,
-            SrtpProtectionProfile::Srtp_Aead_Aes_256_Gcm => ProtectionProfile::AeadAes256Gcm,
-            SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80 => ProtectionProfile::Aes128CmHmacSha1_80,
+            GCM => ProtectionProfile::AeadAes128Gcm,
+            CM => ProtectionProfile::Aes128CmHmacSha1_80,
             _ => return Err(Error::Other("no SRTP profile was agreed on".to_owned())),
         };
         let mut config = SrtpConfig { profile, ..Default::default() };
-        let material =
-            state.export_keying_material(LABEL_EXTRACTOR_DTLS_SRTP, &[], config.keying_material_len())?;
+        let material = state.export_keying_material(LABEL_EXTRACTOR_DTLS_SRTP, &[], config.keying_material_len())?;
         config.set_session_keys_from_keying_material(material.as_ref(), state.is_client())?;
         let (keys, crypto) = (&config.keys, self.identity.crypto.crypto());
         let sealer = Sealer::new(profile, keys, crypto)?;
@@ -409,14 +449,16 @@ fn host_candidate(address: SocketAddr) -> Result<rtc_ice::candidate::Candidate, 
     .new_candidate_host()
 }
 
-fn handshake_config(identity: &Identity, remote: &RemoteTransport) -> Result<HandshakeConfig, Error> {
+fn handshake_config(
+    identity: &Identity,
+    remote: &RemoteTransport,
+    profiles: &[SrtpProtectionProfile],
+) -> Result<HandshakeConfig, Error> {
     let (fingerprints, crypto) = (remote.fingerprints.clone(), identity.crypto.clone());
     ConfigBuilder::default()
         .with_crypto_provider(identity.crypto.clone())
         .with_certificates(vec![identity.certificate.clone()])
-        .with_srtp_protection_profiles(vec![
-            SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
-        ])
+        .with_srtp_protection_profiles(profiles.to_vec())
         .with_client_auth(ClientAuthType::RequireAnyClientCert)
         // There is no chain to verify: the fingerprint of the offer is the proof (RFC 8827, section 6.5).
         .with_insecure_skip_verify(true)

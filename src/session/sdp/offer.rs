@@ -148,7 +148,9 @@ impl Offer {
                             most: MOST_SECTIONS,
                         });
                     }
-                    offer.sections.push(Section::parse(value).ok_or(bad("an m= line has media, port, protocol and formats"))?);
+                    offer
+                        .sections
+                        .push(Section::parse(value).ok_or(bad("an m= line has media, port, protocol and formats"))?);
                 }
                 "a" => {
                     let (name, value) = value.split_once(':').unwrap_or((value, ""));
@@ -244,9 +246,9 @@ impl Section {
             "bundle-only" => self.bundle_only = true,
             "rtpmap" => self.maps.extend(numbered().and_then(|(pt, map)| Some((pt.parse().ok()?, map)))),
             "fmtp" => self.formats.extend(numbered().and_then(|(pt, format)| Some((pt.parse().ok()?, format)))),
-            "rtcp-fb" => self.feedback.extend(
-                numbered().and_then(|(pt, kind)| if pt == "*" { Some((None, kind)) } else { Some((Some(pt.parse().ok()?), kind)) }),
-            ),
+            "rtcp-fb" => self.feedback.extend(numbered().and_then(|(pt, kind)| {
+                if pt == "*" { Some((None, kind)) } else { Some((Some(pt.parse().ok()?), kind)) }
+            })),
             "extmap" => self.extensions.extend(numbered().and_then(|(id, uri)| {
                 // The one-byte form has ids 1 to 14; an extension that only the viewer sends is of no use here.
                 let (id, direction) = id.split_once('/').unwrap_or((id, ""));
@@ -309,7 +311,11 @@ impl Section {
 
 /// The value of a parameter in an `a=fmtp` list.
 pub fn parameter<'a>(format: &'a str, name: &str) -> Option<&'a str> {
-    format.split(';').filter_map(|pair| pair.trim().split_once('=')).find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, v)| v)
+    format
+        .split(';')
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find(|(key, _)| key.eq_ignore_ascii_case(name))
+        .map(|(_, v)| v)
 }
 
 /// A mid or another token that is echoed: short and without anything that could break a line.
@@ -319,7 +325,8 @@ fn token(value: &str) -> Option<String> {
 
 /// ICE credentials: 4 to 256 characters (RFC 8839, section 5.4).
 fn credential(value: &str) -> Option<String> {
-    ((4..=256).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_graphic() && b != b':')).then(|| value.to_owned())
+    ((4..=256).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_graphic() && b != b':'))
+        .then(|| value.to_owned())
 }
 
 /// The bytes of a SHA-256 fingerprint (RFC 8122); `None` for other hashes.

@@ -29,14 +29,25 @@ fn answered(text: &str) -> (Agreement, String) {
 fn chromium_gets_constrained_baseline_with_what_it_offered() {
     let (agreement, answer) = answered(CHROMIUM);
     let video = &agreement.video;
-    assert_eq!((video.payload_type, video.rtx, video.transport_cc, video.playout_delay), (106, Some(107), Some(3), Some(5)));
+    assert_eq!(
+        (video.payload_type, video.rtx, video.transport_cc, video.playout_delay),
+        (106, Some(107), Some(3), Some(5))
+    );
     assert_eq!(video.feedback, ["transport-cc", "nack", "nack pli"], "FIR was not offered for this payload type");
     assert_eq!(video.format, "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e028");
     assert_eq!(agreement.remote.fingerprints[0][31], 0x1f);
     assert!(!agreement.remote.dtls_client);
-    for line in ["a=group:BUNDLE 0 1", "m=video 9 UDP/TLS/RTP/SAVPF 106 107", "a=sendonly", "a=setup:passive", "a=rtcp-rsize",
-        "a=ssrc-group:FID 11 12", "m=audio 9 UDP/TLS/RTP/SAVPF 111", "a=candidate:1 1 udp 2130706431 192.0.2.1 8889 typ host", "a=end-of-candidates"]
-    {
+    for line in [
+        "a=group:BUNDLE 0 1",
+        "m=video 9 UDP/TLS/RTP/SAVPF 106 107",
+        "a=sendonly",
+        "a=setup:passive",
+        "a=rtcp-rsize",
+        "a=ssrc-group:FID 11 12",
+        "m=audio 9 UDP/TLS/RTP/SAVPF 111",
+        "a=candidate:1 1 udp 2130706431 192.0.2.1 8889 typ host",
+        "a=end-of-candidates",
+    ] {
         assert!(answer.lines().any(|l| l == line), "no {line:?} in\n{answer}");
     }
     assert_eq!(answer.matches("a=inactive").count(), 1, "the sound is not sent yet");
@@ -46,11 +57,20 @@ fn chromium_gets_constrained_baseline_with_what_it_offered() {
 #[test]
 fn answers_keep_the_order_of_sections_and_reject_data_channels() {
     let data = "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:2\r\na=ice-ufrag:abcd\r\na=ice-pwd:0123456789012345678901\r\n";
-    let (_, answer) = answered(&(CHROMIUM.replace("BUNDLE 0 1", "BUNDLE 2 0 1").replace("m=video", &format!("{data}m=video"))
-        + "m=video 0 UDP/TLS/RTP/SAVPF 96\r\na=mid:3\r\na=recvonly\r\na=rtpmap:96 VP8/90000\r\n"));
+    let (_, answer) = answered(
+        &(CHROMIUM.replace("BUNDLE 0 1", "BUNDLE 2 0 1").replace("m=video", &format!("{data}m=video"))
+            + "m=video 0 UDP/TLS/RTP/SAVPF 96\r\na=mid:3\r\na=recvonly\r\na=rtpmap:96 VP8/90000\r\n"),
+    );
     let media: Vec<_> = answer.lines().filter(|l| l.starts_with("m=")).map(|l| &l[2..]).collect();
-    assert_eq!(media, ["application 0 UDP/DTLS/SCTP webrtc-datachannel", "video 9 UDP/TLS/RTP/SAVPF 106 107",
-        "audio 9 UDP/TLS/RTP/SAVPF 111", "video 0 UDP/TLS/RTP/SAVPF 96"]);
+    assert_eq!(
+        media,
+        [
+            "application 0 UDP/DTLS/SCTP webrtc-datachannel",
+            "video 9 UDP/TLS/RTP/SAVPF 106 107",
+            "audio 9 UDP/TLS/RTP/SAVPF 111",
+            "video 0 UDP/TLS/RTP/SAVPF 96"
+        ]
+    );
     assert!(answer.contains("a=group:BUNDLE 0 1\r\n"));
 }
 
@@ -63,7 +83,10 @@ fn levels_follow_the_offer_where_asymmetry_is_not_allowed() {
 #[test]
 fn a_passive_offer_is_answered_actively_and_session_level_values_count() {
     let fingerprint = CHROMIUM.lines().find(|l| l.starts_with("a=fingerprint")).unwrap();
-    let firefox = CHROMIUM.replace(&format!("{fingerprint}\r\n"), "").replace("s=-\r\n", &format!("s=-\r\n{fingerprint}\r\n")).replace("actpass", "passive");
+    let firefox = CHROMIUM
+        .replace(&format!("{fingerprint}\r\n"), "")
+        .replace("s=-\r\n", &format!("s=-\r\n{fingerprint}\r\n"))
+        .replace("actpass", "passive");
     let (agreement, answer) = answered(&firefox);
     assert!(agreement.remote.dtls_client && answer.contains("a=setup:active\r\n"));
 }
@@ -72,13 +95,19 @@ fn a_passive_offer_is_answered_actively_and_session_level_values_count() {
 fn refusals_say_why() {
     let refused = |text: &str| negotiate(&Offer::parse(text).unwrap()).unwrap_err().to_string();
     let vp8: String = CHROMIUM.lines().filter(|l| !l.contains("H264")).map(|l| format!("{l}\r\n")).collect();
-    assert_eq!(refused(&vp8), "no common video codec: the offer has VP8, this broadcaster sends H264 (constrained baseline, packetization-mode=1)");
+    assert_eq!(
+        refused(&vp8),
+        "no common video codec: the offer has VP8, this broadcaster sends H264 (constrained baseline, packetization-mode=1)"
+    );
     assert!(refused(&CHROMIUM.replace("a=recvonly", "a=sendonly")).contains("asks for no video"));
     assert!(refused(&CHROMIUM.replace("a=ice-ufrag:abcd\r\n", "")).contains("a=ice-ufrag"));
     assert!(refused(&CHROMIUM.replace("sha-256", "sha-1")).contains("fingerprint"));
     assert_eq!(Offer::parse("hello").unwrap_err(), OfferError::NotSdp);
     assert_eq!(Offer::parse("v=0\r\ns=-\r\n").unwrap_err(), OfferError::NoMedia);
-    assert!(matches!(Offer::parse(&format!("v=0\r\n{}", "a=x\r\n".repeat(5_000))).unwrap_err(), OfferError::TooLarge { .. }));
+    assert!(matches!(
+        Offer::parse(&format!("v=0\r\n{}", "a=x\r\n".repeat(5_000))).unwrap_err(),
+        OfferError::TooLarge { .. }
+    ));
 }
 
 /// An offer cut anywhere, or with any byte changed, is answered or refused; an answer never has a line of the offer's making.
@@ -90,11 +119,11 @@ fn damaged_offers_are_answered_or_refused() {
         }
         let mut bytes = CHROMIUM.as_bytes().to_vec();
         bytes[cut] = b'#';
-        if let Ok(offer) = Offer::parse(std::str::from_utf8(&bytes).unwrap()) {
-            if negotiate(&offer).is_ok() {
-                let (_, answer) = answered(std::str::from_utf8(&bytes).unwrap());
-                assert!(answer.split("\r\n").all(|l| l.is_empty() || l.as_bytes()[1] == b'='), "{answer}");
-            }
+        if let Ok(offer) = Offer::parse(std::str::from_utf8(&bytes).unwrap())
+            && negotiate(&offer).is_ok()
+        {
+            let (_, answer) = answered(std::str::from_utf8(&bytes).unwrap());
+            assert!(answer.split("\r\n").all(|l| l.is_empty() || l.as_bytes()[1] == b'='), "{answer}");
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -57,7 +57,7 @@ impl Xvfb {
     }
 
     fn source(&self, options: SourceOptions) -> (Source, Receiver<Frame>) {
-        let (sender, frames) = channel();
+        let (sender, frames) = sync_channel(1_000);
         let sink: FrameSink = Arc::new(move |frame| drop(sender.send(frame)));
         (Source::open_on(Some(&self.display), &SourceSpec::Screen, options, sink).unwrap(), frames)
     }
