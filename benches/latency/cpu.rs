@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use laterna::clock::MediaTime;
 use laterna::encoder::Bitrate;
-use laterna::encoder::h264::{H264Encoder, Order, Qp};
+use laterna::encoder::h264::{H264Encoder, Order, Qp, Tool};
 use laterna::frame::canvas::Canvas;
 use laterna::frame::colour::I420;
 use laterna::frame::{Damage, Frame, Picture, Size};
@@ -30,7 +30,7 @@ const FRAMES: usize = 120;
 pub fn measure_drawing(kind: Kind, effort: Effort, run: Run, report: &mut Report) {
     let name = kind.name();
     let alone = server_alone(kind, effort);
-    let encoder = bare_encoder(kind);
+    let encoder = bare_encoder(kind, report);
     let daemon = percent(run.daemon, run.took);
     let server = percent(run.server, run.took);
     report.add(&format!("{name}: CPU of the daemon"), "% of a core", daemon, Some(encoder), None);
@@ -46,8 +46,7 @@ pub fn measure_still(effort: Effort, report: &mut Report) {
     bench.shows(client.stamp());
     bench.browser.run::<Value>("return lt.settle(2000, 60000)", &[]);
     let (start, daemon, server) = (Instant::now(), bench.daemon.cpu(), bench.screen.cpu());
-    let (still, limit) = (effort.still.as_millis() as u64, effort.still.as_millis() as u64 + 20_000);
-    bench.browser.run::<Value>("return lt.settle(...args)", &[json!(still), json!(limit)]);
+    bench.browser.run::<Value>("return lt.pass(args[0])", &[json!(effort.still.as_millis() as u64)]);
     let took = start.elapsed();
     let daemon = percent(bench.daemon.cpu().saturating_sub(daemon), took);
     let server = percent(bench.screen.cpu().saturating_sub(server), took);
@@ -68,23 +67,40 @@ fn server_alone(kind: Kind, effort: Effort) -> f64 {
     percent(screen.cpu().saturating_sub(before), start.elapsed())
 }
 
+/// The tool that the daemon chooses for this kind of drawing.
+fn tool(kind: Kind) -> Tool {
+    match kind {
+        Kind::Typing => Tool::Camera,
+        Kind::Scrolling => Tool::Screen,
+    }
+}
+
 /// The encoder's CPU at this rate of changes: one unit per change, frames converted beforehand, nothing else.
-fn bare_encoder(kind: Kind) -> f64 {
+fn bare_encoder(kind: Kind, report: &mut Report) -> f64 {
     let frames = captured(kind);
     let size = frames[0].size;
-    let mut encoder = H264Encoder::new(size, BITRATE, FPS).unwrap();
+    let mut encoder = H264Encoder::new(size, tool(kind), BITRATE, FPS).unwrap();
     let step = Duration::from_secs(1) / kind.rate();
     // The first is a keyframe, which a connection pays once: it doesn't count.
-    let mut before = Duration::ZERO;
+    let (mut before, mut bytes) = (Duration::ZERO, 0);
     for (index, frame) in frames.iter().enumerate() {
         let at = MediaTime((step * index as u32).as_nanos() as u64);
-        encoder.encode(frame, at, Order { qp: QP, keyframe: index == 0, measure: false }).unwrap();
+        let order = Order { qp: QP, keyframe: index == 0, refine: false, measure: false };
+        let unit = encoder.encode(frame, at, order).unwrap();
         if index == 0 {
             before = cpu_of(std::process::id());
+        } else {
+            bytes += unit.data.len();
         }
     }
     let spent = cpu_of(std::process::id()).saturating_sub(before);
-    percent(spent, step * (frames.len() as u32 - 1))
+    let time = step * (frames.len() as u32 - 1);
+    let rate = bytes as f64 * 8.0 / 1000.0 / time.as_secs_f64();
+    report.note(
+        &format!("{} bare encoder", kind.name()),
+        json!(format!("{:?}, qp {}, {rate:.0} kbit/s", tool(kind), QP.0)),
+    );
+    percent(spent, time)
 }
 
 fn captured(kind: Kind) -> Vec<I420> {

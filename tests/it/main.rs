@@ -9,7 +9,6 @@ mod shutdown;
 mod sizes;
 mod stage;
 mod support_check;
-mod tmp;
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -22,6 +22,9 @@ const BLACK: u32 = 0;
 /// The glyph of an arrow in the core font `cursor`.
 const ARROW: u16 = 68;
 
+/// More than a frame of the browser, 16.7 ms.
+const JITTER: Duration = Duration::from_millis(34);
+
 /// A change that was drawn.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Drawn {
@@ -261,7 +264,8 @@ impl XClient {
         self.connection.sync().unwrap();
     }
 
-    /// Draws at a steady rate in a thread of its own until told to stop.
+    /// Draws at a steady rate in a thread of its own until told to stop; each change comes up to [`JITTER`] late, so that
+    /// the changes keep no step with the browser's frames.
     pub fn draw_steadily(
         mut self,
         per_second: u32,
