@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::viewer::EndReason;
 use crate::id::SessionId;
-use crate::signaling::Refusal;
+use crate::signaling::{Refusal, Trickle};
 
 /// Who has a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,8 @@ struct Entry {
     number: u32,
     place: Place,
     since: Instant,
+    /// The viewer's `ice-ufrag`.
+    ufrag: String,
 }
 
 /// What the broadcast wants done or known.
@@ -76,11 +78,11 @@ impl Broadcast {
         Self { limit, closing: false, entries: HashMap::new(), numbers: 0, outputs: VecDeque::new() }
     }
 
-    /// Takes an offer: admits it, under a number for the log, or refuses.
+    /// Takes an offer of a viewer whose `ice-ufrag` is `ufrag`: admits it, under a number for the log, or refuses.
     ///
     /// # Errors
     /// Where all places are taken or the daemon is ending.
-    pub fn handle_offer(&mut self, now: Instant, session: SessionId) -> Result<u32, Refusal> {
+    pub fn handle_offer(&mut self, now: Instant, session: SessionId, ufrag: &str) -> Result<u32, Refusal> {
         if self.closing {
             return Err(Refusal::Closing);
         }
@@ -91,7 +93,8 @@ impl Broadcast {
             self.outputs.push_back(Output::Demand(true));
         }
         self.numbers += 1;
-        self.entries.insert(session, Entry { number: self.numbers, place: Place::Joining, since: now });
+        let entry = Entry { number: self.numbers, place: Place::Joining, since: now, ufrag: ufrag.to_owned() };
+        self.entries.insert(session, entry);
         Ok(self.numbers)
     }
 
@@ -128,6 +131,25 @@ impl Broadcast {
     /// Takes no more offers.
     pub fn handle_shutdown(&mut self) {
         self.closing = true;
+    }
+
+    /// Takes a fragment of trickled ICE: tells who has its session.
+    ///
+    /// # Errors
+    /// Where there is no such session, or the fragment is of another ICE generation (a restart, which is not done yet).
+    pub fn handle_trickle(&self, session: SessionId, trickle: &Trickle) -> Result<Place, Refusal> {
+        let entry = self.entries.get(&session).ok_or(Refusal::UnknownSession)?;
+        match &trickle.ufrag {
+            Some(ufrag) if *ufrag != entry.ufrag => Err(Refusal::Conflict(
+                "the fragment's ice-ufrag is not that of this session's offer; make a new session".to_owned(),
+            )),
+            _ => Ok(entry.place),
+        }
+    }
+
+    /// Whether there is no session at all.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
     }
 
     /// Who has a session; `None` for one that is not.
@@ -167,9 +189,9 @@ mod tests {
     fn pictures_are_wanted_from_the_first_offer_to_the_last_leaving() {
         let now = Instant::now();
         let mut broadcast = Broadcast::new(2);
-        assert_eq!(broadcast.handle_offer(now, id(1)), Ok(1));
-        assert_eq!(broadcast.handle_offer(now, id(2)), Ok(2));
-        assert_eq!(broadcast.handle_offer(now, id(3)), Err(Refusal::Full { limit: 2 }));
+        assert_eq!(broadcast.handle_offer(now, id(1), "ufrag"), Ok(1));
+        assert_eq!(broadcast.handle_offer(now, id(2), "ufrag"), Ok(2));
+        assert_eq!(broadcast.handle_offer(now, id(3), "ufrag"), Err(Refusal::Full { limit: 2 }));
         broadcast.handle_connected(now, id(1));
         broadcast.handle_ended(now, id(2), EndReason::Left);
         broadcast.handle_ended(now, id(1), EndReason::Left);
@@ -187,7 +209,20 @@ mod tests {
             ]
         );
         broadcast.handle_shutdown();
-        assert_eq!(broadcast.handle_offer(now, id(4)), Err(Refusal::Closing));
+        assert_eq!(broadcast.handle_offer(now, id(4), "ufrag"), Err(Refusal::Closing));
+    }
+
+    #[test]
+    fn fragments_of_another_generation_are_refused() {
+        let now = Instant::now();
+        let mut broadcast = Broadcast::new(2);
+        assert_eq!(broadcast.handle_offer(now, id(1), "abcd"), Ok(1));
+        let trickle = |ufrag: Option<&str>| Trickle { ufrag: ufrag.map(str::to_owned), candidates: vec![], end: true };
+        for ufrag in [None, Some("abcd")] {
+            assert_eq!(broadcast.handle_trickle(id(1), &trickle(ufrag)), Ok(Place::Joining));
+        }
+        assert!(matches!(broadcast.handle_trickle(id(1), &trickle(Some("efgh"))), Err(Refusal::Conflict(_))));
+        assert_eq!(broadcast.handle_trickle(id(2), &trickle(None)), Err(Refusal::UnknownSession));
     }
 
     /// Random operations: demand alternates and is true exactly while there is a session; nobody leaves who didn't come.
@@ -200,7 +235,7 @@ mod tests {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let session = id((state >> 40) as u8 % 8);
             match (state >> 60) % 4 {
-                0 if broadcast.place(session).is_none() => drop(broadcast.handle_offer(now, session)),
+                0 if broadcast.place(session).is_none() => drop(broadcast.handle_offer(now, session, "ufrag")),
                 1 => broadcast.handle_connected(now, session),
                 2 => broadcast.handle_ended(now, session, EndReason::Left),
                 _ => {

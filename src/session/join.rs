@@ -77,8 +77,12 @@ pub struct Join {
     demand: Demand,
     broadcast: Broadcast,
     joining: HashMap<SessionId, Box<Viewer<RtcEngine>>>,
-    running: bool,
+    /// Once the daemon ends: until when live sessions may say goodbye.
+    closing: Option<Instant>,
 }
+
+/// How long live sessions have to say goodbye; the media thread needs a turn of its loop.
+const MOST_CLOSING: Duration = Duration::from_secs(1);
 
 impl Join {
     /// Makes the state; [`Join::run`] is the thread.
@@ -98,14 +102,14 @@ impl Join {
             media,
             demand,
             joining: HashMap::new(),
-            running: true,
+            closing: None,
         }
     }
 
     /// Runs until [`JoinIn::Shutdown`].
     pub fn run(mut self) {
         let mut due = None;
-        while self.running {
+        while !self.closed(Instant::now()) {
             if let Err(error) = poll_until([self.inbox.waker().as_fd(), self.inbox.waker().as_fd()], due) {
                 error!(%error, "the join thread can't wait for its descriptor");
                 return;
@@ -115,7 +119,7 @@ impl Join {
                 self.handle(Instant::now(), item);
                 self.report();
             }
-            due = self.do_what_is_due(Instant::now());
+            due = self.do_what_is_due(Instant::now()).into_iter().chain(self.closing).min();
             self.report();
             self.sink.flush();
         }
@@ -157,7 +161,7 @@ impl Join {
         // What can't be answered takes no place.
         let offer = Offer::parse(text).map_err(|error| refusal(&error.into()))?;
         let agreement = sdp::negotiate(&offer).map_err(|error| refusal(&error))?;
-        let number = self.broadcast.handle_offer(now, session)?;
+        let number = self.broadcast.handle_offer(now, session, &agreement.remote.ufrag)?;
         self.report();
         let port = self.sink.local_port();
         let addresses = local_addresses().unwrap_or_else(|error| {
@@ -185,19 +189,15 @@ impl Join {
     }
 
     fn trickle(&mut self, session: SessionId, trickle: Trickle) -> Result<(), Refusal> {
-        match self.broadcast.place(session) {
-            Some(Place::Joining) => {
+        match self.broadcast.handle_trickle(session, &trickle)? {
+            Place::Joining => {
                 if let Some(viewer) = self.joining.get_mut(&session) {
                     trickle.candidates.iter().for_each(|candidate| viewer.handle_candidate(candidate));
                 }
-                Ok(())
             }
-            Some(Place::Live) => {
-                self.tell_media(MediaIn::Candidates { session, candidates: trickle.candidates });
-                Ok(())
-            }
-            None => Err(Refusal::UnknownSession),
+            Place::Live => self.tell_media(MediaIn::Candidates { session, candidates: trickle.candidates }),
         }
+        Ok(())
     }
 
     fn end(&mut self, now: Instant, session: SessionId, reason: EndReason) {
@@ -302,7 +302,11 @@ impl Join {
             self.end(now, session, EndReason::Shutdown);
         }
         self.tell_media(MediaIn::Shutdown);
-        self.running = false;
+        self.closing = Some(now + MOST_CLOSING);
+    }
+
+    fn closed(&self, now: Instant) -> bool {
+        self.closing.is_some_and(|until| self.broadcast.is_empty() || now >= until)
     }
 }
 
