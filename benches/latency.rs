@@ -1,1 +1,127 @@
-fn main() {}
+//! `./dev bench`: what it takes from the screen to the browser, in time and in CPU, each figure beside its floor and its bar.
+//!
+//! Audio off, one viewer, 1920x1080, Chromium through chromedriver. A table goes to stdout, JSON to `--json PATH`; `--quick` makes
+//! everything short (for smoke tests: its figures mean little).
+//!
+//! *Shown* is the time of the `requestVideoFrameCallback` of the first frame that carries a change's number (or a later one, where
+//! changes were put into one frame): `performance.timeOrigin + performance.now()`, the same wall clock that the X client reads
+//! right before it sends the change's requests. How far the two clocks are apart is measured and printed.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark: a failure is a panic, a report is printed")]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use report::Report;
+
+#[path = "latency/cpu.rs"]
+mod cpu;
+#[path = "latency/delay.rs"]
+mod delay;
+#[path = "latency/join.rs"]
+mod join;
+#[path = "latency/report.rs"]
+mod report;
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+/// The screen of all measurements.
+const SCREEN: (u16, u16) = (1920, 1080);
+
+/// How long things are measured.
+#[derive(Debug, Clone, Copy)]
+struct Effort {
+    /// Before anything counts: connections and rate control settle.
+    warm: Duration,
+    /// Each kind of drawing.
+    drawing: Duration,
+    /// The still screen.
+    still: Duration,
+    /// Fresh connections.
+    joins: usize,
+}
+
+impl Effort {
+    const FULL: Self = Self {
+        warm: Duration::from_secs(6),
+        drawing: Duration::from_secs(30),
+        still: Duration::from_secs(60),
+        joins: 20,
+    };
+    const QUICK: Self =
+        Self { warm: Duration::from_secs(3), drawing: Duration::from_secs(6), still: Duration::from_secs(8), joins: 5 };
+}
+
+/// A kind of drawing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A letter at a time.
+    Typing,
+    /// The whole page up by a line at a time.
+    Scrolling,
+}
+
+impl Kind {
+    const ALL: [Self; 2] = [Self::Typing, Self::Scrolling];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Typing => "typing",
+            Self::Scrolling => "scrolling",
+        }
+    }
+
+    /// Changes a second.
+    fn rate(self) -> u32 {
+        match self {
+            Self::Typing => 10,
+            Self::Scrolling => 20,
+        }
+    }
+
+    fn draw(self) -> fn(&mut support::xclient::XClient) -> support::xclient::Drawn {
+        match self {
+            Self::Typing => support::xclient::XClient::type_letter,
+            Self::Scrolling => support::xclient::XClient::scroll,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let (effort, json) = match arguments() {
+        Ok(arguments) => arguments,
+        Err(arg) => {
+            eprintln!("latency: {arg:?} can't be understood; usage: [--quick] [--json PATH]");
+            return ExitCode::from(2);
+        }
+    };
+    let mut report = Report::new();
+    println!("{}", report.machine());
+    for kind in Kind::ALL {
+        let run = delay::measure(kind, effort, &mut report);
+        cpu::measure_drawing(kind, effort, run, &mut report);
+    }
+    cpu::measure_still(effort, &mut report);
+    join::measure(effort, &mut report);
+    println!("\n{}", report.table());
+    if let Some(path) = json {
+        std::fs::write(&path, report.json()).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+    ExitCode::SUCCESS
+}
+
+/// The arguments, or the one that can't be understood.
+fn arguments() -> Result<(Effort, Option<PathBuf>), String> {
+    let (mut effort, mut json) = (Effort::FULL, None);
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--quick" => effort = Effort::QUICK,
+            "--json" => json = Some(PathBuf::from(args.next().ok_or(arg)?)),
+            // Cargo says so to every benchmark.
+            "--bench" => {}
+            _ => return Err(arg),
+        }
+    }
+    Ok((effort, json))
+}

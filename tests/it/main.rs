@@ -1,3 +1,14 @@
-//! The integration tests: the real binary, from outside.
+//! The integration tests: the real binary, a real X server, real X clients, a real browser.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code: a failure is a panic, a report is printed")]
 
+mod bad_input;
 mod cli;
+mod leaving;
+mod screen;
+mod shutdown;
+mod sizes;
+mod stage;
+mod support_check;
+
+#[path = "../support/mod.rs"]
+mod support;
