@@ -1,9 +1,10 @@
 //! H.264 by openh264: constrained baseline, one slice a picture, one reference (ITU-T H.264; RFC 6184).
 //!
-//! Owns how a picture is encoded; its quantiser, and whether it is an IDR, are the caller's (`rate`). openh264's own rate
-//! control is off: it counts frames where we count time, moves its quantiser by three to five a picture, and so neither
-//! sharpens a still screen within a second nor bounds a change of slides. Never skips a picture, never makes an IDR that
-//! was not asked for. Parameter sets precede each IDR (rule 7); the colour signalled is BT.709, limited range.
+//! Owns how a picture is encoded; its quantiser, and whether it is an IDR, are the caller's (`schedule`). openh264's own
+//! rate control is off: it counts frames where we count time, moves its quantiser by three to five a picture, and so
+//! neither sharpens a still screen within a second nor bounds a new page. Never skips a picture. `Tool::Screen` may make an
+//! IDR of a picture that has little of the one before; no other comes unasked. Parameter sets precede each IDR (rule 7);
+//! the colour signalled is BT.709, limited range.
 
 use bytes::Bytes;
 use openh264_sys2::{

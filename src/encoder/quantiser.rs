@@ -1,7 +1,7 @@
-//! Chooses quantisers: predicts what a picture costs from how much its changed parts vary, and learns from what it did cost.
+//! Predicts what a picture costs from how much its changed parts vary, and learns from what it did cost.
 //!
-//! Owns the model, never time or debt. Sharp edges make text's size fall slowly with the quantiser, so one slope for all
-//! content would be wrong at both ends; the level is learned anew from each picture, which corrects the slope where it is used.
+//! Owns the model, never time or debt. Sharp edges make text's size fall slowly with the quantiser, so one slope for
+//! all content is wrong at both ends; the level is learned anew from each picture, which mends the slope where it is used.
 
 use super::h264::Qp;
 use super::rate::Bits;

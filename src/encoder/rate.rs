@@ -1,8 +1,8 @@
 //! The debt of a rung (rule 3): what was sent beyond its rate, and what the next unit may therefore cost.
 //!
-//! Owns bits and time only, never pixels or quantisers. A keyframe's debt never holds back the next picture; other debt
-//! does so past two frame budgets; both are paid back by smaller units, a keyframe's within about a second. A pause earns
-//! nothing: the account is never above zero, so no gap, however long, makes a large unit.
+//! Owns bits and time only, never pixels or quantisers. The debt of a keyframe or a refinement is patient: it never holds
+//! back the next change; other debt does so past two frame budgets. Both are paid back by smaller units, within about a
+//! second. A pause earns nothing: the account is never above zero, so no gap, however long, makes a large unit.
 
 use std::time::{Duration, Instant};
 
@@ -16,8 +16,8 @@ const GAIN: f64 = 0.6;
 const BUDGETS_AIMED: f64 = 2.5;
 /// Past this many frame budgets a unit that is no keyframe is a fault.
 const BUDGETS_FAULT: f64 = 4.0;
-/// The most of the rate that pays back a keyframe.
-const MOST_FOR_KEYFRAME: f64 = 0.75;
+/// The most of the rate that pays back patient debt.
+const MOST_FOR_PATIENT: f64 = 0.75;
 /// The least that a unit may cost, in frame budgets: below it text can't be read at any frame rate.
 const LEAST_BUDGETS: f64 = 0.25;
 
@@ -38,11 +38,11 @@ pub struct RateDebt {
     rate: f64,
     fps: f64,
     ordinary: f64,
-    /// Ordinary debt as if a keyframe's repayment were taken from the rate: what allowances are planned with.
+    /// Ordinary debt as if the patient debt's repayment were taken from the rate: what allowances are planned with.
     planned: f64,
-    keyframe: f64,
-    /// The share of the rate that pays the keyframe back.
-    keyframe_share: f64,
+    patient: f64,
+    /// The share of the rate that pays the patient debt back.
+    patient_share: f64,
     at: Instant,
 }
 
@@ -54,8 +54,8 @@ impl RateDebt {
             fps: f64::from(fps.max(1)),
             ordinary: 0.0,
             planned: 0.0,
-            keyframe: 0.0,
-            keyframe_share: 0.0,
+            patient: 0.0,
+            patient_share: 0.0,
             at: now,
         }
     }
@@ -76,12 +76,12 @@ impl RateDebt {
         Bits(self.rate / self.fps)
     }
 
-    /// Books a unit.
-    pub fn sent(&mut self, now: Instant, size: Bits, keyframe: bool) {
+    /// Books a unit; `patient` debt, a keyframe's or a refinement's, holds back no picture.
+    pub fn sent(&mut self, now: Instant, size: Bits, patient: bool) {
         self.drain(now);
-        if keyframe {
-            self.keyframe += size.0;
-            self.keyframe_share = (self.keyframe / self.rate).min(MOST_FOR_KEYFRAME);
+        if patient {
+            self.patient += size.0;
+            self.patient_share = (self.patient / self.rate).min(MOST_FOR_PATIENT);
         } else {
             self.ordinary += size.0;
             self.planned = (self.planned + size.0).min(self.ordinary.max(BUDGETS_AIMED * self.frame_budget().0));
@@ -106,19 +106,19 @@ impl RateDebt {
         self.at + seconds(excess / self.rate)
     }
 
-    /// When all debt, keyframes' too, is down to one frame budget: what nobody waits for is not encoded earlier.
+    /// When all debt is down to two frame budgets: what nobody waits for is not encoded earlier.
     pub fn at_leisure(&self) -> Instant {
-        self.at + seconds((self.ordinary + self.keyframe - self.frame_budget().0) / self.rate)
+        self.at + seconds((self.ordinary + self.patient - BUDGETS_OWED * self.frame_budget().0) / self.rate)
     }
 
     fn drain(&mut self, now: Instant) {
         let paid = self.rate * now.saturating_duration_since(self.at).as_secs_f64();
         self.at = self.at.max(now);
-        let for_keyframe = if self.keyframe > 0.0 { paid * self.keyframe_share } else { 0.0 };
+        let for_patient = if self.patient > 0.0 { paid * self.patient_share } else { 0.0 };
         let spare = (paid - self.ordinary).max(0.0);
-        self.planned = (self.planned - (paid - for_keyframe)).max(0.0);
+        self.planned = (self.planned - (paid - for_patient)).max(0.0);
         self.ordinary = (self.ordinary - paid).max(0.0);
-        self.keyframe = (self.keyframe - for_keyframe.max(spare)).max(0.0);
+        self.patient = (self.patient - for_patient.max(spare)).max(0.0);
     }
 }
 

@@ -1,6 +1,7 @@
-//! Refinement (rule 4): a screen that stands still is encoded again, finer and finer, until it is sharp; then nothing flows.
+//! Refinement (rule 4): a screen that stands still is encoded again, ever finer, until it is sharp; then nothing flows.
 //!
-//! Owns how coarse the viewers' picture is and when to improve it; never what else has to be sent first (`schedule`).
+//! Owns how coarse the viewers' picture is and when to improve it; never what else has to be sent first, nor what the
+//! rate leaves for it (`schedule`).
 //! A core: `now` is an argument.
 
 use std::time::{Duration, Instant};
@@ -12,8 +13,6 @@ use super::rate::Bits;
 /// How long nothing must change before refinement starts: longer than the gaps of a scroll at 20 changes a second, so
 /// that it takes no time and no bits from them.
 pub const QUIET: Duration = Duration::from_millis(70);
-/// The least time between two refinements.
-const PERIOD: Duration = Duration::from_millis(30);
 /// Luma PSNR, in dB, at which a picture counts as sharp.
 pub const SHARP_PSNR: f32 = 45.0;
 /// The finest quantiser that is tried where `SHARP` did not reach that.
@@ -54,7 +53,7 @@ impl Refinement {
         self.not_before = Some(now + QUIET);
         self.state = match self.state {
             _ if qp <= SHARP && !keyframe => State::Sharp,
-            // What is coded anew is as coarse as this picture, the rest as it was: their mean tells what refining costs.
+            // What is coded anew is as coarse as this picture, the rest as it was: their mean tells what it costs.
             State::Coarse { qp: before, activity } if !keyframe && qp >= before => {
                 let sum = (activity.0 + coded.0).max(1.0);
                 let mean = (f64::from(before.0) * activity.0 + f64::from(qp.0) * coded.0) / sum;
@@ -91,7 +90,7 @@ impl Refinement {
         if self.is_sharp() { None } else { self.not_before }
     }
 
-    /// The quantiser of the next refinement: as fine as `target` lets it be, `whole` being the cost of a picture from nothing.
+    /// The quantiser of the next refinement: as fine as `target` lets it be; `whole` predicts pictures made from nothing.
     pub fn next_qp(&self, target: Bits, whole: &CostModel) -> Qp {
         let State::Coarse { qp, .. } = self.state else { return SHARP };
         if qp <= SHARP {
@@ -104,10 +103,11 @@ impl Refinement {
 
     /// Notes that a refinement at `qp` cost `size` and what it reached.
     pub fn handle_refined(&mut self, now: Instant, qp: Qp, size: Bits, luma_psnr: Option<f32>, whole: &CostModel) {
-        self.not_before = Some(now + PERIOD);
+        self.not_before = Some(now);
         let State::Coarse { qp: before, activity } = self.state else { return };
         let predicted = whole.size(activity, qp).0 * f64::from(before.0.saturating_sub(qp.0));
-        if predicted > 0.0 {
+        // The first step from a coarse picture rounds to little: that says nothing of the next.
+        if predicted > 0.0 && size.0 > predicted * self.step_share / 4.0 {
             self.step_share = (0.5 * self.step_share + 0.5 * size.0 / predicted).clamp(0.02, 1.0);
         }
         let good = luma_psnr.is_none_or(|psnr| psnr >= SHARP_PSNR);

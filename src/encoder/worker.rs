@@ -1,6 +1,6 @@
 //! The encode worker: one thread that turns the newest frame into access units for all viewers of a rung.
 //!
-//! The shell of [`Schedule`]: owns the thread, the mailbox's lock, the canvas and the codec's life; decides nothing about
+//! The shell of `schedule`: owns the thread, the mailbox's lock, the canvas and the codec's life; decides nothing about
 //! pictures. Never wakes up while the screen stands still and nobody asks for anything.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -123,7 +123,7 @@ impl EncodeWorker {
         self.tell(|inbox| inbox.bitrate = bitrate);
     }
 
-    /// Says whether anybody watches: an inactive worker has no codec and does no work; the first unit after is a keyframe.
+    /// Says whether anybody watches: an inactive worker has no codec and does no work; its first unit after is a keyframe.
     pub fn set_active(&self, active: bool) {
         self.tell(|inbox| {
             inbox.starts += u64::from(active && !inbox.active);

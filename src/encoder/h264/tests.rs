@@ -113,3 +113,14 @@ fn noise_at_the_sharp_quantiser_is_encoded() {
         assert_eq!(unit.keyframe, picture == 0);
     }
 }
+
+#[test]
+fn a_decoder_need_not_be_set_up_anew_for_the_other_tool() {
+    let parameter_sets = |tool| {
+        let mut encoder = H264Encoder::new(SIZE, tool, RATE, 30).unwrap();
+        let unit = encoder.encode(&scenes::text(SIZE, 1, 5), MediaTime(0), order(30, true)).unwrap();
+        let slice = unit.data.windows(4).position(|window| window[..3] == [0, 0, 1] && window[3] & 31 == 5).unwrap();
+        unit.data.slice(..slice)
+    };
+    assert_eq!(parameter_sets(Tool::Camera), parameter_sets(Tool::Screen));
+}

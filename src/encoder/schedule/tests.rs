@@ -49,6 +49,8 @@ struct Simulation {
     decoder: Decoder,
     shown: Option<I420>,
     units: Vec<Unit>,
+    /// When a still picture was encoded only to keep viewers quiet.
+    pulses: Vec<Duration>,
 }
 
 impl Simulation {
@@ -63,11 +65,17 @@ impl Simulation {
             decoder: Decoder::new().unwrap(),
             shown: None,
             units: Vec::new(),
+            pulses: Vec::new(),
         }
     }
 
     /// Runs `events` (milliseconds from the start, in order) and whatever follows from them until `until`.
     fn run(mut self, events: Vec<(u64, Event)>, until: u64) -> Vec<Unit> {
+        self.play(events, until);
+        self.units
+    }
+
+    fn play(&mut self, events: Vec<(u64, Event)>, until: u64) {
         let mut events = events.into_iter().map(|(at, event)| (Duration::from_millis(at), event)).peekable();
         let (mut now, until) = (Duration::ZERO, Duration::from_millis(until));
         let mut waiting: Option<(Duration, I420, Damage)> = None;
@@ -96,7 +104,6 @@ impl Simulation {
             assert!(next > now, "the schedule spins at {now:?}");
             now = next;
         }
-        self.units
     }
 
     fn encode(&mut self, now: Duration, mut work: Work, frame: Option<(Duration, I420, Damage)>) {
@@ -125,6 +132,11 @@ impl Simulation {
                     let seen = self.decoder.decode(&unit.data).unwrap().unwrap();
                     let psnr = luma_psnr(picture, seen.y(), seen.strides().0);
                     let (bytes, keyframe) = (unit.data.len(), unit.keyframe);
+                    if plan.reason == Reason::Pulse {
+                        assert!(bytes < 300 && !keyframe, "a pulse of {bytes} bytes");
+                        self.pulses.push(now);
+                        return;
+                    }
                     self.units.push(Unit {
                         at: now,
                         waited,
@@ -198,6 +210,17 @@ fn pages_are_sharp_within_a_second_and_then_nothing_flows() {
     let second = RATE.0 as usize / 8;
     assert!(units.iter().all(|unit| unit.bytes < second * 6 / 10), "no unit stalls a viewer for long");
     assert!(units.iter().filter(|unit| unit.keyframe).all(|unit| unit.psnr > 30.0), "text can be read at once");
+}
+
+#[test]
+fn a_still_minute_has_a_pulse_in_time_and_nothing_else() {
+    let mut simulation = Simulation::new(Size::new(640, 360));
+    simulation.play(vec![(0, whole(scenes::text(Size::new(640, 360), 3, 2)))], 60_000);
+    let sharp = simulation.units.last().unwrap().at;
+    assert!(sharp < Duration::from_secs(2) && simulation.units.iter().filter(|unit| unit.keyframe).count() == 1);
+    let times: Vec<_> = std::iter::once(sharp).chain(simulation.pulses.iter().copied()).collect();
+    assert!(times.windows(2).all(|w| w[1] - w[0] < Duration::from_secs(3)), "Chromium asks after 3 s: {times:?}");
+    assert!((20..30).contains(&simulation.pulses.len()));
 }
 
 #[test]
@@ -286,7 +309,8 @@ fn unchanged_frames_are_dropped() {
     assert!(schedule.drop_change() && schedule.poll(now).is_none());
 }
 
-/// Plans large changes of one kind, `period` apart, and has all but keyframes cost little; returns the tools and whether they were keyframes.
+/// Plans large changes of one kind, `period` apart, and has all but keyframes cost little; the tools, and whether they were
+/// keyframes.
 fn large_changes(
     schedule: &mut Schedule,
     from: Instant,

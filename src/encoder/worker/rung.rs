@@ -161,7 +161,8 @@ impl Rung {
                 (plan, unit, fault)
             }
         };
-        tracing::trace!(bytes = unit.data.len(), keyframe = unit.keyframe, qp = plan.order.qp.0, psnr = ?unit.luma_psnr, "unit");
+        let (bytes, qp) = (unit.data.len(), plan.order.qp.0);
+        tracing::trace!(bytes, keyframe = unit.keyframe, qp, psnr = ?unit.luma_psnr, "unit");
         self.count(&unit, fault);
         self.last_stamp = Some(stamp);
         Ok(AccessUnit { codec: Codec::H264, data: unit.data, keyframe: unit.keyframe, captured: stamp })
