@@ -106,11 +106,23 @@ pub fn measure(kind: Kind, effort: Effort, report: &mut Report) -> Run {
     report.add_percentiles(&format!("{}: drawn to shown", kind.name()), values, floor, bars);
     let shown = 100.0 * seen.len() as f64 / drawn.len() as f64;
     report.add(&format!("{}: changes in a frame of their own", kind.name()), "%", shown, None, None);
+    report.note(&format!("{} in Chromium", kind.name()), json!(in_chromium(&stats)));
+    run
+}
+
+/// What the browser says of the frames: counters, and where their time went on average.
+fn in_chromium(stats: &Value) -> String {
+    let read = |name: &str| stats[name].as_f64().unwrap_or_default();
     let counters =
         ["framesDecoded", "framesDropped", "pliCount", "nackCount", "packetsLost", "freezeCount", "bytesReceived"];
-    let counters: Vec<String> = counters.iter().map(|name| format!("{name} {}", stats[*name])).collect();
-    report.note(&format!("{} in Chromium", kind.name()), json!(counters.join(", ")));
-    run
+    let counters: Vec<String> = counters.iter().map(|name| format!("{name} {}", read(name))).collect();
+    let mean = |total: &str, count: &str| 1000.0 * read(total) / read(count).max(1.0);
+    let buffered = mean("jitterBufferDelay", "jitterBufferEmittedCount");
+    let (decoded, processed) =
+        (mean("totalDecodeTime", "framesDecoded"), mean("totalProcessingDelay", "framesDecoded"));
+    let times =
+        format!("buffered {buffered:.1} ms, decoded {decoded:.1} ms, first packet to decoded {processed:.1} ms");
+    format!("{}; mean of a frame: {times}", counters.join(", "))
 }
 
 /// The delay of each change: to the first frame that carries its number or a later one.

@@ -43,25 +43,27 @@ fn bad_offers_are_answered_and_harm_nobody() {
         _ => line.to_owned(),
     };
     let unknown: String = good.split_inclusive("\r\n").map(renamed).collect();
-    let cases = [
-        ("not SDP", "hello, is this a television?".to_owned(), 400),
-        ("nothing", String::new(), 400),
-        ("JSON", json!({ "type": "offer", "sdp": good }).to_string(), 400),
-        ("truncated in its first section", good[..good.find("a=ice-ufrag").unwrap()].to_owned(), 400),
-        ("truncated after a line", good[..good.find("a=fingerprint").unwrap()].to_owned(), 400),
-        ("1 MiB of it", good.clone() + &"a=x\r\n".repeat((1 << 20) / 5), 413),
-        ("1 MiB of anything", "v".repeat(1 << 20), 413),
-        ("without ICE", without_lines(&good, |line| line.starts_with("a=ice-")), 400),
-        ("without a fingerprint", without_lines(&good, |line| line.starts_with("a=fingerprint")), 400),
-        ("zero bytes in it", good.replacen("a=", "a\0=", 1), 400),
-        ("unknown codecs only", unknown, 406),
+    let cut = |at: &str| good[..good.find(at).unwrap()].to_owned();
+    let cases: [(&str, String, &[u16]); 11] = [
+        ("not SDP", "hello, is this a television?".to_owned(), &[400]),
+        ("nothing", String::new(), &[400]),
+        ("JSON", json!({ "type": "offer", "sdp": good }).to_string(), &[400]),
+        ("truncated before its media", cut("m=video"), &[400]),
+        // Without what says which codecs the formats are, it may as well be one that has none of ours.
+        ("truncated in its media", cut("a=fingerprint"), &[400, 406]),
+        ("1 MiB of it", good.clone() + &"a=x\r\n".repeat((1 << 20) / 5), &[413]),
+        ("1 MiB of anything", "v".repeat(1 << 20), &[413]),
+        ("without ICE", without_lines(&good, |line| line.starts_with("a=ice-")), &[400]),
+        ("without a fingerprint", without_lines(&good, |line| line.starts_with("a=fingerprint")), &[400]),
+        ("zero bytes in it", good.replacen("a=", "a\0=", 1), &[400]),
+        ("unknown codecs only", unknown, &[406]),
     ];
     for (what, sdp, wanted) in cases {
         let answer = post(&sdp);
         println!("{what}: {} {}", answer.status, answer.body.trim());
-        assert_eq!(answer.status, wanted, "{what}: {answer:?}");
+        assert!(wanted.contains(&answer.status), "{what}: {answer:?}");
         assert!(answer.body.trim().len() > 10, "{what}: no reason is given");
-        if wanted == 406 {
+        if answer.status == 406 {
             assert!(
                 answer.body.contains("H.264") || answer.body.contains("H264"),
                 "ours is not named: {}",
