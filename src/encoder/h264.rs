@@ -4,7 +4,7 @@
 //! rate control is off: it counts frames where we count time, moves its quantiser by three to five a picture, and so
 //! neither sharpens a still screen within a second nor bounds a new page. Never skips a picture. `Tool::Screen` may make an
 //! IDR of a picture that has little of the one before; no other comes unasked. Parameter sets precede each IDR (rule 7);
-//! the colour signalled is BT.709, limited range.
+//! the colour signalled is sRGB's primaries with BT.601's matrix, limited range.
 
 use bytes::Bytes;
 use openh264_sys2::{
@@ -21,8 +21,10 @@ mod raw;
 #[cfg(test)]
 mod tests;
 
-/// The code points of BT.709 in ITU-T H.264, tables E-3 to E-5.
+/// The code point of BT.709's (and sRGB's) primaries and transfer in ITU-T H.264, tables E-3 and E-4.
 const BT709: u8 = 1;
+/// The code point of BT.601's matrix in table E-5.
+const BT601_MATRIX: u8 = 6;
 /// `video_format` 5: unspecified (table E-2).
 const VIDEO_FORMAT_UNSPECIFIED: u8 = 5;
 
@@ -228,7 +230,7 @@ fn configure(params: &mut SEncParamExt, tool: Tool, size: Size, bitrate: Bitrate
     layer.bColorDescriptionPresent = true;
     layer.uiColorPrimaries = BT709;
     layer.uiTransferCharacteristics = BT709;
-    layer.uiColorMatrix = BT709;
+    layer.uiColorMatrix = BT601_MATRIX;
 }
 
 /// The lowest level (times ten) from 3.1 whose frame size and macroblock rate suffice (ITU-T H.264, table A-1).

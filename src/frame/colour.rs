@@ -1,4 +1,7 @@
-//! Colour: from a source's BGRX pixels to the planes that encoders read (BT.709, limited range; ITU-R BT.709-6).
+//! Colour: from a source's BGRX pixels to the planes that encoders read (BT.601's matrix, limited range; ITU-R BT.601-7).
+//!
+//! BT.601 because VP8 knows nothing else, so that one canvas serves all codecs, and because it is what browsers show truly also without a GPU
+//! (ARCHITECTURE.md, decision 7).
 
 use yuv::{BufferStoreMut, YuvConversionMode, YuvPlanarImageMut, YuvRange, YuvStandardMatrix, bgra_to_yuv420};
 
@@ -102,7 +105,7 @@ fn convert_pairs(
         width: columns,
         height,
     };
-    let (range, matrix, mode) = (YuvRange::Limited, YuvStandardMatrix::Bt709, YuvConversionMode::Balanced);
+    let (range, matrix, mode) = (YuvRange::Limited, YuvStandardMatrix::Bt601, YuvConversionMode::Balanced);
     let stride = u32::try_from(stride).map_err(|_| ColourError::Stride(stride))?;
     Ok(bgra_to_yuv420(&mut planes, pixels, stride, range, matrix, mode)?)
 }
@@ -141,9 +144,9 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    /// BT.709 limited range to RGB, by the recommendation's own formulas.
+    /// BT.601 limited range to RGB, by the recommendation's own formulas.
     fn rgb(y: u8, u: u8, v: u8) -> [f64; 3] {
-        let (kr, kb) = (0.2126, 0.0722);
+        let (kr, kb) = (0.299, 0.114);
         let luma = (f64::from(y) - 16.0) / 219.0;
         let (cb, cr) = ((f64::from(u) - 128.0) / 224.0, (f64::from(v) - 128.0) / 224.0);
         let red = luma + 2.0 * (1.0 - kr) * cr;

@@ -99,8 +99,10 @@ pub fn negotiate(offer: &Offer) -> Result<Agreement, NegotiationError> {
         return Err(NegotiationError::NoVideo);
     }
     for (index, section) in &videos {
+        // An offer without a transport is broken, whatever its codecs are.
+        let remote = remote_transport(offer, section)?;
         if let Some(video) = h264_parameters(*index, section) {
-            return Ok(Agreement { remote: remote_transport(offer, section)?, video });
+            return Ok(Agreement { remote, video });
         }
     }
     let mut names: Vec<_> = videos.iter().flat_map(|(_, section)| section.codec_names()).collect();

@@ -45,12 +45,14 @@ fn profile_level_and_colour_are_signalled() {
         let unit = encoder.encode(&scenes::paper(size), MediaTime(0), order(30, true)).unwrap();
         let sps = unit.data.windows(4).position(|window| window[..3] == [0, 0, 1] && window[3] & 31 == 7).unwrap() + 4;
         assert_eq!(unit.data[sps..sps + 3], [0x42, 0xc0, level], "constrained baseline, {size}");
-        // video_format 5, limited range, colour description: primaries, transfer and matrix 1, at some bit offset.
+        // video_format 5, limited range, colour description: primaries 1, transfer 1, matrix 6, at some bit offset.
         let bits: Vec<_> =
             unit.data[sps..sps + 40].iter().flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1)).collect();
-        let expected: Vec<u8> =
-            [1, 1, 0, 1, 0, 1].into_iter().chain((0..3).flat_map(|_| [0, 0, 0, 0, 0, 0, 0, 1])).collect();
-        assert!(bits.windows(expected.len()).any(|window| window == expected), "BT.709, limited range");
+        let expected: Vec<u8> = [1, 1, 0, 1, 0, 1]
+            .into_iter()
+            .chain([1u8, 1, 6].into_iter().flat_map(|code| (0..8).rev().map(move |bit| code >> bit & 1)))
+            .collect();
+        assert!(bits.windows(expected.len()).any(|window| window == expected), "BT.601's matrix, limited range");
     }
 }
 
@@ -123,4 +125,62 @@ fn a_decoder_need_not_be_set_up_anew_for_the_other_tool() {
         unit.data.slice(..slice)
     };
     assert_eq!(parameter_sets(Tool::Camera), parameter_sets(Tool::Screen));
+}
+
+/// A page with eight saturated patches whose chroma differs from the paper's, as a drawing has them.
+fn patches() -> (I420, Vec<(usize, usize)>) {
+    let mut page = scenes::text(SIZE, 3, 2);
+    let colours = [(63, 102, 240), (173, 42, 26), (32, 240, 118), (219, 16, 138), (188, 154, 16), (78, 214, 230)];
+    let (width, mut centres) = (SIZE.width as usize, Vec::new());
+    for (index, (y, u, v)) in colours.into_iter().enumerate() {
+        let (left, top) = (20 + index * 100, 37);
+        for row in top..top + 80 {
+            page.y[row * width + left..row * width + left + 80].fill(y);
+            if row % 2 == 0 {
+                let at = row / 2 * (width / 2) + left / 2;
+                page.u[at..at + 40].fill(u);
+                page.v[at..at + 40].fill(v);
+            }
+        }
+        centres.push((left + 40, top + 40));
+    }
+    (page, centres)
+}
+
+fn worst_chroma(seen: &impl YUVSource, page: &I420, centres: &[(usize, usize)]) -> u8 {
+    let off = |of: fn(&I420) -> &[u8], plane: &[u8], stride: usize| {
+        let half = SIZE.width as usize / 2;
+        centres
+            .iter()
+            .map(|(x, y)| of(page)[y / 2 * half + x / 2].abs_diff(plane[y / 2 * stride + x / 2]))
+            .max()
+            .unwrap()
+    };
+    off(|p| &p.u, seen.u(), seen.strides().1).max(off(|p| &p.v, seen.v(), seen.strides().2))
+}
+
+#[test]
+fn saturated_colours_are_true_as_keyframe_and_as_change() {
+    for tool in [Tool::Camera, Tool::Screen] {
+        for change in [false, true] {
+            for qp in [20, 26, 36] {
+                let (page, centres) = patches();
+                let mut encoder = H264Encoder::new(SIZE, tool, RATE, 30).unwrap();
+                let mut decoder = Decoder::new().unwrap();
+                if change {
+                    let first = encoder.encode(&scenes::text(SIZE, 3, 2), MediaTime(0), order(20, true)).unwrap();
+                    decoder.decode(&first.data).unwrap();
+                }
+                let unit = encoder.encode(&page, MediaTime(40_000_000), order(qp, !change)).unwrap();
+                let first = worst_chroma(&decoder.decode(&unit.data).unwrap().unwrap(), &page, &centres);
+                let fine = Order { qp: Qp(20), keyframe: false, refine: true, measure: true };
+                let unit = encoder.encode(&page, MediaTime(140_000_000), fine).unwrap();
+                let refined = worst_chroma(&decoder.decode(&unit.data).unwrap().unwrap(), &page, &centres);
+                assert!(
+                    first <= 3 && refined <= 1,
+                    "{tool:?} change {change} at {qp}: off by {first}, refined {refined}"
+                );
+            }
+        }
+    }
 }

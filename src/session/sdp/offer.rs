@@ -138,6 +138,9 @@ impl Offer {
         let mut offer = Self::default();
         for (index, line) in lines.iter().enumerate() {
             let bad = |what| OfferError::Line { number: index + 1, what };
+            if line.contains(char::is_control) {
+                return Err(bad("it has a control character"));
+            }
             let (kind, value) = line.split_once('=').filter(|(kind, _)| kind.len() == 1).ok_or(bad("no x=value"))?;
             match kind {
                 "m" => {
