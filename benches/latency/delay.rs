@@ -94,11 +94,11 @@ pub fn measure(kind: Kind, effort: Effort, report: &mut Report) -> Run {
     let stats: Value = bench.browser.run("return lt.stats()", &[]);
     let seen: Vec<Seen> = bench.browser.run("return lt.take()", &[]);
     assert!(drawn.len() + 2 >= changes(effort.drawing), "the client drew {} changes only", drawn.len());
-    drop(client);
+    drop((client, bench));
 
     let drawn: Vec<Seen> = drawn.iter().map(|d| Seen { number: d.number, at: d.at }).collect();
     let values = delays(&drawn, &seen).unwrap();
-    let floor = best_floor(kind, effort, &bench.browser, report);
+    let floor = best_floor(kind, effort, report);
     let bars = match kind {
         Kind::Typing => [Some(25.0), Some(45.0)],
         Kind::Scrolling => [Some(40.0), Some(70.0)],
@@ -131,10 +131,11 @@ fn delays(drawn: &[Seen], seen: &[Seen]) -> Option<Percentiles> {
     Percentiles::of(drawn.iter().filter_map(shown).collect())
 }
 
-/// The same browser showing a canvas of its own, by the codec that does best.
-fn best_floor(kind: Kind, effort: Effort, browser: &Browser, report: &mut Report) -> Option<Percentiles> {
+/// The same browser, freshly started each time, showing a canvas of its own by the codec that does best.
+fn best_floor(kind: Kind, effort: Effort, report: &mut Report) -> Option<Percentiles> {
     let mut best: Option<Percentiles> = None;
     for codec in ["video/VP8", "video/H264"] {
+        let browser = Browser::start();
         browser.open("data:text/html,<title>floor</title>");
         let options = json!({
             "kind": kind.name(), "rate": kind.rate(), "width": SCREEN.0, "height": SCREEN.1, "codec": codec, "hint": "",
