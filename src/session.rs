@@ -6,6 +6,7 @@ pub mod history;
 pub mod inbox;
 pub mod join;
 pub mod media;
+pub mod messages;
 pub mod sdp;
 pub mod sink;
 pub mod stream;

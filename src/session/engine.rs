@@ -11,6 +11,7 @@ mod hello;
 pub mod identity;
 pub mod rtc;
 mod srtp;
+pub mod stun;
 
 #[cfg(test)]
 pub mod plain;

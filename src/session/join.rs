@@ -10,11 +10,10 @@ use std::time::{Duration, Instant};
 use tracing::{debug, error, info, warn};
 
 use super::broadcast::{Broadcast, Output, Place};
-use super::engine::Path;
 use super::engine::identity::Identity;
 use super::engine::rtc::RtcEngine;
 use super::inbox::Inbox;
-use super::media::MediaIn;
+use super::messages::{JoinIn, MediaIn};
 use super::sdp::{self, LocalStreams, NegotiationError, Offer};
 use super::sink::SocketSink;
 use super::stream::VideoStream;
@@ -25,32 +24,6 @@ use crate::clock::Clock;
 use crate::encoder::Bitrate;
 use crate::id::{SessionId, random_base32, random_bytes};
 use crate::signaling::{Answer, Refusal, SignalIn, Trickle};
-
-/// What the join thread is told.
-pub enum JoinIn {
-    /// By a protocol.
-    Signal(SignalIn),
-    /// A datagram of a session whose handshake runs.
-    Datagram {
-        /// The session.
-        session: SessionId,
-        /// Where it came to, and from.
-        path: Path,
-        /// Its bytes.
-        data: Vec<u8>,
-    },
-    /// A live session is over.
-    Ended {
-        /// The session.
-        session: SessionId,
-        /// When.
-        at: Instant,
-        /// Why.
-        reason: EndReason,
-    },
-    /// The daemon ends: no more offers, all sessions end, the thread too.
-    Shutdown,
-}
 
 /// Starts and stops what makes pictures.
 pub type Demand = Box<dyn FnMut(bool) + Send>;

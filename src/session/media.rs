@@ -11,55 +11,16 @@ use std::time::Instant;
 use tracing::{debug, error, warn};
 
 use super::engine::Path;
-use super::engine::rtc::{RtcEngine, stun};
+use super::engine::rtc::RtcEngine;
+use super::engine::stun;
 use super::inbox::Inbox;
-use super::join::JoinIn;
+use super::messages::{JoinIn, MediaIn};
 use super::sink::SocketSink;
 use super::udp::{Datagram, MediaSocket};
 use super::viewer::{EndReason, Viewer, ViewerEvent};
 use super::wake::poll_until;
 use crate::fanout::{Catchup, Fanout, Unit};
 use crate::id::SessionId;
-
-/// What the media thread is told.
-pub enum MediaIn {
-    /// The rung starts anew: what was kept is of no use.
-    Restarted,
-    /// STUN for this `ice-ufrag` belongs to a session whose handshake runs.
-    Expect {
-        /// The session.
-        session: SessionId,
-        /// Its own `ice-ufrag`.
-        ufrag: String,
-    },
-    /// Datagrams from this address belong to a session.
-    Address {
-        /// The session.
-        session: SessionId,
-        /// The viewer's address.
-        address: SocketAddr,
-    },
-    /// A session is connected: from now on it is the media thread's.
-    Adopt(Box<Viewer<RtcEngine>>),
-    /// Candidates for a live session.
-    Candidates {
-        /// The session.
-        session: SessionId,
-        /// Their values.
-        candidates: Vec<String>,
-    },
-    /// A live session ends.
-    End {
-        /// The session.
-        session: SessionId,
-        /// Why.
-        reason: EndReason,
-    },
-    /// A session that never became live is gone.
-    Forget(SessionId),
-    /// All sessions end, and the thread with them.
-    Shutdown,
-}
 
 /// Asks the encoder for a keyframe, through its gate.
 pub type KeyframeRequest = Arc<dyn Fn() + Send + Sync>;

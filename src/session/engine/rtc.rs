@@ -28,7 +28,7 @@ use sansio::Protocol;
 use super::hello::ClientHello;
 use super::identity::{Identity, sha256};
 use super::srtp::Sealer;
-use super::{Engine, EngineEnd, EngineEvent, Path, RemoteTransport, Transmit, feedback};
+use super::{Engine, EngineEnd, EngineEvent, Path, RemoteTransport, Transmit, feedback, stun};
 
 /// Time between rounds of connectivity checks (RFC 8445, section 14.2 asks for at least 5 ms a check).
 const CHECK_INTERVAL: Duration = Duration::from_millis(20);
@@ -472,48 +472,6 @@ fn handshake_config(
         .with_extended_master_secret(ExtendedMasterSecretType::Require)
         .with_flight_interval(FLIGHT_INTERVAL)
         .build(remote.dtls_client, None)
-}
-
-/// What is read of a STUN message without checking it (RFC 8489, section 5); rtc-ice does the checking.
-pub(in crate::session) mod stun {
-    const USERNAME: u16 = 0x0006;
-    const USE_CANDIDATE: u16 = 0x0025;
-
-    /// Whether it is a Binding request.
-    pub(in crate::session) fn is_request(data: &[u8]) -> bool {
-        data.len() >= 20 && data[..2] == [0, 1]
-    }
-
-    /// Whether it is a Binding success response.
-    pub(super) fn is_success(data: &[u8]) -> bool {
-        data.len() >= 20 && data[..2] == [1, 1]
-    }
-
-    /// Whether it nominates its pair.
-    pub(super) fn nominates(data: &[u8]) -> bool {
-        attribute(data, USE_CANDIDATE).is_some()
-    }
-
-    /// The daemon's own `ice-ufrag` in a request: what a datagram from an unknown address is recognised by.
-    pub(in crate::session) fn local_ufrag(data: &[u8]) -> Option<&str> {
-        if !is_request(data) {
-            return None;
-        }
-        std::str::from_utf8(attribute(data, USERNAME)?).ok()?.split(':').next()
-    }
-
-    fn attribute(data: &[u8], wanted: u16) -> Option<&[u8]> {
-        let mut rest = data.get(20..)?;
-        while let [t0, t1, l0, l1, tail @ ..] = rest {
-            let length = usize::from(u16::from_be_bytes([*l0, *l1]));
-            let value = tail.get(..length)?;
-            if u16::from_be_bytes([*t0, *t1]) == wanted {
-                return Some(value);
-            }
-            rest = tail.get(length.next_multiple_of(4)..)?;
-        }
-        None
-    }
 }
 
 const _: () = {

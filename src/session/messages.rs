@@ -1,0 +1,76 @@
+//! What the join thread and the media thread tell each other.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::engine::Path;
+use super::engine::rtc::RtcEngine;
+use super::viewer::{EndReason, Viewer};
+use crate::id::SessionId;
+use crate::signaling::SignalIn;
+
+/// What the media thread is told.
+pub enum MediaIn {
+    /// The rung starts anew: what was kept is of no use.
+    Restarted,
+    /// STUN for this `ice-ufrag` belongs to a session whose handshake runs.
+    Expect {
+        /// The session.
+        session: SessionId,
+        /// Its own `ice-ufrag`.
+        ufrag: String,
+    },
+    /// Datagrams from this address belong to a session.
+    Address {
+        /// The session.
+        session: SessionId,
+        /// The viewer's address.
+        address: SocketAddr,
+    },
+    /// A session is connected: from now on it is the media thread's.
+    Adopt(Box<Viewer<RtcEngine>>),
+    /// Candidates for a live session.
+    Candidates {
+        /// The session.
+        session: SessionId,
+        /// Their values.
+        candidates: Vec<String>,
+    },
+    /// A live session ends.
+    End {
+        /// The session.
+        session: SessionId,
+        /// Why.
+        reason: EndReason,
+    },
+    /// A session that never became live is gone.
+    Forget(SessionId),
+    /// All sessions end, and the thread with them.
+    Shutdown,
+}
+
+/// What the join thread is told.
+pub enum JoinIn {
+    /// By a protocol.
+    Signal(SignalIn),
+    /// A datagram of a session whose handshake runs.
+    Datagram {
+        /// The session.
+        session: SessionId,
+        /// Where it came to, and from.
+        path: Path,
+        /// Its bytes.
+        data: Vec<u8>,
+    },
+    /// A live session is over.
+    Ended {
+        /// The session.
+        session: SessionId,
+        /// When.
+        at: Instant,
+        /// Why.
+        reason: EndReason,
+    },
+    /// The daemon ends: no more offers, all sessions end, the thread too.
+    Shutdown,
+}
