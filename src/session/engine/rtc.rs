@@ -478,3 +478,6 @@ const _: () = {
     const fn is_send<T: Send>() {}
     is_send::<RtcEngine>();
 };
+
+#[cfg(test)]
+mod tests;

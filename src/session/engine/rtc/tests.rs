@@ -1,0 +1,208 @@
+//! The composed engine against a browser's side made of the same crates, in virtual time.
+
+#![allow(clippy::unwrap_used)]
+
+use rtc_ice::agent::Credentials;
+
+use super::*;
+
+const PORT: u16 = 8889;
+
+/// The viewer's side: it controls ICE, opens DTLS, and offers the profiles in Chromium's order.
+struct Browser {
+    agent: Agent,
+    dtls: Endpoint,
+    config: Arc<HandshakeConfig>,
+    credentials: Credentials,
+    connected: bool,
+    address: SocketAddr,
+}
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+fn daemon() -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, 1], PORT))
+}
+
+impl Browser {
+    fn new(now: Instant, identity: &Identity, address: SocketAddr) -> Self {
+        let config = AgentConfig {
+            multicast_dns_mode: MulticastDnsMode::Disabled,
+            check_interval: CHECK_INTERVAL,
+            is_controlling: true,
+            host_acceptance_min_wait: Some(Duration::ZERO),
+            ..Default::default()
+        };
+        let mut agent = Agent::new(now, Arc::new(config), identity.crypto.clone()).unwrap();
+        agent.add_local_candidate(host_candidate(address).unwrap()).unwrap();
+        let credentials = agent.get_local_credentials().clone();
+        let config = ConfigBuilder::default()
+            .with_crypto_provider(identity.crypto.clone())
+            .with_certificates(vec![identity.certificate.clone()])
+            .with_srtp_protection_profiles(vec![CM, GCM])
+            .with_insecure_skip_verify(true)
+            .build(true, Some(association()))
+            .unwrap();
+        let dtls = Endpoint::new(address, TransportProtocol::UDP, None);
+        Self { agent, dtls, config: Arc::new(config), credentials, connected: false, address }
+    }
+
+    fn transport(&self, identity: &Identity) -> RemoteTransport {
+        RemoteTransport {
+            ufrag: self.credentials.ufrag.clone(),
+            password: self.credentials.pwd.clone(),
+            fingerprints: vec![identity.fingerprint()],
+            dtls_client: false,
+            candidates: vec![],
+        }
+    }
+
+    fn handle(&mut self, now: Instant, data: &[u8]) {
+        if data[0] <= 3 {
+            let transport = TransportContext {
+                local_addr: self.address,
+                peer_addr: daemon(),
+                ecn: None,
+                transport_protocol: TransportProtocol::UDP,
+            };
+            let _ = self.agent.handle_read(TaggedBytesMut { now, transport, message: data.into() });
+        } else if let Ok(events) = self.dtls.read(now, association(), None, data.into()) {
+            self.connected |= events.iter().any(|event| matches!(event, EndpointEvent::HandshakeComplete));
+        }
+    }
+
+    fn datagrams(&mut self, now: Instant) -> Vec<Vec<u8>> {
+        let _ = self.agent.handle_timeout(now);
+        let mut out = Vec::new();
+        while let Some(message) = self.agent.poll_write() {
+            out.push(message.message.to_vec());
+        }
+        while let Some(record) = self.dtls.poll_transmit() {
+            out.push(record.message.to_vec());
+        }
+        out
+    }
+}
+
+struct Pair {
+    engine: RtcEngine,
+    browser: Browser,
+    events: Vec<EngineEvent>,
+    now: Instant,
+}
+
+impl Pair {
+    fn new(known: &Identity, shown: &Identity) -> Self {
+        let now = Instant::now();
+        let daemon_identity = Identity::generate().unwrap();
+        let mut browser = Browser::new(now, shown, address("198.51.100.7:40000"));
+        let (engine, local) = RtcEngine::new(now, &daemon_identity, &[daemon()], &browser.transport(known)).unwrap();
+        browser.agent.start_connectivity_checks(now, true, local.ufrag, local.password).unwrap();
+        browser.agent.add_remote_candidate(host_candidate(daemon()).unwrap()).unwrap();
+        Self { engine, browser, events: Vec::new(), now }
+    }
+
+    /// Lets time pass, without loss or delay, until `done` or a second is over.
+    fn run(&mut self, done: impl Fn(&Self) -> bool) {
+        for _ in 0..200 {
+            self.now += Duration::from_millis(5);
+            let path = Path { local: daemon(), remote: self.browser.address };
+            for datagram in self.browser.datagrams(self.now) {
+                self.engine.handle_datagram(self.now, path, &datagram);
+            }
+            self.engine.handle_timeout(self.now);
+            while let Some(transmit) = self.engine.poll_transmit() {
+                assert_eq!(transmit.path.local, daemon());
+                self.browser.handle(self.now, &transmit.data);
+            }
+            while let Some(event) = self.engine.poll_event() {
+                self.events.push(event);
+            }
+            if matches!(self.engine.phase, Phase::Handshaking) && self.browser.dtls.get_connections_keys().len() == 0 {
+                let config = self.browser.config.clone();
+                self.browser.dtls.connect(self.now, association(), config, None).unwrap();
+            }
+            if done(self) {
+                return;
+            }
+        }
+    }
+
+    fn connected() -> Self {
+        let identity = Identity::generate().unwrap();
+        let mut pair = Self::new(&identity, &identity);
+        pair.run(|pair| pair.browser.connected && pair.events.iter().any(|e| matches!(e, EngineEvent::Connected)));
+        assert!(pair.browser.connected && pair.events.iter().any(|e| matches!(e, EngineEvent::Connected)));
+        pair
+    }
+}
+
+#[test]
+fn a_viewer_connects_by_aes_gcm_and_opens_what_is_sealed() {
+    let mut pair = Pair::connected();
+    let state = pair.browser.dtls.get_connection_state(association()).unwrap();
+    assert!(state.srtp_protection_profile() == GCM, "though the viewer lists AES-CM first");
+    let mut config = SrtpConfig { profile: ProtectionProfile::AeadAes128Gcm, ..Default::default() };
+    let material = state.export_keying_material(LABEL_EXTRACTOR_DTLS_SRTP, &[], config.keying_material_len()).unwrap();
+    config.set_session_keys_from_keying_material(material.as_ref(), true).unwrap();
+    let (keys, crypto) = (&config.keys, pair.engine.identity.crypto.clone());
+    let (key, salt) = (&keys.remote_master_key, &keys.remote_master_salt);
+    let mut receiver = Context::new(key, salt, config.profile, None, None, crypto.crypto()).unwrap();
+    let mut packet = vec![0x80, 96, 0, 9, 0, 0, 0, 1, 0, 0, 0, 2];
+    packet.extend(b"picture");
+    packet.resize(packet.len() + pair.engine.tag_length(), 0);
+    assert!(pair.engine.seal(&mut packet, 12, 9));
+    assert_eq!(&receiver.decrypt_rtp(&packet).unwrap()[12..], b"picture");
+    let report =
+        feedback::sender_report(feedback::SenderInfo { ssrc: 2, ntp: 1, rtp: 1, packets: 1, octets: 7 }, "laterna");
+    let protected = pair.engine.protect_rtcp(&report.clone().unwrap()).unwrap();
+    assert_eq!(&receiver.decrypt_rtcp(&protected).unwrap()[..], &report.unwrap()[..]);
+}
+
+#[test]
+fn another_certificate_than_the_offers_ends_the_handshake() {
+    let (known, shown) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+    let mut pair = Pair::new(&known, &shown);
+    pair.run(|pair| pair.events.iter().any(|e| matches!(e, EngineEvent::Ended(_))));
+    assert!(pair.events.iter().any(|e| matches!(e, EngineEvent::Ended(EngineEnd::Handshake(_)))));
+    assert!(!pair.events.iter().any(|e| matches!(e, EngineEvent::Connected)));
+    assert!(!pair.engine.seal(&mut [0; 40], 12, 1), "nothing is sealed without keys");
+}
+
+#[test]
+fn goodbyes_are_heard_both_ways() {
+    let mut pair = Pair::connected();
+    let _ = pair.browser.dtls.close(pair.now);
+    pair.run(|pair| pair.events.iter().any(|e| matches!(e, EngineEvent::Ended(_))));
+    assert!(pair.events.iter().any(|e| matches!(e, EngineEvent::Ended(EngineEnd::ClosedByPeer))));
+
+    let mut pair = Pair::connected();
+    pair.engine.close(pair.now);
+    let alert = pair.engine.poll_transmit().unwrap();
+    assert_eq!(alert.path.remote, pair.browser.address);
+    assert_eq!(alert.data[0], 21, "an alert record");
+}
+
+#[test]
+fn only_validated_addresses_are_heard_and_garbage_changes_nothing() {
+    let mut pair = Pair::connected();
+    let (was, stranger) = (pair.engine.path(), address("203.0.113.66:666"));
+    let from = |remote| Path { local: daemon(), remote };
+    for first in 0..=255u8 {
+        for length in [1, 2, 12, 13, 20, 64, 1200] {
+            let mut noise: Vec<u8> = (0..length).map(|i| (i * 31 + usize::from(first)) as u8).collect();
+            noise[0] = first;
+            assert!(!pair.engine.handle_datagram(pair.now, from(stranger), &noise));
+            let _ = pair.engine.handle_datagram(pair.now, from(pair.browser.address), &noise);
+        }
+    }
+    assert_eq!(pair.engine.path(), was);
+    assert!(
+        std::iter::from_fn(|| pair.engine.poll_event())
+            .all(|e| !matches!(e, EngineEvent::Ended(_) | EngineEvent::Address(_)))
+    );
+    let mut packet = [0x80; 60];
+    assert!(pair.engine.seal(&mut packet, 12, 1), "the connection goes on");
+}
