@@ -29,7 +29,7 @@ fn a_viewer_that_says_delete_is_gone_within_a_fifth_of_a_second() {
     let other: usize = stage.browser.run("return lt.connect({ code: args[0] })", &[json!(code)]);
     let script = "await lt.number(0, 20000, args[1], lt.viewers[args[0]].video)";
     stage.browser.run::<Value>(script, &[json!(other), stage.size()]);
-    assert_eq!(stage.daemon.count_logged(CAME), 2);
+    stage.daemon.logged_times(2, CAME, SOON);
     let mark = stage.daemon.log().mark();
     let script = "const { location } = lt.viewers[args[0]];
                   const at = lt.wall();

@@ -157,7 +157,7 @@ fn two_viewers_are_served_off_one_encoder() {
     // Each join may cost a keyframe, and so may a request of each viewer; more is a storm.
     let keyframes = logged_number(&line, "keyframes=");
     assert!(keyframes <= 4, "{keyframes} keyframes for two viewers");
-    assert!(stage.daemon.count_logged(GONE) >= 2);
+    stage.daemon.logged_times(2, GONE, SOON);
 }
 
 #[test]
