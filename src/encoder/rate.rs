@@ -2,7 +2,8 @@
 //!
 //! Owns bits and time only, never pixels or quantisers. The debt of a keyframe or a refinement is patient: it never holds
 //! back the next change; other debt does so past two frame budgets. Both are paid back by smaller units, within about a
-//! second. A pause earns nothing: the account is never above zero, so no gap, however long, makes a large unit.
+//! second. Keyframes of the rung's own wish and new pages are made only while little is owed in all, so that in the long run
+//! the rate is kept. A pause earns nothing: the account is never above zero, so no gap, however long, makes a large unit.
 
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,12 @@ const BUDGETS_AIMED: f64 = 2.5;
 const BUDGETS_FAULT: f64 = 4.0;
 /// The most of the rate that pays back patient debt.
 const MOST_FOR_PATIENT: f64 = 0.75;
+/// With more debt in all than the rate gives in this many seconds, no keyframe is made that nobody asked for; a new page
+/// that is no keyframe may still be patient debt up to the second figure, and past it pictures wait until the third is reached:
+/// then the page is patient again, and what is scrolled after it flows.
+const SECONDS_FOR_KEYFRAME: f64 = 0.5;
+const SECONDS_FOR_PAGE: f64 = 2.0;
+const SECONDS_CAUGHT_UP: f64 = 1.0;
 /// The least that a unit may cost, in frame budgets: below it text can't be read at any frame rate.
 const LEAST_BUDGETS: f64 = 0.25;
 
@@ -41,6 +48,10 @@ pub struct RateDebt {
     /// Ordinary debt as if the patient debt's repayment were taken from the rate: what allowances are planned with.
     planned: f64,
     patient: f64,
+    /// All that was sent beyond the rate, patient or not: what bounds the rate in the long run.
+    total: f64,
+    /// The last unit was a fault: the next picture waits until little is owed in all.
+    catching_up: bool,
     /// The share of the rate that pays the patient debt back.
     patient_share: f64,
     at: Instant,
@@ -55,6 +66,8 @@ impl RateDebt {
             ordinary: 0.0,
             planned: 0.0,
             patient: 0.0,
+            total: 0.0,
+            catching_up: false,
             patient_share: 0.0,
             at: now,
         }
@@ -79,10 +92,13 @@ impl RateDebt {
     /// Books a unit; `patient` debt, a keyframe's or a refinement's, holds back no picture.
     pub fn sent(&mut self, now: Instant, size: Bits, patient: bool) {
         self.drain(now);
+        self.total += size.0;
         if patient {
+            self.catching_up = false;
             self.patient += size.0;
             self.patient_share = (self.patient / self.rate).min(MOST_FOR_PATIENT);
         } else {
+            self.catching_up = self.is_fault(size);
             self.ordinary += size.0;
             self.planned = (self.planned + size.0).min(self.ordinary.max(BUDGETS_AIMED * self.frame_budget().0));
         }
@@ -103,7 +119,20 @@ impl RateDebt {
     /// When the next picture may be encoded: at once, but for ordinary debt past two frame budgets.
     pub fn ready(&self) -> Instant {
         let excess = self.ordinary - BUDGETS_OWED * self.frame_budget().0;
-        self.at + seconds(excess / self.rate)
+        let in_all = if self.catching_up { self.total - SECONDS_CAUGHT_UP * self.rate } else { 0.0 };
+        self.at + seconds(excess.max(in_all) / self.rate)
+    }
+
+    /// Whether a keyframe that no viewer asked for can be paid for.
+    pub fn affords_keyframe(&mut self, now: Instant) -> bool {
+        self.drain(now);
+        self.total <= SECONDS_FOR_KEYFRAME * self.rate
+    }
+
+    /// Whether a new page that is no keyframe may be patient debt too.
+    pub fn affords_page(&mut self, now: Instant) -> bool {
+        self.drain(now);
+        self.total <= SECONDS_FOR_PAGE * self.rate
     }
 
     /// When all debt is down to two frame budgets: what nobody waits for is not encoded earlier.
@@ -119,6 +148,7 @@ impl RateDebt {
         self.planned = (self.planned - (paid - for_patient)).max(0.0);
         self.ordinary = (self.ordinary - paid).max(0.0);
         self.patient = (self.patient - for_patient.max(spare)).max(0.0);
+        self.total = (self.total - paid).max(0.0);
     }
 }
 
@@ -166,6 +196,26 @@ mod tests {
             sent += size.0;
         }
         assert!(sent < 2_400_000.0 * 1.3, "{sent} bits in 1.2 s");
+    }
+
+    #[test]
+    fn keyframes_and_large_units_together_keep_the_rate() {
+        let start = Instant::now();
+        let mut debt = RateDebt::new(RATE, FPS, start);
+        let (mut now, mut sent, mut units) = (start, 0.0, 0);
+        let end = start + Duration::from_secs(20);
+        while now < end {
+            // Each change costs ten budgets, whatever it may cost; one in four is a new page that would like to be a keyframe.
+            let page = units % 4 == 0;
+            let keyframe = page && (debt.affords_keyframe(now) || debt.affords_page(now));
+            let size = if page { 2_000_000.0 } else { 800_000.0 };
+            units += 1;
+            debt.sent(now, Bits(size), keyframe);
+            sent += size;
+            now = debt.ready().max(now + FRAME);
+        }
+        let rate = sent / 20.0;
+        assert!(rate < 2_400_000.0 * 1.15, "{rate} bit/s in {units} units");
     }
 
     #[test]

@@ -256,7 +256,7 @@ impl Schedule {
             self.tool = other;
             self.tool_changed = Some(now);
             self.fresh = true;
-        } else if new && isolated && self.gate.is_open(now) {
+        } else if new && isolated && self.gate.is_open(now) && self.debt.affords_keyframe(now) {
             self.fresh = true;
         }
     }
@@ -315,12 +315,14 @@ impl Schedule {
         }
         let too_large = !keyframe && self.debt.is_fault(size);
         let near_keyframe = size.0 * 2.0 > self.intra.size(self.whole, self.keyframe_qp(self.whole)).0;
-        if too_large && near_keyframe && plan.reason == Reason::Change && self.gate.is_open(now) {
+        let page = too_large && near_keyframe && plan.reason == Reason::Change;
+        if page && self.gate.is_open(now) && self.debt.affords_keyframe(now) {
             self.fresh = true;
             return Verdict::Redo;
         }
         // Like a keyframe's, the debt of a refinement makes what follows smaller, and holds back no change.
-        self.debt.sent(now, size, keyframe || plan.reason == Reason::Refinement);
+        let patient = keyframe || plan.reason == Reason::Refinement || (page && self.debt.affords_page(now));
+        self.debt.sent(now, size, patient);
         self.last_unit = Some(now);
         if keyframe {
             self.fresh = false;
