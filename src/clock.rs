@@ -51,9 +51,14 @@ impl Clock {
 }
 
 impl MediaTime {
+    /// This time in ticks of `clock_rate` Hz.
+    pub fn ticks(self, clock_rate: u32) -> u64 {
+        (u128::from(self.0) * u128::from(clock_rate) / 1_000_000_000) as u64
+    }
+
     /// The RTP timestamp of this time in units of `clock_rate` Hz, before a stream's random offset is added.
     pub fn rtp(self, clock_rate: u32) -> u32 {
-        (u128::from(self.0) * u128::from(clock_rate) / 1_000_000_000) as u32
+        self.ticks(clock_rate) as u32
     }
 
     /// The time since the start of the media line.

@@ -151,7 +151,7 @@ impl Daemon {
                 _ = self.ended.recv() => Err(anyhow!("a thread has ended that must not; this is a bug, its message is above")),
             };
             if result.is_ok() {
-                drop(join.push(JoinIn::Shutdown));
+                join.push_always(JoinIn::Shutdown);
                 // Both end within a turn of their loops.
                 for thread in threads {
                     drop(thread.join());

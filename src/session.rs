@@ -2,6 +2,7 @@
 
 pub mod broadcast;
 pub mod engine;
+pub mod fault;
 pub mod history;
 pub mod inbox;
 pub mod join;

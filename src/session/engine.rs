@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 pub mod feedback;
 mod hello;
 pub mod identity;
+mod records;
 pub mod rtc;
 mod srtp;
 pub mod stun;

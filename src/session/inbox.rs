@@ -26,7 +26,7 @@ impl<T> Inbox<T> {
         Self { queue: Arc::default(), waker, bound, lost: Arc::default() }
     }
 
-    /// Adds an item and wakes the reader; a full queue gives it back.
+    /// Adds an item that may be lost and wakes the reader; a full queue gives it back.
     ///
     /// # Errors
     /// The item, where the queue is full.
@@ -40,6 +40,12 @@ impl<T> Inbox<T> {
         drop(queue);
         self.waker.wake();
         Ok(())
+    }
+
+    /// Adds an item whatever the bound: for what must not be lost and is bounded by the number of sessions.
+    pub fn push_always(&self, item: T) {
+        self.lock().push_back(item);
+        self.waker.wake();
     }
 
     /// Adds an item, losing the oldest where the queue is full.
@@ -72,5 +78,26 @@ impl<T> Inbox<T> {
     fn lock(&self) -> MutexGuard<'_, VecDeque<T>> {
         // A panic elsewhere leaves a queue that is still whole.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_flood_loses_only_what_may_be_lost() {
+        let inbox = Inbox::new(10, Waker::new().unwrap());
+        for item in 0..1_000 {
+            let _ = inbox.push(item);
+        }
+        inbox.push_always(-1);
+        let items = inbox.drain();
+        assert_eq!((items.len(), items.back(), inbox.lost()), (11, Some(&-1), 990));
+        for item in 0..1_000 {
+            inbox.push_newest(item);
+        }
+        assert_eq!(inbox.drain().front(), Some(&990));
     }
 }

@@ -12,6 +12,7 @@ use tracing::{debug, error, info, warn};
 use super::broadcast::{Broadcast, Output, Place};
 use super::engine::identity::Identity;
 use super::engine::rtc::RtcEngine;
+use super::fault::survives;
 use super::inbox::Inbox;
 use super::messages::{JoinIn, MediaIn};
 use super::sdp::{self, LocalStreams, NegotiationError, Offer};
@@ -119,11 +120,7 @@ impl Join {
                 let _ = reply.send(if known { Ok(()) } else { Err(Refusal::UnknownSession) });
             }
             JoinIn::Datagram { session, path, data } => {
-                if let Some(viewer) = self.joining.get_mut(&session) {
-                    self.sink.begin(viewer.number);
-                    viewer.handle_datagram(now, path, &data, &mut self.sink);
-                }
-                self.collect(now, session);
+                self.attend(now, session, |viewer, sink| viewer.handle_datagram(now, path, &data, sink));
             }
             JoinIn::Ended { session, at, reason } => self.broadcast.handle_ended(at, session, reason),
             JoinIn::Shutdown => self.shut_down(now),
@@ -186,6 +183,20 @@ impl Join {
         }
     }
 
+    /// Has a session do something, and whatever follows from it; a fault in it ends it.
+    fn attend(&mut self, now: Instant, session: SessionId, act: impl FnOnce(&mut Viewer<RtcEngine>, &mut SocketSink)) {
+        let Some(viewer) = self.joining.get_mut(&session) else { return };
+        let (number, sink) = (viewer.number, &mut self.sink);
+        sink.begin(number);
+        if survives(number, || act(viewer, sink)) {
+            self.collect(now, session);
+        } else {
+            self.joining.remove(&session);
+            self.tell_media(MediaIn::Forget(session));
+            self.broadcast.handle_ended(now, session, EndReason::Fault);
+        }
+    }
+
     /// Sends what a session's engine has to say, and acts on its events.
     fn collect(&mut self, now: Instant, session: SessionId) {
         let Some(viewer) = self.joining.get_mut(&session) else { return };
@@ -232,10 +243,7 @@ impl Join {
             .filter_map(|(session, viewer)| viewer.poll_timeout().filter(|due| *due <= now).map(|_| *session))
             .collect();
         for session in ready {
-            if let Some(viewer) = self.joining.get_mut(&session) {
-                viewer.handle_timeout(now, &mut self.sink);
-            }
-            self.collect(now, session);
+            self.attend(now, session, |viewer, sink| viewer.handle_timeout(now, sink));
         }
         let soonest = now + Duration::from_millis(1);
         self.joining.values_mut().filter_map(|viewer| viewer.poll_timeout()).min().map(|due| due.max(soonest))
@@ -263,9 +271,7 @@ impl Join {
     }
 
     fn tell_media(&self, item: MediaIn) {
-        if self.media.push(item).is_err() {
-            warn!("the queue to the media thread is full: a session is lost");
-        }
+        self.media.push_always(item);
     }
 
     fn shut_down(&mut self, now: Instant) {

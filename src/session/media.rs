@@ -13,6 +13,7 @@ use tracing::{debug, error, warn};
 use super::engine::Path;
 use super::engine::rtc::RtcEngine;
 use super::engine::stun;
+use super::fault::survives;
 use super::inbox::Inbox;
 use super::messages::{JoinIn, MediaIn};
 use super::sink::SocketSink;
@@ -129,7 +130,7 @@ impl Media {
             self.routes
                 .values_mut()
                 .filter_map(|route| route.viewer.as_mut())
-                .for_each(|viewer| viewer.handle_overflow());
+                .for_each(|viewer| viewer.handle_overflow(Instant::now()));
             (self.keyframe)();
         }
         for unit in units {
@@ -156,8 +157,8 @@ impl Media {
                 self.sink.begin(viewer.number);
                 viewer.handle_catchup(now, self.fanout.units(), &mut self.sink);
             }
-            Catchup::Nothing => {}
-            Catchup::NeedsKeyframe => (self.keyframe)(),
+            // The first unit will be a keyframe; if it has just been missed, another one is needed.
+            Catchup::Nothing | Catchup::NeedsKeyframe => (self.keyframe)(),
         }
         self.collect(now, session);
     }
@@ -171,10 +172,8 @@ impl Media {
         let Some(session) = session else { return };
         let (now, path) = (Instant::now(), Path { local: datagram.to, remote: datagram.from });
         match self.routes.get_mut(&session).map(|route| route.viewer.as_mut()) {
-            Some(Some(viewer)) => {
-                self.sink.begin(viewer.number);
-                viewer.handle_datagram(now, path, datagram.data, &mut self.sink);
-                self.collect(now, session);
+            Some(Some(_)) => {
+                self.attend(now, session, |viewer, sink| viewer.handle_datagram(now, path, datagram.data, sink));
             }
             Some(None) => {
                 // A full queue loses it, counted; whoever sent it repeats it.
@@ -204,18 +203,26 @@ impl Media {
             }
         }
         for session in ready {
-            if let Some(viewer) = self.routes.get_mut(&session).and_then(|route| route.viewer.as_mut()) {
-                self.sink.begin(viewer.number);
-                viewer.handle_timeout(now, &mut self.sink);
-                // A deadline that handling does not move would spin: it is looked at again in a moment.
-                if let Some(due) = viewer.poll_timeout() {
-                    let due = due.max(now + std::time::Duration::from_millis(1));
-                    next = Some(next.map_or(due, |n| n.min(due)));
-                }
+            self.attend(now, session, |viewer, sink| viewer.handle_timeout(now, sink));
+            // A deadline that handling does not move would spin: it is looked at again in a moment.
+            if let Some(due) = self.viewer(session).and_then(|viewer| viewer.poll_timeout()) {
+                let due = due.max(now + std::time::Duration::from_millis(1));
+                next = Some(next.map_or(due, |n| n.min(due)));
             }
-            self.collect(now, session);
         }
         next
+    }
+
+    /// Has a session do something, and whatever follows from it; a fault in it ends it.
+    fn attend(&mut self, now: Instant, session: SessionId, act: impl FnOnce(&mut Viewer<RtcEngine>, &mut SocketSink)) {
+        let Some(viewer) = self.routes.get_mut(&session).and_then(|route| route.viewer.as_mut()) else { return };
+        let (number, sink) = (viewer.number, &mut self.sink);
+        sink.begin(number);
+        if survives(number, || act(viewer, sink)) {
+            self.collect(now, session);
+        } else {
+            self.end(now, session, EndReason::Fault);
+        }
     }
 
     /// Sends what a session's engine has to say, and acts on its events.
@@ -243,9 +250,7 @@ impl Media {
             debug!(viewer = viewer.number, counters = ?viewer.stream().history.counters(), "repeats");
         }
         self.forget(session);
-        if self.join.push(JoinIn::Ended { session, at: now, reason }).is_err() {
-            warn!("the queue to the join thread is full: a viewer's end is noticed late");
-        }
+        self.join.push_always(JoinIn::Ended { session, at: now, reason });
     }
 
     fn bind(&mut self, session: SessionId, address: SocketAddr) {
@@ -290,7 +295,7 @@ impl Media {
             let route = self.routes.values_mut().filter_map(|route| route.viewer.as_mut()).find(|v| v.number == number);
             if let Some(viewer) = route {
                 debug!(viewer = number, "the socket is full: the picture goes on at the next keyframe");
-                viewer.handle_overflow();
+                viewer.handle_overflow(Instant::now());
                 (self.keyframe)();
             }
         }

@@ -37,7 +37,8 @@ pub struct VideoStream {
     rtx_sequence: u64,
     transport_number: u64,
     timestamp_offset: u32,
-    last_timestamp: Option<u32>,
+    /// In units of the RTP clock since the start of the media line, before it is cut to 32 bits.
+    last_timestamp: Option<u64>,
     packets: u32,
     octets: u32,
     /// What was sent.
@@ -153,13 +154,10 @@ impl VideoStream {
     }
 
     fn timestamp(&mut self, taken: Instant) -> u32 {
-        let wanted = self.clock.media_time(taken).rtp(VIDEO_RATE).wrapping_add(self.timestamp_offset);
-        let timestamp = match self.last_timestamp {
-            Some(last) if (wanted.wrapping_sub(last) as i32) < LEAST_STEP as i32 => last.wrapping_add(LEAST_STEP),
-            _ => wanted,
-        };
-        self.last_timestamp = Some(timestamp);
-        timestamp
+        let wanted = self.clock.media_time(taken).ticks(VIDEO_RATE);
+        let ticks = self.last_timestamp.map_or(wanted, |last| wanted.max(last + u64::from(LEAST_STEP)));
+        self.last_timestamp = Some(ticks);
+        (ticks as u32).wrapping_add(self.timestamp_offset)
     }
 
     /// Writes and seals one packet; returns its bytes where they are to be kept.

@@ -28,6 +28,8 @@ const TAIL_SECOND: Duration = Duration::from_millis(200);
 const MOTION_GAP: Duration = Duration::from_millis(100);
 /// Packets repeated at the two moments.
 const TAIL_MOST: [usize; 2] = [16, 32];
+/// How long a viewer that needs a keyframe waits before it asks again.
+const KEYFRAME_PATIENCE: Duration = Duration::from_secs(1);
 /// Units of a joiner are shown in so quick an order.
 const CATCHUP_STEP: Duration = Duration::from_millis(1);
 
@@ -62,6 +64,9 @@ pub enum EndReason {
     /// The daemon ends.
     #[error("the broadcaster is shutting down")]
     Shutdown,
+    /// A fault of ours in this session; its message is in the log.
+    #[error("an internal fault, which is a bug: please report the message above")]
+    Fault,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +103,8 @@ pub struct Viewer<E> {
     next_report: Instant,
     round_trip: Option<Duration>,
     last_unit: Option<Instant>,
+    /// When a keyframe was last asked for on its behalf.
+    asked: Option<Instant>,
     tail: Tail,
     transport_feedback: bool,
     events: VecDeque<ViewerEvent>,
@@ -117,20 +124,11 @@ impl<E: Engine> Viewer<E> {
             next_report: now,
             round_trip: None,
             last_unit: None,
+            asked: None,
             tail: Tail::Quiet,
             transport_feedback: false,
             events: VecDeque::new(),
         }
-    }
-
-    /// Whether it is over.
-    pub fn ended(&self) -> bool {
-        self.state == State::Ended
-    }
-
-    /// Whether the picture flows.
-    pub fn flowing(&self) -> bool {
-        self.state == State::Flowing
     }
 
     /// Takes a datagram of this session.
@@ -170,18 +168,28 @@ impl<E: Engine> Viewer<E> {
     pub fn handle_unit(&mut self, now: Instant, unit: &Arc<Unit>, sink: &mut dyn PacketSink) {
         match self.state {
             State::AwaitingKeyframe if unit.access_unit.keyframe => self.state = State::Flowing,
+            State::AwaitingKeyframe => {
+                // Whoever asked before may have been overheard: nobody waits for ever.
+                if self.asked.is_none_or(|asked| now >= asked + KEYFRAME_PATIENCE) {
+                    self.asked = Some(now);
+                    self.events.push_back(ViewerEvent::KeyframeWanted);
+                }
+                return;
+            }
             State::Flowing => {}
-            _ => return,
+            State::Joining | State::Ended => return,
         }
         self.stream.send(now, unit.access_unit.captured, unit, &mut self.engine, sink);
         self.handle_sent(now);
     }
 
     /// Takes word that packets of it could not be sent: the picture goes on at the next keyframe, others are not slowed (rule 6).
-    pub fn handle_overflow(&mut self) {
+    ///
+    /// Whoever says so asks for that keyframe.
+    pub fn handle_overflow(&mut self, now: Instant) {
         if self.state == State::Flowing {
             self.state = State::AwaitingKeyframe;
-            self.events.push_back(ViewerEvent::KeyframeWanted);
+            self.asked = Some(now);
         }
     }
 

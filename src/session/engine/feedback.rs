@@ -48,10 +48,9 @@ pub enum Feedback {
 const MOST_STATUSES: u16 = 8_192;
 
 /// Reads a compound RTCP packet; what can't be parsed is passed over.
-pub(super) fn parse(mut compound: &[u8]) -> Vec<Feedback> {
+pub(super) fn parse(compound: &[u8]) -> Vec<Feedback> {
     let mut out = Vec::new();
-    let Ok(packets) = rtc_rtcp::packet::unmarshal(&mut compound) else { return out };
-    for packet in &packets {
+    for packet in packets(compound) {
         let packet = packet.as_any();
         if let Some(pli) = packet.downcast_ref::<PictureLossIndication>() {
             out.push(Feedback::KeyframeRequest { ssrc: pli.media_ssrc });
@@ -69,6 +68,18 @@ pub(super) fn parse(mut compound: &[u8]) -> Vec<Feedback> {
         } else if packet.is::<Goodbye>() {
             out.push(Feedback::Goodbye);
         }
+    }
+    out
+}
+
+/// The packets of a compound, each parsed for itself: one that can't be read takes no other with it.
+fn packets(mut compound: &[u8]) -> Vec<Box<dyn rtc_rtcp::Packet>> {
+    let mut out = Vec::new();
+    while let [_, _, high, low, ..] = compound {
+        let length = 4 * (usize::from(u16::from_be_bytes([*high, *low])) + 1);
+        let Some((mut packet, rest)) = compound.split_at_checked(length) else { break };
+        out.extend(rtc_rtcp::packet::unmarshal(&mut packet).into_iter().flatten());
+        compound = rest;
     }
     out
 }
@@ -166,7 +177,14 @@ mod tests {
             let bytes: Vec<u8> = (0..length).map(|i| (i * 37 + length) as u8 | 0x80).collect();
             let _ = parse(&bytes);
         }
-        assert_eq!(parse(&[0x81, 206, 0, 2, 0, 0, 0, 1, 0, 0, 0, 9]), [Feedback::KeyframeRequest { ssrc: 9 }]);
+        let pli = [0x81, 206, 0, 2, 0, 0, 0, 1, 0, 0, 0, 9];
+        assert_eq!(parse(&pli), [Feedback::KeyframeRequest { ssrc: 9 }]);
+        let broken = [0x9f, 201, 0, 1, 0, 0, 0, 1];
+        assert_eq!(
+            parse(&[&broken[..], &pli].concat()),
+            [Feedback::KeyframeRequest { ssrc: 9 }],
+            "what is broken stays alone"
+        );
     }
 
     #[test]

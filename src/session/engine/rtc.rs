@@ -15,6 +15,7 @@ use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 use rtc_ice::agent::Agent;
 use rtc_ice::agent::agent_config::AgentConfig;
 use rtc_ice::candidate::candidate_host::CandidateHostConfig;
+use rtc_ice::candidate::candidate_pair::CandidatePairState;
 use rtc_ice::candidate::{CandidateConfig, CandidateType, unmarshal_candidate};
 use rtc_ice::mdns::MulticastDnsMode;
 use rtc_shared::error::Error;
@@ -27,6 +28,7 @@ use sansio::Protocol;
 
 use super::hello::ClientHello;
 use super::identity::{Identity, sha256};
+use super::records::RecordFilter;
 use super::srtp::Sealer;
 use super::{Engine, EngineEnd, EngineEvent, Path, RemoteTransport, Transmit, feedback, stun};
 
@@ -36,10 +38,18 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 const CONSENT_INTERVAL: Duration = Duration::from_secs(2);
 /// First retransmission of a handshake flight: a lost one must not cost the second of RFC 6347.
 const FLIGHT_INTERVAL: Duration = Duration::from_millis(250);
+/// The longest wait between two repeats.
+const MOST_FLIGHT_INTERVAL: Duration = Duration::from_secs(4);
 /// Candidates of one viewer that are taken: more would make the daemon send checks to addresses of somebody's choosing.
 const MOST_CANDIDATES: usize = 24;
 /// Addresses of one viewer that its checks have shown.
-const MOST_ADDRESSES: usize = 32;
+///
+/// Each makes candidate pairs that rtc-ice goes through again and again; an address beyond them is not heard.
+const MOST_ADDRESSES: usize = 16;
+/// Records of a handshake that may be unreadable before it is given up.
+const MOST_BAD_RECORDS: u32 = 16;
+/// The port whose datagrams rtc-ice takes for mDNS.
+const MDNS_PORT: u16 = 5353;
 /// Events and datagrams that wait to be polled.
 const MOST_WAITING: usize = 256;
 
@@ -54,7 +64,17 @@ pub struct RtcEngine {
     remote_candidates: usize,
     validated: Vec<SocketAddr>,
     phase: Phase,
+    /// Where media goes.
     path: Option<Path>,
+    /// Where the handshake goes meanwhile.
+    dtls_path: Option<Path>,
+    /// What the viewer nominated, until a check of ours is answered there.
+    nominated: Option<Path>,
+    filter: RecordFilter,
+    bad_records: u32,
+    /// When the next flight may be repeated, and how long to wait after it.
+    next_flight: Instant,
+    flight_wait: Duration,
     next_consent: Instant,
     transmits: VecDeque<Transmit>,
     events: VecDeque<EngineEvent>,
@@ -141,6 +161,12 @@ impl RtcEngine {
             validated: Vec::new(),
             phase: Phase::Checking,
             path: None,
+            dtls_path: None,
+            nominated: None,
+            filter: RecordFilter::default(),
+            bad_records: 0,
+            next_flight: now,
+            flight_wait: FLIGHT_INTERVAL,
             next_consent: now,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
@@ -152,6 +178,14 @@ impl RtcEngine {
     }
 
     fn handle_stun(&mut self, now: Instant, path: Path, data: &[u8]) -> bool {
+        // rtc-ice takes whatever comes from the port of mDNS for mDNS, unchecked; and acts on a role conflict before it checks anything.
+        if path.remote.port() == MDNS_PORT || stun::is_of_the_controlled(data) {
+            return false;
+        }
+        let known = self.validated.contains(&path.remote);
+        if !known && self.validated.len() >= MOST_ADDRESSES {
+            return false;
+        }
         // An address that came up after the start (a new interface) is as good as those in the answer.
         if !self.agent.get_local_candidates().iter().any(|candidate| candidate.addr() == path.local)
             && path.local.port() == self.local_port
@@ -177,19 +211,46 @@ impl RtcEngine {
         if !request && !stun::is_success(data) {
             return false;
         }
-        if !self.validated.contains(&path.remote) && self.validated.len() < MOST_ADDRESSES {
+        if !known {
             self.validated.push(path.remote);
-            self.events.push_back(EngineEvent::Address(path.remote));
         }
+        self.events.push_back(EngineEvent::Address(path.remote));
         if matches!(self.phase, Phase::Checking) {
             self.phase = Phase::Handshaking;
+            self.dtls_path = Some(path);
         }
-        // The viewer controls: the pair that it nominates last is the one.
-        if self.path.is_none() || (request && stun::nominates(data)) {
-            self.path = Some(path);
+        if request && stun::nominates(data) && self.path != Some(path) {
+            self.nominated = Some(path);
         }
+        self.follow_nomination(now);
         self.open_handshake(now);
-        true
+        self.is_current(path)
+    }
+
+    /// The viewer controls: the pair that it nominated last is the one, once a check of ours was answered there (RFC 8445, section 7.3.1.5).
+    ///
+    /// Without that proof a forged source would turn the stream on a stranger.
+    fn follow_nomination(&mut self, now: Instant) {
+        let Some(path) = self.nominated else { return };
+        let local =
+            self.agent.get_local_candidates().iter().find(|c| c.addr() == path.local).map(|c| c.id().to_owned());
+        let remote =
+            self.agent.get_remote_candidates().iter().find(|c| c.addr() == path.remote).map(|c| c.id().to_owned());
+        let (Some(local), Some(remote)) = (local, remote) else { return };
+        let answered = self.agent.get_candidate_pairs_stats(now).into_iter().any(|pair| {
+            pair.local_candidate_id == local
+                && pair.remote_candidate_id == remote
+                && pair.state == CandidatePairState::Succeeded
+        });
+        if answered {
+            self.path = Some(path);
+            self.nominated = None;
+        }
+    }
+
+    /// Whether what comes along `path` shows that the viewer is there (RFC 7675: consent is for one pair).
+    fn is_current(&self, path: Path) -> bool {
+        self.path.is_none_or(|current| current == path)
     }
 
     fn open_handshake(&mut self, now: Instant) {
@@ -214,7 +275,7 @@ impl RtcEngine {
         }
         self.role = None;
         for datagram in hello.datagrams {
-            self.read_record(now, &datagram);
+            self.read_records(now, BytesMut::from(&datagram[..]));
         }
     }
 
@@ -222,21 +283,28 @@ impl RtcEngine {
         if matches!(self.phase, Phase::Checking | Phase::Ended) || !self.validated.contains(&path.remote) {
             return false;
         }
-        if !matches!(self.phase, Phase::Connected { .. }) {
-            self.path = Some(path);
+        let connected = matches!(self.phase, Phase::Connected { .. });
+        let records = self.filter.pass(data, connected);
+        if records.is_empty() {
+            return false;
+        }
+        if !connected {
+            self.dtls_path = Some(path);
         }
         if self.role.is_some() {
-            self.expect_hello(now, data);
+            self.expect_hello(now, &records);
             return true;
         }
-        self.read_record(now, data)
+        self.read_records(now, records) && self.is_current(path)
     }
 
-    fn read_record(&mut self, now: Instant, data: &[u8]) -> bool {
-        let result = self.dtls.read(now, association(), None, BytesMut::from(data));
+    /// Reads records; tells whether they meant something.
+    fn read_records(&mut self, now: Instant, records: BytesMut) -> bool {
+        let result = self.dtls.read(now, association(), None, records);
         self.collect_records();
         match result {
             Ok(events) => {
+                let meant = !events.is_empty();
                 for event in events {
                     match event {
                         EndpointEvent::HandshakeComplete => self.install_keys(),
@@ -244,12 +312,17 @@ impl RtcEngine {
                         _ => {}
                     }
                 }
-                true
+                meant
             }
             // Once connected, a bad record proves nothing: anybody can send one.
             Err(_) if matches!(self.phase, Phase::Connected { .. }) => false,
             Err(error) => {
-                self.end(EngineEnd::Handshake(error.to_string()));
+                // What can't be read is as if it had been lost (RFC 6347, section 4.1.2.7); a handshake that is over stays over.
+                self.bad_records += 1;
+                let over = matches!(error, Error::ErrNoMatchingCertificateFingerprint | Error::ErrInvalidFsmTransition);
+                if over || self.bad_records > MOST_BAD_RECORDS {
+                    self.end(EngineEnd::Handshake(error.to_string()));
+                }
                 false
             }
         }
@@ -270,6 +343,8 @@ impl RtcEngine {
         match self.keys() {
             Ok(phase) => {
                 self.phase = phase;
+                // The handshake went there and back along this path: it serves until one is nominated.
+                self.path = self.path.or(self.dtls_path);
                 self.events.push_back(EngineEvent::Connected);
             }
             Err(error) => self.end(EngineEnd::Handshake(error.to_string())),
@@ -300,6 +375,11 @@ impl RtcEngine {
         Ok(Phase::Connected { sealer, rtcp_out: Box::new(rtcp_out), rtcp_in: Box::new(rtcp_in) })
     }
 
+    fn flight_due(&self) -> Option<Instant> {
+        let handshaking = matches!(self.phase, Phase::Handshaking);
+        self.dtls.poll_timeout(&association()).filter(|_| handshaking).map(|due| due.max(self.next_flight))
+    }
+
     fn end(&mut self, end: EngineEnd) {
         if !matches!(self.phase, Phase::Ended) {
             self.phase = Phase::Ended;
@@ -319,7 +399,7 @@ impl RtcEngine {
 
     fn collect_records(&mut self) {
         while let Some(record) = self.dtls.poll_transmit() {
-            if let (Some(path), true) = (self.path, self.transmits.len() < MOST_WAITING) {
+            if let (Some(path), true) = (self.path.or(self.dtls_path), self.transmits.len() < MOST_WAITING) {
                 self.transmits.push_back(Transmit { path, data: record.message.to_vec() });
             }
         }
@@ -348,7 +428,10 @@ impl Engine for RtcEngine {
             let _ = self.agent.handle_timeout(now);
             self.collect_checks();
         }
-        if !connected && self.dtls.poll_timeout(&association()).is_some_and(|due| due <= now) {
+        if self.flight_due().is_some_and(|due| due <= now) {
+            // rtc-dtls repeats seven times at one interval; doubled, the same number outlasts a phone's bad moment (RFC 6347, section 4.2.4.1).
+            self.flight_wait = (self.flight_wait * 2).min(MOST_FLIGHT_INTERVAL);
+            self.next_flight = now + self.flight_wait;
             if let Err(error) = self.dtls.handle_timeout(association(), now) {
                 self.end(EngineEnd::Handshake(error.to_string()));
             }
@@ -361,8 +444,7 @@ impl Engine for RtcEngine {
             Phase::Ended => None,
             Phase::Connected { .. } => Some(self.next_consent),
             Phase::Checking | Phase::Handshaking => {
-                let dtls = self.dtls.poll_timeout(&association());
-                [self.agent.poll_timeout(), dtls].into_iter().flatten().min()
+                [self.agent.poll_timeout(), self.flight_due()].into_iter().flatten().min()
             }
         }
     }

@@ -2,6 +2,7 @@
 
 const USERNAME: u16 = 0x0006;
 const USE_CANDIDATE: u16 = 0x0025;
+const ICE_CONTROLLED: u16 = 0x8029;
 
 /// Whether it is a Binding request.
 pub fn is_request(data: &[u8]) -> bool {
@@ -16,6 +17,11 @@ pub fn is_success(data: &[u8]) -> bool {
 /// Whether it nominates its pair.
 pub fn nominates(data: &[u8]) -> bool {
     attribute(data, USE_CANDIDATE).is_some()
+}
+
+/// Whether a request says that its sender is the controlled side, which whoever offered is not (RFC 8445, section 6.1.1).
+pub fn is_of_the_controlled(data: &[u8]) -> bool {
+    is_request(data) && attribute(data, ICE_CONTROLLED).is_some()
 }
 
 /// The daemon's own `ice-ufrag` in a request: what a datagram from an unknown address is recognised by.

@@ -206,3 +206,91 @@ fn only_validated_addresses_are_heard_and_garbage_changes_nothing() {
     let mut packet = [0x80; 60];
     assert!(pair.engine.seal(&mut packet, 12, 1), "the connection goes on");
 }
+
+/// A nominating request, signed with the daemon's password as the viewer can.
+fn nomination(pair: &Pair, password: &str) -> Vec<u8> {
+    let local = pair.engine.agent.get_local_credentials();
+    let name = format!("{}:{}", local.ufrag, pair.browser.credentials.ufrag);
+    let mut attributes = vec![0, 6, 0, name.len() as u8];
+    attributes.extend(name.bytes());
+    attributes.resize(attributes.len().next_multiple_of(4), 0);
+    attributes.extend([0, 0x25, 0, 0]);
+    let mut data = vec![0, 1, 0, (attributes.len() + 24) as u8, 0x21, 0x12, 0xa4, 0x42];
+    data.extend([7; 12]);
+    data.extend(attributes);
+    let crypto = pair.engine.identity.crypto.crypto();
+    let mut mac = crypto.new_hmac(rtc_crypto::HmacAlgorithm::Sha1, password.as_bytes()).unwrap();
+    let mut tag = [0; 20];
+    mac.sign(&[&data], &mut tag).unwrap();
+    data.extend([0, 8, 0, 20]);
+    data.extend(tag);
+    data
+}
+
+#[test]
+fn a_nomination_from_where_nobody_answers_moves_nothing_and_addresses_are_bounded() {
+    let mut pair = Pair::connected();
+    let (was, password) = (pair.engine.path(), pair.engine.agent.get_local_credentials().pwd.clone());
+    let request = nomination(&pair, &password);
+    for n in 0..4_000u32 {
+        let remote = SocketAddr::from(([203, 0, (n >> 8) as u8, n as u8], 4_000));
+        let alive = pair.engine.handle_datagram(pair.now, Path { local: daemon(), remote }, &request);
+        assert!(!alive, "another path is no sign of life on this one");
+        while pair.engine.poll_transmit().is_some() {}
+    }
+    pair.engine.handle_timeout(pair.now + Duration::from_secs(3));
+    assert_eq!(pair.engine.path(), was);
+    assert!(pair.engine.agent.get_remote_candidates().len() <= MOST_ADDRESSES);
+}
+
+#[test]
+fn the_port_of_mdns_needs_integrity_too() {
+    let mut pair = Pair::connected();
+    let (was, forged) = (pair.engine.path(), nomination(&pair, "not the password"));
+    while pair.engine.poll_event().is_some() {}
+    for port in [5353, 5354] {
+        let remote = SocketAddr::from(([203, 0, 113, 9], port));
+        assert!(!pair.engine.handle_datagram(pair.now, Path { local: daemon(), remote }, &forged));
+    }
+    assert!(pair.engine.path() == was && pair.engine.poll_event().is_none());
+}
+
+#[test]
+fn hollow_fragments_and_future_epochs_take_neither_stack_nor_memory() {
+    let mut pair = Pair::connected();
+    let path = Path { local: daemon(), remote: pair.browser.address };
+    let record = |epoch: u16, body: &[u8]| {
+        let mut out = vec![22, 0xfe, 0xfd];
+        out.extend(epoch.to_be_bytes());
+        out.extend([0, 0, 0, 0, 1, 0]);
+        out.extend((body.len() as u16).to_be_bytes());
+        out.extend(body);
+        out
+    };
+    let hollow: Vec<u8> = (0..100u8).flat_map(|offset| [1, 0, 0, 0, 0, 0, 0, 0, offset, 0, 0, 1]).collect();
+    for _ in 0..2_000 {
+        for datagram in [record(0, &hollow), record(1, &hollow), record(2, &hollow)] {
+            assert!(!pair.engine.handle_datagram(pair.now, path, &datagram), "junk is no sign of life");
+        }
+    }
+    assert!(pair.engine.seal(&mut [0x80; 60], 12, 1), "the connection goes on");
+}
+
+#[test]
+fn a_handshake_outlasts_a_bad_moment() {
+    let identity = Identity::generate().unwrap();
+    let mut pair = Pair::new(&identity, &identity);
+    pair.run(|pair| pair.engine.role.is_none());
+    // The viewer hears nothing for six seconds; then it goes on.
+    for _ in 0..1_200 {
+        pair.now += Duration::from_millis(5);
+        pair.engine.handle_timeout(pair.now);
+        while pair.engine.poll_transmit().is_some() {}
+    }
+    assert!(!std::iter::from_fn(|| pair.engine.poll_event()).any(|e| matches!(e, EngineEvent::Ended(_))));
+    for _ in 0..5 {
+        let _ = pair.browser.dtls.handle_timeout(association(), pair.now);
+        pair.run(|pair| pair.browser.connected);
+    }
+    assert!(pair.browser.connected);
+}

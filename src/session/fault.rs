@@ -1,0 +1,25 @@
+//! What a remote sends can end its session, never the daemon: a panic in one session's code is caught and ends that session (rule 11).
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Runs `act` for a session; tells whether it came back. The panic's own message has gone to stderr.
+///
+/// After a panic the session's state must not be used again but to be dropped.
+pub fn survives(viewer: u32, act: impl FnOnce()) -> bool {
+    let survived = catch_unwind(AssertUnwindSafe(act)).is_ok();
+    if !survived {
+        tracing::error!(viewer, "a session failed by a fault of the broadcaster and is ended; the others go on");
+    }
+    survived
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_ends_its_act_only() {
+        assert!(survives(1, || {}));
+        assert!(!survives(1, || panic!("as a test")));
+    }
+}
