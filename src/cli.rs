@@ -126,7 +126,7 @@ pub struct RunArgs {
     /// Pictures a second at most: 1 to 120
     #[arg(long, value_name = "N", default_value = "30", env = "LATERNA_FPS", hide_env_values = true)]
     pub fps: String,
-    /// The size of the picture sent, 16x16 to 4096x2304 (default: the source's at start, at most 1920x1080)
+    /// The size of the picture sent, 16x16 to 3840x2160 (default: the source's at start, at most 1920x1080)
     #[arg(long, value_name = "WxH", env = "LATERNA_SIZE", hide_env_values = true)]
     pub size: Option<String>,
     /// Whether the pointer is shown

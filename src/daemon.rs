@@ -106,7 +106,13 @@ impl Daemon {
             let pictures = pictures.clone();
             Box::new(move |wanted| pictures.set_active(wanted))
         };
-        let join_config = JoinConfig { max_viewers: config.max_viewers, bitrate: config.bitrate, clock, identity };
+        let join_config = JoinConfig {
+            name: config.name.clone(),
+            max_viewers: config.max_viewers,
+            bitrate: config.bitrate,
+            clock,
+            identity,
+        };
         let join_sink = SocketSink::new(socket.try_clone_sender().context("no descriptors left")?);
         let media_sink = SocketSink::new(socket.try_clone_sender().context("no descriptors left")?);
         let udp_port = socket.local_port();
@@ -224,7 +230,7 @@ fn spawn(name: &str, alive: mpsc::Sender<()>, body: impl FnOnce() + Send + 'stat
 fn access(auth: &AuthConfig) -> anyhow::Result<(Access, Option<Code>)> {
     let code = match auth {
         AuthConfig::None => {
-            warn!("--auth none: everyone who can reach this machine's ports can watch");
+            warn!("--auth none: every browser that reaches this machine's ports can watch, and so can any web page opened in one");
             return Ok((Access::Open, None));
         }
         AuthConfig::Code { file: Some(file) } => {

@@ -4,14 +4,14 @@ use super::{Rect, Size};
 
 /// The smallest canvas that encoders take.
 const SMALLEST: Size = Size::new(16, 16);
-/// The largest canvas that may be asked for: H.264's level 5.2 (ITU-T H.264, table A-1).
-const LARGEST: Size = Size::new(4096, 2304);
+/// The largest side of a canvas that may be asked for, upright or not.
+const LARGEST_SIDE: u32 = 3840;
 /// The largest canvas that is chosen unasked.
 const LARGEST_UNASKED: Size = Size::new(1920, 1080);
 
 /// The canvas for a source: `asked` where given, else the source's size, at most 1920x1080 with its aspect ratio kept.
 ///
-/// Both extents are even, and from 16x16 to 4096x2304.
+/// Both extents are even, and between 16 and 3840.
 pub fn canvas_size(source: Size, asked: Option<Size>) -> Size {
     let wanted = match asked {
         Some(size) => size,
@@ -19,8 +19,8 @@ pub fn canvas_size(source: Size, asked: Option<Size>) -> Size {
         None => scaled_into(source, LARGEST_UNASKED),
     };
     Size::new(
-        even_up(wanted.width.clamp(SMALLEST.width, LARGEST.width)),
-        even_up(wanted.height.clamp(SMALLEST.height, LARGEST.height)),
+        even_up(wanted.width.clamp(SMALLEST.width, LARGEST_SIDE)),
+        even_up(wanted.height.clamp(SMALLEST.height, LARGEST_SIDE)),
     )
 }
 
@@ -154,7 +154,7 @@ mod tests {
             ((0, 0), None, (16, 16)),
             ((1920, 1080), Some((1281, 719)), (1282, 720)),
             ((1920, 1080), Some((1, 1)), (16, 16)),
-            ((640, 480), Some((100_000, 100_000)), (4096, 2304)),
+            ((640, 480), Some((100_000, 100_000)), (3840, 3840)),
         ] {
             let got = canvas_size(Size::new(source.0, source.1), asked.map(|(w, h)| Size::new(w, h)));
             assert_eq!(got, Size::new(canvas.0, canvas.1), "{source:?} asked {asked:?}");

@@ -28,6 +28,11 @@ struct Entry {
     ufrag: String,
 }
 
+/// Pictures are made for an offer, so that the first is there when the viewer is; for one that does not connect, no longer than this.
+const HEAD_START: Duration = Duration::from_secs(3);
+/// A session that has not connected for so long gives way to a new one when all places are taken.
+const MOST_PATIENCE: Duration = Duration::from_secs(2);
+
 /// What the broadcast wants done or known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
@@ -67,6 +72,8 @@ pub enum Output {
 pub struct Broadcast {
     limit: usize,
     closing: bool,
+    /// What was last said of demand.
+    wanted: bool,
     entries: HashMap<SessionId, Entry>,
     numbers: u32,
     outputs: VecDeque<Output>,
@@ -75,7 +82,7 @@ pub struct Broadcast {
 impl Broadcast {
     /// Makes a broadcast of at most `limit` sessions.
     pub fn new(limit: usize) -> Self {
-        Self { limit, closing: false, entries: HashMap::new(), numbers: 0, outputs: VecDeque::new() }
+        Self { limit, closing: false, wanted: false, entries: HashMap::new(), numbers: 0, outputs: VecDeque::new() }
     }
 
     /// Takes an offer of a viewer whose `ice-ufrag` is `ufrag`: admits it, under a number for the log, or refuses.
@@ -89,18 +96,48 @@ impl Broadcast {
         if self.entries.len() >= self.limit {
             return Err(Refusal::Full { limit: self.limit });
         }
-        if self.entries.is_empty() {
-            self.outputs.push_back(Output::Demand(true));
-        }
         self.numbers += 1;
         let entry = Entry { number: self.numbers, place: Place::Joining, since: now, ufrag: ufrag.to_owned() };
         self.entries.insert(session, entry);
+        self.update_demand(now);
         Ok(self.numbers)
     }
 
     /// Takes word that an admitted offer could not be answered.
-    pub fn handle_unanswered(&mut self, session: SessionId) {
-        self.remove(session);
+    pub fn handle_unanswered(&mut self, now: Instant, session: SessionId) {
+        self.remove(now, session);
+    }
+
+    /// The session that gives way to a new one where all places are taken: the oldest that has not connected for a while.
+    pub fn gives_way(&self, now: Instant) -> Option<SessionId> {
+        let joining = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.place == Place::Joining && now >= entry.since + MOST_PATIENCE);
+        joining
+            .filter(|_| self.entries.len() >= self.limit)
+            .min_by_key(|(_, entry)| entry.since)
+            .map(|(session, _)| *session)
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.update_demand(now);
+    }
+
+    /// When [`Broadcast::handle_timeout`] wants to be called next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let live = self.entries.values().any(|entry| entry.place == Place::Live);
+        let last = self.entries.values().map(|entry| entry.since + HEAD_START).max();
+        last.filter(|_| self.wanted && !live)
+    }
+
+    fn update_demand(&mut self, now: Instant) {
+        let wanted = self.entries.values().any(|entry| entry.place == Place::Live || now < entry.since + HEAD_START);
+        if wanted != self.wanted {
+            self.wanted = wanted;
+            self.outputs.push_back(Output::Demand(wanted));
+        }
     }
 
     /// Takes word that a session is connected.
@@ -111,12 +148,13 @@ impl Broadcast {
             entry.place = Place::Live;
             entry.since = now;
             self.outputs.push_back(Output::Came { number: entry.number, took, watching });
+            self.update_demand(now);
         }
     }
 
     /// Takes word that a session is over; a second word about one is passed over.
     pub fn handle_ended(&mut self, now: Instant, session: SessionId, why: EndReason) {
-        let Some(entry) = self.remove(session) else { return };
+        let Some(entry) = self.remove(now, session) else { return };
         self.outputs.push_back(match entry.place {
             Place::Joining => Output::Failed { number: entry.number, why },
             Place::Live => Output::Left {
@@ -167,11 +205,9 @@ impl Broadcast {
         self.outputs.pop_front()
     }
 
-    fn remove(&mut self, session: SessionId) -> Option<Entry> {
+    fn remove(&mut self, now: Instant, session: SessionId) -> Option<Entry> {
         let entry = self.entries.remove(&session)?;
-        if self.entries.is_empty() {
-            self.outputs.push_back(Output::Demand(false));
-        }
+        self.update_demand(now);
         Some(entry)
     }
 }
@@ -225,6 +261,24 @@ mod tests {
         assert_eq!(broadcast.handle_trickle(id(2), &trickle(None)), Err(Refusal::UnknownSession));
     }
 
+    #[test]
+    fn an_offer_that_does_not_connect_has_a_head_start_and_gives_way() {
+        let now = Instant::now();
+        let mut broadcast = Broadcast::new(1);
+        assert_eq!(broadcast.handle_offer(now, id(1), "ufrag"), Ok(1));
+        assert_eq!((broadcast.gives_way(now), broadcast.poll_timeout()), (None, Some(now + HEAD_START)));
+        assert_eq!(broadcast.gives_way(now + MOST_PATIENCE), Some(id(1)));
+        broadcast.handle_timeout(now + HEAD_START);
+        assert_eq!(broadcast.poll_timeout(), None);
+        broadcast.handle_connected(now + HEAD_START * 2, id(1));
+        assert_eq!((broadcast.gives_way(now + HEAD_START * 3), broadcast.poll_timeout()), (None, None));
+        let demands = std::iter::from_fn(|| broadcast.poll_output()).filter_map(|output| match output {
+            Output::Demand(wanted) => Some(wanted),
+            _ => None,
+        });
+        assert_eq!(demands.collect::<Vec<_>>(), [true, false, true]);
+    }
+
     /// Random operations: demand alternates and is true exactly while there is a session; nobody leaves who didn't come.
     #[test]
     fn random_operations_keep_the_invariants() {
@@ -240,7 +294,7 @@ mod tests {
                 2 => broadcast.handle_ended(now, session, EndReason::Left),
                 _ => {
                     if broadcast.place(session) == Some(Place::Joining) {
-                        broadcast.handle_unanswered(session);
+                        broadcast.handle_unanswered(now, session);
                     }
                 }
             }
@@ -261,7 +315,7 @@ mod tests {
                     Output::Failed { .. } => {}
                 }
             }
-            assert_eq!(demand, !broadcast.entries.is_empty());
+            assert_eq!(demand, !broadcast.entries.is_empty(), "no time passes");
             assert!(broadcast.entries.len() <= 5);
         }
     }

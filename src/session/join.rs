@@ -31,6 +31,8 @@ pub type Demand = Box<dyn FnMut(bool) + Send>;
 
 /// How sessions are made.
 pub struct JoinConfig {
+    /// The broadcast's name.
+    pub name: String,
     /// Most sessions.
     pub max_viewers: usize,
     /// The rung's rate.
@@ -103,6 +105,9 @@ impl Join {
         match item {
             JoinIn::Signal(SignalIn::Offer { session, sdp, reply, .. }) => {
                 let answer = self.answer(now, session, &sdp);
+                if let Err(refusal) = &answer {
+                    info!(why = ?refusal.to_string(), "viewer refused");
+                }
                 if reply.send(answer).is_err() {
                     // Whoever asked has gone away meanwhile.
                     self.end(now, session, EndReason::Left);
@@ -131,6 +136,9 @@ impl Join {
         // What can't be answered takes no place.
         let offer = Offer::parse(text).map_err(|error| refusal(&error.into()))?;
         let agreement = sdp::negotiate(&offer).map_err(|error| refusal(&error))?;
+        if let Some(waiting) = self.broadcast.gives_way(now) {
+            self.end(now, waiting, EndReason::GaveWay);
+        }
         let number = self.broadcast.handle_offer(now, session, &agreement.remote.ufrag)?;
         self.report();
         let port = self.sink.local_port();
@@ -142,12 +150,17 @@ impl Join {
         let (engine, transport) = match RtcEngine::new(now, &self.config.identity, &addresses, &agreement.remote) {
             Ok(made) => made,
             Err(error) => {
-                self.broadcast.handle_unanswered(session);
+                self.broadcast.handle_unanswered(now, session);
                 return Err(Refusal::BadOffer(format!("the offer's transport can't be used: {error}")));
             }
         };
         let ssrc = u32::from_be_bytes(random_bytes()) & !1;
-        let streams = LocalStreams { video_ssrc: ssrc, rtx_ssrc: ssrc | 1, cname: self.cname.clone() };
+        let streams = LocalStreams {
+            video_ssrc: ssrc,
+            rtx_ssrc: ssrc | 1,
+            name: self.config.name.clone(),
+            cname: self.cname.clone(),
+        };
         let fingerprint = self.config.identity.fingerprint();
         let sdp = sdp::answer(&offer, &agreement, &transport, &streams, &fingerprint, &addresses);
         let stream = VideoStream::new(now, self.config.clock, agreement.video, streams, self.config.bitrate);
@@ -237,6 +250,7 @@ impl Join {
     }
 
     fn do_what_is_due(&mut self, now: Instant) -> Option<Instant> {
+        self.broadcast.handle_timeout(now);
         let ready: Vec<_> = self
             .joining
             .iter_mut()
@@ -246,7 +260,8 @@ impl Join {
             self.attend(now, session, |viewer, sink| viewer.handle_timeout(now, sink));
         }
         let soonest = now + Duration::from_millis(1);
-        self.joining.values_mut().filter_map(|viewer| viewer.poll_timeout()).min().map(|due| due.max(soonest))
+        let sessions = self.joining.values_mut().filter_map(|viewer| viewer.poll_timeout());
+        sessions.chain(self.broadcast.poll_timeout()).min().map(|due| due.max(soonest))
     }
 
     /// Does and says what the broadcast wants.
@@ -263,9 +278,11 @@ impl Join {
                     info!(viewer = number, connected_ms = took.as_millis() as u64, watching, "viewer came");
                 }
                 Output::Left { number, why, after, watching } => {
-                    info!(viewer = number, %why, after_s = (after.as_secs_f64() * 10.0).round() / 10.0, watching, "viewer left");
+                    info!(viewer = number, why = ?why.to_string(), after_s = (after.as_secs_f64() * 10.0).round() / 10.0, watching, "viewer left");
                 }
-                Output::Failed { number, why } => info!(viewer = number, %why, "viewer never connected"),
+                Output::Failed { number, why } => {
+                    info!(viewer = number, why = ?why.to_string(), "viewer never connected")
+                }
             }
         }
     }

@@ -54,6 +54,8 @@ pub struct LocalStreams {
     pub video_ssrc: u32,
     /// SSRC of its retransmissions.
     pub rtx_ssrc: u32,
+    /// The broadcast's name, which the page shows.
+    pub name: String,
     /// Canonical name (RFC 3550, section 6.5.1).
     pub cname: String,
 }
@@ -197,7 +199,10 @@ pub fn answer(
         .filter(|(index, section)| taken(*index, section))
         .filter_map(|(_, section)| section.mid.as_deref().filter(|_| offer.bundles(section)))
         .collect();
-    let _ = write!(out, "v=0\r\no=- {} 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n", streams.video_ssrc);
+    // A session name is one line and not empty (RFC 8866, section 5.3).
+    let name: String = streams.name.chars().filter(|c| !c.is_control()).collect();
+    let name = if name.trim().is_empty() { "-" } else { name.trim() };
+    let _ = write!(out, "v=0\r\no=- {} 2 IN IP4 127.0.0.1\r\ns={name}\r\nt=0 0\r\n", streams.video_ssrc);
     if !bundled.is_empty() {
         let _ = write!(out, "a=group:BUNDLE {}\r\n", bundled.join(" "));
     }

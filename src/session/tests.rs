@@ -109,7 +109,7 @@ fn viewer(now: Instant, rtx: Option<u8>) -> Viewer<PlainEngine> {
         playout_delay: Some(5),
         feedback: vec![],
     };
-    let streams = LocalStreams { video_ssrc: SSRC, rtx_ssrc: RTX_SSRC, cname: "c".into() };
+    let streams = LocalStreams { video_ssrc: SSRC, rtx_ssrc: RTX_SSRC, name: "n".into(), cname: "c".into() };
     let clock = Clock::from_parts(now - Duration::from_secs(10), Duration::from_secs(1_700_000_000));
     let stream = VideoStream::new(now, clock, parameters, streams, Bitrate(2_500_000));
     Viewer::new(now, SessionId::from_bytes([1; 16]), 1, PlainEngine::connected(), stream)

@@ -61,6 +61,9 @@ pub enum EndReason {
     /// It never came to a connection.
     #[error("not connected within {} s: no answer to connectivity checks, or the handshake never finished", .0.as_secs())]
     NeverConnected(Duration),
+    /// Its place went to another, since it did not connect.
+    #[error("not connected yet when all places were taken: another viewer got the place")]
+    GaveWay,
     /// The daemon ends.
     #[error("the broadcaster is shutting down")]
     Shutdown,

@@ -19,7 +19,7 @@ fn answered(text: &str) -> (Agreement, String) {
     let offer = Offer::parse(text).unwrap();
     let agreement = negotiate(&offer).unwrap();
     let transport = LocalTransport { ufrag: "local".into(), password: "p".repeat(22) };
-    let streams = LocalStreams { video_ssrc: 11, rtx_ssrc: 12, cname: "c".into() };
+    let streams = LocalStreams { video_ssrc: 11, rtx_ssrc: 12, name: "the \r\nroom".into(), cname: "c".into() };
     let addresses = ["192.0.2.1:8889".parse().unwrap(), "[::1]:8889".parse().unwrap()];
     let text = answer(&offer, &agreement, &transport, &streams, &[7; 32], &addresses);
     (agreement, text)
@@ -38,6 +38,7 @@ fn chromium_gets_constrained_baseline_with_what_it_offered() {
     assert_eq!(agreement.remote.fingerprints[0][31], 0x1f);
     assert!(!agreement.remote.dtls_client);
     for line in [
+        "s=the room",
         "a=group:BUNDLE 0 1",
         "m=video 9 UDP/TLS/RTP/SAVPF 106 107",
         "a=sendonly",

@@ -34,7 +34,7 @@ pub enum AccessError {
         error: io::Error,
     },
     /// The file is a symbolic link or no file at all.
-    #[error("access code {}: found {found} where a plain file must be; remove it, and a fresh code is made", path.display())]
+    #[error("access code {}: found {found} where a plain file must be; name a file, which is made with a fresh code if it is absent", path.display())]
     NotAFile {
         /// The file asked for.
         path: PathBuf,

@@ -23,6 +23,9 @@ use crate::signaling::{Refusal, SignalIn};
 const BODY_BYTES: usize = 64 * 1024;
 /// What is read past that and dropped, so that the sender gets to read the refusal.
 const DISCARDED_BYTES: usize = 4 * 1024 * 1024;
+/// How long the answer to a wrong code takes, and to one of too many.
+const WRONG_CODE_WAIT: Duration = Duration::from_millis(200);
+const TOO_MANY_WAIT: Duration = Duration::from_secs(1);
 /// What a page from here may do: nothing but show what comes from here.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; media-src 'self' blob: mediastream:; \
      img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
@@ -35,6 +38,7 @@ pub(super) struct Exchange {
     signals: mpsc::Sender<SignalIn>,
     deadlines: Deadlines,
     queue_full: Mutex<Complaint>,
+    wrong_codes: Mutex<Complaint>,
 }
 
 impl Exchange {
@@ -45,7 +49,14 @@ impl Exchange {
         signals: mpsc::Sender<SignalIn>,
         deadlines: Deadlines,
     ) -> Self {
-        Self { access: Mutex::new(access), own_names, signals, deadlines, queue_full: Mutex::default() }
+        Self {
+            access: Mutex::new(access),
+            own_names,
+            signals,
+            deadlines,
+            queue_full: Mutex::default(),
+            wrong_codes: Mutex::default(),
+        }
     }
 
     /// Answers one request; calls `received` once all of it is there.
@@ -73,10 +84,28 @@ impl Exchange {
                 *reply
             }
         };
+        if head.headers.contains_key(header::AUTHORIZATION) {
+            self.hold_back(reply.status).await;
+        }
         // A session's address is a secret.
         let path = if is_session { "/whep/…" } else { head.uri.path() };
         tracing::debug!(%from, method = %head.method, path, status = reply.status.as_u16(), "answered");
         Ok(response(reply))
+    }
+
+    /// Keeps whoever tries codes waiting for the answer, and tells of it; a connection answers one request at a time, and there are
+    /// only so many for an address. The holder of a right code never comes here.
+    async fn hold_back(&self, status: StatusCode) {
+        let wait = match status {
+            StatusCode::UNAUTHORIZED => WRONG_CODE_WAIT,
+            StatusCode::TOO_MANY_REQUESTS => TOO_MANY_WAIT,
+            _ => return,
+        };
+        let times = self.wrong_codes.lock().unwrap_or_else(PoisonError::into_inner).raise(Instant::now());
+        if let Some(times) = times {
+            tracing::warn!(times, "wrong access codes were tried");
+        }
+        tokio::time::sleep(wait).await;
     }
 
     /// What the request's head asks of WHEP, or the reply where the head is enough.

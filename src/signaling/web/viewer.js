@@ -15,11 +15,12 @@ const TEXT = {
     codeTooMany: ['Too many wrong codes', 'Check the code before the next try: ask whoever shares the screen.'],
     unsupported: ['This browser cannot play the video', 'The broadcast is in a format that this browser lacks. Try Chrome, Edge or Safari; Firefox fetches what it needs shortly after its first start.'],
     noWebrtc: ['This browser cannot receive broadcasts', 'It has no WebRTC, or it is switched off. Try a current Chrome, Edge, Firefox or Safari.'],
+    silent: ['No connection to the broadcaster', 'The picture goes on as soon as the network does.'],
     error: ['Something went wrong', ''],
     video: 'Shared screen', controls: 'Controls', panel: 'Connection details',
     codeLabel: 'Access code', codeSubmit: 'Watch', play: 'Play',
     panelButton: 'Connection details (I)', fullButton: 'Full screen (F)',
-    resolution: 'Resolution', fps: 'Frames/s', bitrate: 'Bitrate', loss: 'Loss', delay: 'Delay',
+    resolution: 'Resolution', fps: 'Frames/s', bitrate: 'Bitrate', loss: 'Loss', delay: 'Network delay',
   },
   zh: {
     waiting: ['正在等待直播端', '页面会自动重试，一有画面就会显示。'],
@@ -33,11 +34,12 @@ const TEXT = {
     codeTooMany: ['访问码错误次数过多', '再次尝试前请先核对：向共享屏幕的人确认访问码。'],
     unsupported: ['此浏览器无法播放该视频', '直播使用的格式在此浏览器中不可用。请使用 Chrome、Edge 或 Safari；Firefox 首次启动后会自动下载所需组件。'],
     noWebrtc: ['此浏览器无法接收直播', '浏览器不支持 WebRTC 或已将其关闭。请使用新版 Chrome、Edge、Firefox 或 Safari。'],
+    silent: ['与直播端的连接中断', '网络恢复后，画面会自动继续。'],
     error: ['出现问题', ''],
     video: '共享的屏幕', controls: '控制', panel: '连接信息',
     codeLabel: '访问码', codeSubmit: '观看', play: '播放',
     panelButton: '连接信息 (I)', fullButton: '全屏 (F)',
-    resolution: '分辨率', fps: '帧率', bitrate: '码率', loss: '丢包', delay: '延迟',
+    resolution: '分辨率', fps: '帧率', bitrate: '码率', loss: '丢包', delay: '网络延迟',
   },
 };
 
@@ -47,6 +49,8 @@ const RETRY_UNSUPPORTED = 15000;
 const CONNECT_WAIT = 15000;
 const DISCONNECTED_WAIT = 4000;
 const IDLE_WAIT = 3000;
+/** The broadcaster sends something each second, also while the picture stands still: after so long without it the network is gone. */
+const SILENT_WAIT = 3500;
 const STORED_CODE = 'laterna-code';
 
 const root = document.documentElement;
@@ -110,7 +114,8 @@ function loadCode() {
 }
 
 function takeCode(typed) {
-  history.replaceState(null, '', '#' + readable(typed));
+  // The whole address will do: the code is what follows its #.
+  history.replaceState(null, '', '#' + readable(typed.split('#').pop()));
   code = loadCode();
 }
 
@@ -161,6 +166,8 @@ async function connect() {
     }
     mine.url = new URL(reply.headers.get('Location'), location.href);
     if (root.dataset.state !== 'connecting') show('connecting', text.connecting);
+    const name = words.match(/^s=(.+?)\r?$/m)?.[1].trim();
+    if (name && name !== '-') document.title = `${name} – laterna`;
     await pc.setRemoteDescription({ type: 'answer', sdp: words + '\r\n' });
     if (mine.gone) return;
     const dtls = pc.getReceivers()[0]?.transport;
@@ -193,7 +200,8 @@ function refused(mine, reply, words) {
       show('code', text.codeTooMany);
       return;
     case 406:
-      show('unsupported', text.unsupported, `${text.unsupported[1]} (${words})`);
+      console.info(words);
+      show('unsupported', text.unsupported);
       retry(RETRY_UNSUPPORTED);
       return;
     case 503:
@@ -372,6 +380,7 @@ async function measure() {
   const pairId = all.find((entry) => entry.type === 'transport')?.selectedCandidatePairId;
   const pair = all.find((entry) => entry.type === 'candidate-pair' && (pairId ? entry.id === pairId : entry.nominated));
   const trip = pair?.currentRoundTripTime;
+  listen(mine, pair?.lastPacketReceivedTimestamp === undefined ? 0 : pair.timestamp - pair.lastPacketReceivedTimestamp);
   const delay = mine.buffered === undefined || trip === undefined ? null : (mine.buffered + trip / 2) * 1000;
   window.laterna.stats = {
     width: inbound.frameWidth ?? video.videoWidth,
@@ -383,6 +392,19 @@ async function measure() {
     frames: now.frames,
   };
   if (!at('panel').hidden) fillPanel(window.laterna.stats);
+}
+
+/** Says so when nothing at all has come for a while, and asks once whether the daemon still knows the session. */
+function listen(mine, quiet) {
+  if (quiet > SILENT_WAIT && !mine.silent) {
+    mine.silent = true;
+    show('waiting', text.silent);
+    mine.end = true;
+    trickle(mine);
+  } else if (quiet < SILENT_WAIT && mine.silent) {
+    mine.silent = false;
+    seen();
+  }
 }
 
 function fillPanel(stats) {
