@@ -177,6 +177,13 @@ impl Schedule {
         self.debt.set_rate(rate, now);
     }
 
+    /// Somebody watches again: no picture from before is repeated, and no frame from before waits.
+    pub fn handle_start(&mut self) {
+        self.has_picture = false;
+        self.waiting = false;
+        self.handle_restart();
+    }
+
     /// The encoder was made anew: it knows no picture.
     pub fn handle_restart(&mut self) {
         self.fresh = true;
@@ -234,12 +241,14 @@ impl Schedule {
         self.planned(Reason::Refinement, self.refinement.next_qp(target, &self.intra), Activity::default())
     }
 
-    /// Chooses the tool for a large change; where that is another one, and for a new page, a keyframe is due.
+    /// Chooses the tool for a large change; where that is another one, and for a new page, a keyframe is due. Neither
+    /// passes a closed gate.
     fn choose_tool(&mut self, now: Instant, Change { activity, difference }: Change) {
         if !self.could_be_large(activity) {
             return;
         }
         let isolated = self.last_large.replace(now).is_none_or(|last| now >= last + ISOLATED);
+        let open = self.gate.is_open(now);
         let settled = self.tool_changed.is_none_or(|last| now >= last + SETTLED);
         let new = difference.novel >= NEW_PAGE;
         self.new_in_a_row = if new { self.new_in_a_row + 1 } else { 0 };
@@ -252,11 +261,11 @@ impl Schedule {
             Tool::Screen if self.new_in_a_row >= FILM => Tool::Camera,
             same => same,
         };
-        if other != self.tool && settled {
+        if other != self.tool && settled && (open || self.fresh) {
             self.tool = other;
             self.tool_changed = Some(now);
             self.fresh = true;
-        } else if new && isolated && self.gate.is_open(now) && self.debt.affords_keyframe(now) {
+        } else if new && isolated && open && self.debt.affords_keyframe(now) {
             self.fresh = true;
         }
     }

@@ -348,6 +348,38 @@ fn scrolling_takes_the_searching_tool_and_a_film_the_quick_one() {
 }
 
 #[test]
+fn a_change_of_tools_waits_for_the_gate() {
+    let start = Instant::now();
+    let mut schedule = Schedule::new(RATE, 30, start);
+    let (page, scroll) = (Difference { moved: 0.0, novel: 1.0 }, Difference { moved: 0.9, novel: 0.1 });
+    let shown = large_changes(&mut schedule, start, 1, Duration::ZERO, page);
+    assert_eq!(shown, [(Tool::Camera, true)]);
+    let (frame, begun) = (Duration::from_millis(50), start + Duration::from_millis(200));
+    let scrolled = large_changes(&mut schedule, begun, 40, frame, scroll);
+    let keyframes: Vec<_> =
+        (0..).zip(&scrolled).filter(|(_, (_, key))| *key).map(|(step, _)| begun + frame * step).collect();
+    assert_eq!(keyframes, [start + Duration::from_secs(1)], "one, a second after that of the page");
+    assert_eq!(scrolled.last(), Some(&(Tool::Screen, false)));
+}
+
+#[test]
+fn after_a_start_nothing_is_repeated_and_the_first_frame_is_a_keyframe() {
+    let now = Instant::now();
+    let mut schedule = Schedule::new(RATE, 30, now);
+    schedule.handle_frame();
+    let plan = schedule.plan(now, Work::Change, Change::default(), || Activity(1e6));
+    schedule.handle_unit(now, &plan, 10_000, true, None);
+    schedule.handle_frame();
+    schedule.handle_start();
+    let later = now + Duration::from_mins(1);
+    schedule.request_keyframe(later);
+    assert!(schedule.poll(later).is_none() && schedule.poll_timeout().is_none());
+    schedule.handle_frame();
+    assert_eq!(schedule.poll(later), Some(Work::Change));
+    assert!(schedule.plan(later, Work::Change, Change::default(), || Activity(1e6)).order.keyframe);
+}
+
+#[test]
 fn new_pages_are_keyframes_unless_they_come_fast() {
     let start = Instant::now();
     let mut schedule = Schedule::new(RATE, 30, start);
