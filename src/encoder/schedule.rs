@@ -118,6 +118,8 @@ pub struct Schedule {
     tool: Tool,
     /// When the tool was last changed for what it had to encode.
     tool_changed: Option<Instant>,
+    /// The last large change would have changed the tool, had the gate been open.
+    tool_waits: bool,
     /// When a change could last have cost a lot.
     last_large: Option<Instant>,
     /// When something last scrolled.
@@ -150,6 +152,7 @@ impl Schedule {
             refinement: Refinement::new(),
             tool: Tool::Camera,
             tool_changed: None,
+            tool_waits: false,
             last_large: None,
             last_scroll: None,
             new_in_a_row: 0,
@@ -244,6 +247,7 @@ impl Schedule {
     /// Chooses the tool for a large change; where that is another one, and for a new page, a keyframe is due. Neither
     /// passes a closed gate.
     fn choose_tool(&mut self, now: Instant, Change { activity, difference }: Change) {
+        self.tool_waits = false;
         if !self.could_be_large(activity) {
             return;
         }
@@ -261,7 +265,8 @@ impl Schedule {
             Tool::Screen if self.new_in_a_row >= FILM => Tool::Camera,
             same => same,
         };
-        if other != self.tool && settled && (open || self.fresh) {
+        self.tool_waits = other != self.tool && settled && !open && !self.fresh;
+        if other != self.tool && settled && !self.tool_waits {
             self.tool = other;
             self.tool_changed = Some(now);
             self.fresh = true;
@@ -330,7 +335,9 @@ impl Schedule {
             return Verdict::Redo;
         }
         // Like a keyframe's, the debt of a refinement makes what follows smaller, and holds back no change.
-        let patient = keyframe || plan.reason == Reason::Refinement || (page && self.debt.affords_page(now));
+        // Each step of a scroll costs as much as a page until its tool may be taken: those wait for their bits.
+        let page = page && !self.tool_waits && self.debt.affords_page(now);
+        let patient = keyframe || plan.reason == Reason::Refinement || page;
         self.debt.sent(now, size, patient);
         self.last_unit = Some(now);
         if keyframe {

@@ -246,7 +246,8 @@ fn typing_is_sharp_at_once_and_costs_one_small_unit_each() {
 #[test]
 fn a_scroll_keeps_its_frames_and_its_rate() {
     let tall = scenes::text(Size::new(1920, 4320), 9, 2);
-    let steps = (0..40).map(|step| (2_000 + step * 50, whole(scenes::window(&tall, HD, step as usize * 60)))).collect();
+    let mut steps = vec![(0, whole(scenes::window(&tall, HD, 0)))];
+    steps.extend((1..40).map(|step| (2_000 + step * 50, whole(scenes::window(&tall, HD, step as usize * 60)))));
     let units = Simulation::new(HD).run(steps, 8_000);
     report("scroll", &units);
     let moving: Vec<_> = units.iter().filter(|unit| unit.change && unit.at > Duration::from_millis(2_100)).collect();
@@ -256,6 +257,22 @@ fn a_scroll_keeps_its_frames_and_its_rate() {
     let bytes: usize = moving.iter().map(|unit| unit.bytes).sum();
     assert!(bytes < 2 * RATE.0 as usize / 8 * 5 / 4, "{bytes} bytes in two seconds");
     assert_sharp_then_silent(&units, 3_950, 8_000);
+}
+
+#[test]
+fn a_scroll_right_after_a_page_waits_for_its_bits_until_the_gate_lets_its_tool_through() {
+    let tall = scenes::text(Size::new(1920, 4320), 9, 2);
+    let steps = (0..40).map(|step| (step * 50, whole(scenes::window(&tall, HD, step as usize * 60)))).collect();
+    let units = Simulation::new(HD).run(steps, 6_000);
+    report("early scroll", &units);
+    let keyframes: Vec<_> = units.iter().filter(|unit| unit.keyframe).map(|unit| unit.at).collect();
+    assert!(keyframes.len() == 2 && keyframes[1] - keyframes[0] >= Duration::from_secs(1), "{keyframes:?}");
+    assert!(keyframes[1] < Duration::from_millis(1_300), "{keyframes:?}");
+    let closed: usize = units.iter().filter(|unit| unit.at < keyframes[1]).map(|unit| unit.bytes).sum();
+    assert!(closed < RATE.0 as usize / 8 * 2, "{closed} bytes before the tool");
+    let gap = units.windows(2).filter(|two| two[1].at < Duration::from_secs(2)).map(|two| two[1].at - two[0].at).max();
+    assert!(gap < Some(Duration::from_millis(400)), "{gap:?} without a picture");
+    assert!(units.iter().filter(|unit| unit.change && unit.at > keyframes[1]).count() >= 12);
 }
 
 #[test]
