@@ -6,12 +6,14 @@ use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
+use crate::alive::Watch;
 use crate::clock::Clock;
 use crate::config::{AuthConfig, Listen, RunConfig};
 use crate::encoder::AccessUnit;
@@ -36,24 +38,34 @@ use crate::source::{Source, SourceOptions};
 const MOST_COMMANDS: usize = 4096;
 const MOST_UNITS: usize = 64;
 const MOST_SIGNALS: usize = 256;
+/// How long all threads may take to end: the join thread's second for goodbyes, the source's two, and some more.
+const CLOSING: Duration = Duration::from_secs(4);
 
 /// Runs the daemon until it is told to stop.
 ///
 /// # Errors
-/// Where something that was asked for can't be opened, or a thread ends that must not.
+/// Where something that was asked for can't be opened, a thread ends that must not, or the end is not in order.
 pub fn run(config: RunConfig) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     runtime.block_on(async {
-        let mut stop = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        let daemon = Daemon::start(config)?;
-        let told = async move {
-            tokio::select! {
-                _ = stop.0.recv() => "SIGINT",
-                _ = stop.1.recv() => "SIGTERM",
-            }
-        };
-        daemon.serve(told).await
+        let stops = Stops { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? };
+        Daemon::start(config)?.serve(stops).await
     })
+}
+
+/// The signals that tell the daemon to stop.
+struct Stops {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Stops {
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
 }
 
 /// Everything that is open and running.
@@ -62,10 +74,10 @@ struct Daemon {
     signals: (mpsc::Sender<SignalIn>, mpsc::Receiver<SignalIn>),
     join: Inbox<JoinIn>,
     threads: Vec<JoinHandle<()>>,
-    /// Resolves when one of the threads has ended.
-    ended: mpsc::Receiver<()>,
+    /// Gets the name of a thread that has ended.
+    ended: mpsc::Receiver<String>,
     /// Owned to the end: dropping them stops and joins their threads.
-    _pictures: Pictures,
+    pictures: Pictures,
 }
 
 /// What makes pictures: the source puts frames into the worker.
@@ -97,7 +109,8 @@ impl Daemon {
         let media = Inbox::new(MOST_COMMANDS, media_waker);
         let join = Inbox::new(MOST_COMMANDS, waker()?);
 
-        let pictures = Pictures::open(&config, &units)?;
+        let (watch, ended) = Watch::new();
+        let pictures = Pictures::open(&config, &units, &watch)?;
         let keyframe = {
             let worker = pictures.worker.clone();
             Arc::new(move || worker.request_keyframe())
@@ -119,17 +132,18 @@ impl Daemon {
         let join_state = Join::new(join_config, join_sink, join.clone(), media.clone(), demand);
         let media_state = Media::new(media_sink, media, units, join.clone(), keyframe);
 
-        let (alive, ended) = mpsc::channel(1);
         let threads = vec![
-            spawn("media", alive.clone(), move || media_state.run(socket))?,
-            spawn("join", alive, move || join_state.run())?,
+            spawn("media", &watch, move || media_state.run(socket))?,
+            spawn("join", &watch, move || join_state.run())?,
         ];
         announce(server.as_ref(), udp_port, code.as_ref(), &config.name).context("stdout")?;
-        Ok(Self { server, signals: mpsc::channel(MOST_SIGNALS), join, threads, ended, _pictures: pictures })
+        Ok(Self { server, signals: mpsc::channel(MOST_SIGNALS), join, threads, ended, pictures })
     }
 
-    /// Serves until `told`; then viewers are told, threads joined, and requests in flight answered.
-    async fn serve(mut self, told: impl Future<Output = &'static str>) -> anyhow::Result<()> {
+    /// Serves until told to stop; then viewers are told, threads joined, and requests in flight answered.
+    ///
+    /// Told again, it leaves all that undone.
+    async fn serve(mut self, mut stops: Stops) -> anyhow::Result<()> {
         let (sender, mut receiver) = self.signals;
         let (stop_http, http_stopped) = oneshot::channel::<()>();
         let http = async {
@@ -146,35 +160,39 @@ impl Daemon {
             }
             std::future::pending::<()>().await;
         };
-        let threads = self.threads;
-        let join = self.join;
+        let (threads, join, pictures) = (self.threads, self.join, self.pictures);
+        let (tell, told) = oneshot::channel();
         let control = async move {
             let result = tokio::select! {
-                why = told => {
-                    info!(signal = why, "stopping");
+                Ok(signal) = told => {
+                    info!(signal, "stopping");
                     Ok(())
                 }
-                _ = self.ended.recv() => Err(anyhow!("a thread has ended that must not; this is a bug, its message is above")),
-            };
-            if result.is_ok() {
-                join.push_always(JoinIn::Shutdown);
-                // Both end within a turn of their loops.
-                for thread in threads {
-                    drop(thread.join());
+                Some(name) = self.ended.recv() => {
+                    Err(anyhow!("the thread {name} has ended and must not; this is a bug, its message is above"))
                 }
-            }
+                else => Err(anyhow!("nothing is left that could end")),
+            };
+            join.push_always(JoinIn::Shutdown);
+            let closed = close(threads, pictures, CLOSING).await;
             drop(stop_http);
-            result
+            result.and(closed)
+        };
+        let insisted = async move {
+            // Nobody is told where a thread's end came first: then all ends already.
+            let _ = tell.send(stops.next().await);
+            stops.next().await
         };
         tokio::select! {
             (result, ()) = async { tokio::join!(control, http) } => result,
             () = relay => Ok(()),
+            signal = insisted => Err(anyhow!("{signal} came while stopping: ended at once, not in order")),
         }
     }
 }
 
 impl Pictures {
-    fn open(config: &RunConfig, units: &Inbox<Arc<Unit>>) -> anyhow::Result<Self> {
+    fn open(config: &RunConfig, units: &Inbox<Arc<Unit>>, watch: &Watch) -> anyhow::Result<Self> {
         let options = SourceOptions { fps: config.fps, pointer: config.pointer, size: config.size };
         let worker: Arc<OnceLock<Arc<EncodeWorker>>> = Arc::default();
         let sink = {
@@ -185,12 +203,12 @@ impl Pictures {
                 }
             })
         };
-        let source = Arc::new(Source::open(&config.source, options, sink)?);
+        let source = Arc::new(Source::open(&config.source, options, sink, watch)?);
         let canvas = canvas_size(source.size(), config.size);
         let units = units.clone();
         let unit_sink = Arc::new(move |unit: AccessUnit| units.push_newest(Arc::new(Unit::new(unit))));
         let worker_config = WorkerConfig { canvas, bitrate: config.bitrate, fps: config.fps };
-        let started = Arc::new(EncodeWorker::start(worker_config, unit_sink)?);
+        let started = Arc::new(EncodeWorker::start(worker_config, unit_sink, watch)?);
         info!(source = source.describe(), %canvas, fps = config.fps, bitrate = config.bitrate.0, "ready");
         // A source is inactive when opened, so no frame has come yet.
         let _ = worker.set(started.clone());
@@ -208,22 +226,35 @@ impl Pictures {
     }
 }
 
-/// Starts a thread that holds `alive` for as long as it runs.
-fn spawn(name: &str, alive: mpsc::Sender<()>, body: impl FnOnce() + Send + 'static) -> anyhow::Result<JoinHandle<()>> {
-    struct Ended(mpsc::Sender<()>);
-    impl Drop for Ended {
-        fn drop(&mut self) {
-            // Full means that word of another thread's end is under way.
-            let _ = self.0.try_send(());
-        }
-    }
+/// Starts a thread that must not end.
+fn spawn(name: &str, watch: &Watch, body: impl FnOnce() + Send + 'static) -> anyhow::Result<JoinHandle<()>> {
+    let alive = watch.guard();
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(move || {
-            let _ended = Ended(alive);
+            // Never released: once the daemon stops, nobody listens any more.
+            let _alive = alive;
             body();
         })
         .with_context(|| format!("thread {name}"))
+}
+
+/// Joins `threads`, then drops `rest`, which may join others; what takes longer than `within` is left behind.
+async fn close<T: Send + 'static>(threads: Vec<JoinHandle<()>>, rest: T, within: Duration) -> anyhow::Result<()> {
+    let (closed, closing) = oneshot::channel();
+    // Waiting for threads blocks, and the one that calls must hear signals meanwhile.
+    let closer = move || {
+        let panicked = threads.into_iter().filter_map(|thread| thread.join().err()).count();
+        drop(rest);
+        // Nobody listens once the time is up.
+        let _ = closed.send(panicked);
+    };
+    std::thread::Builder::new().name("closing".to_owned()).spawn(closer).context("thread closing")?;
+    match tokio::time::timeout(within, closing).await {
+        Ok(Ok(0)) => Ok(()),
+        Ok(_) => Err(anyhow!("a thread panicked; this is a bug, its message is above")),
+        Err(_) => Err(anyhow!("the threads did not end within {within:?}; they are left behind")),
+    }
 }
 
 /// Who may watch, and the code to print.
@@ -296,4 +327,34 @@ fn urls(listening: &[SocketAddr], code: Option<&Code>) -> Vec<String> {
 fn qr_code(url: &str) -> Option<String> {
     let code = qrcode::QrCode::new(url).ok()?;
     Some(code.render::<qrcode::render::unicode::Dense1x2>().quiet_zone(true).build())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn closed(threads: Vec<JoinHandle<()>>, within: Duration) -> anyhow::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(close(threads, (), within))
+    }
+
+    #[test]
+    fn threads_that_end_are_an_orderly_end_and_a_panic_is_none() {
+        let deadline = Duration::from_secs(20);
+        assert!(closed(vec![std::thread::spawn(|| ())], deadline).is_ok());
+        let panicked = std::thread::spawn(|| panic!("as the test wants"));
+        assert!(closed(vec![panicked], deadline).unwrap_err().to_string().contains("panicked"));
+    }
+
+    #[test]
+    fn a_thread_that_does_not_end_is_left_behind() {
+        let (release, held) = std::sync::mpsc::sync_channel::<()>(1);
+        let stuck = std::thread::spawn(move || {
+            let _ = held.recv();
+        });
+        let error = closed(vec![stuck], Duration::from_millis(20)).unwrap_err();
+        assert!(error.to_string().contains("left behind"), "{error}");
+        drop(release);
+    }
 }

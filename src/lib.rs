@@ -1,5 +1,6 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
+pub mod alive;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tracing::warn;
 
+use crate::alive::Watch;
 use crate::frame::{Frame, Size};
 
 mod orders;
@@ -78,17 +79,21 @@ struct Opened {
     description: String,
 }
 
-/// By which a backend says, once, whether it could be opened.
-type Opening = mpsc::SyncSender<Result<Opened, SourceError>>;
-
 impl Source {
     /// Opens what `spec` names; `sink` gets its frames while it is active, from the source's own thread.
     ///
+    /// `watch` hears of it where that thread ends before the source is dropped.
+    ///
     /// # Errors
     /// [`SourceError`] where a named source can't be opened; `auto` falls back to the pattern and says so in the log.
-    pub fn open(spec: &SourceSpec, options: SourceOptions, sink: FrameSink) -> Result<Self, SourceError> {
+    pub fn open(
+        spec: &SourceSpec,
+        options: SourceOptions,
+        sink: FrameSink,
+        watch: &Watch,
+    ) -> Result<Self, SourceError> {
         let display = std::env::var("DISPLAY").ok();
-        Self::open_on(display.as_deref(), spec, options, sink)
+        Self::open_on(display.as_deref(), spec, options, sink, watch)
     }
 
     /// Opens what `spec` names as [`Source::open`] does, with `display` in the place of `$DISPLAY`.
@@ -100,15 +105,16 @@ impl Source {
         spec: &SourceSpec,
         options: SourceOptions,
         sink: FrameSink,
+        watch: &Watch,
     ) -> Result<Self, SourceError> {
         match spec {
-            SourceSpec::Screen => x11::open(display, options, sink),
-            SourceSpec::Pattern => pattern::open(options, sink),
-            SourceSpec::Auto => match x11::open(display, options, sink.clone()) {
+            SourceSpec::Screen => x11::open(display, options, sink, watch),
+            SourceSpec::Pattern => pattern::open(options, sink, watch),
+            SourceSpec::Auto => match x11::open(display, options, sink.clone(), watch) {
                 Ok(source) => Ok(source),
                 Err(error) => {
                     warn!("no screen, so the test pattern is shown: {error}");
-                    pattern::open(options, sink)
+                    pattern::open(options, sink, watch)
                 }
             },
         }
@@ -134,23 +140,38 @@ impl Source {
         self.orders.ask_refresh();
     }
 
-    /// Runs `body` in a thread called `name` and waits until it says whether the source is open.
-    fn spawn(
+    /// Opens a backend in a thread called `name`, where it then runs until it is stopped; waits until it is open.
+    fn spawn<B>(
         spec: &'static str,
         name: &str,
-        body: impl FnOnce(&Orders, Opening) + Send + 'static,
+        watch: &Watch,
+        open: impl FnOnce() -> Result<(Opened, B), SourceError> + Send + 'static,
+        run: impl FnOnce(B, &Orders) + Send + 'static,
     ) -> Result<Self, SourceError> {
         let system = |what, error| SourceError::System { spec, what, error };
         let orders = Arc::new(Orders::new().map_err(|error| system("making an eventfd", error))?);
         let (opening, opened) = mpsc::sync_channel(1);
         let (ending, ended) = mpsc::sync_channel(1);
-        let thread_orders = orders.clone();
+        let (thread_orders, alive) = (orders.clone(), watch.guard());
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
                 // Dropped with the thread: that is how its end is seen.
                 let _ending: mpsc::SyncSender<()> = ending;
-                body(&thread_orders, opening);
+                // Where nobody listens, opening has timed out.
+                match open() {
+                    Ok((opened, backend)) => {
+                        let _given_up = opening.send(Ok(opened));
+                        run(backend, &thread_orders);
+                        if thread_orders.take().mode == Mode::Stopped {
+                            alive.release();
+                        }
+                    }
+                    Err(error) => {
+                        alive.release();
+                        let _given_up = opening.send(Err(error));
+                    }
+                }
             })
             .map_err(|error| system("starting its thread", error))?;
         let opened = match opened.recv_timeout(OPENING) {
@@ -182,21 +203,35 @@ impl Drop for Source {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::alive::tests::next_end;
 
     const OPTIONS: SourceOptions = SourceOptions { fps: 30, pointer: true, size: None };
 
     #[test]
     fn auto_without_a_display_is_the_pattern() {
+        let (watch, mut news) = Watch::new();
         for display in [None, Some(""), Some(":64999"), Some("nonsense")] {
-            let source = Source::open_on(display, &SourceSpec::Auto, OPTIONS, Arc::new(|_| ())).unwrap();
+            let source = Source::open_on(display, &SourceSpec::Auto, OPTIONS, Arc::new(|_| ()), &watch).unwrap();
             assert_eq!(source.describe(), "pattern 1280x720", "{display:?}");
         }
+        drop(watch);
+        assert_eq!(next_end(&mut news), None, "a screen that is not there is no thread that must not end");
+    }
+
+    #[test]
+    fn a_sink_that_panics_ends_the_thread_and_the_watch_hears_of_it() {
+        let (watch, mut news) = Watch::new();
+        let sink: FrameSink = Arc::new(|_| panic!("as the test wants"));
+        let source = Source::open(&SourceSpec::Pattern, OPTIONS, sink, &watch).unwrap();
+        source.set_active(true);
+        assert_eq!(next_end(&mut news).as_deref(), Some("capture-pattern"));
     }
 
     #[test]
     fn a_named_screen_that_is_not_there_says_what_to_do() {
         for (display, found) in [(None, "DISPLAY"), (Some(":64999"), ":64999"), (Some("nonsense"), "nonsense")] {
-            let error = Source::open_on(display, &SourceSpec::Screen, OPTIONS, Arc::new(|_| ())).unwrap_err();
+            let error =
+                Source::open_on(display, &SourceSpec::Screen, OPTIONS, Arc::new(|_| ()), &Watch::new().0).unwrap_err();
             assert!(error.to_string().contains(found), "{error}");
             assert!(!error.to_string().contains('\n'), "{error}");
         }

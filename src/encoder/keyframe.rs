@@ -20,9 +20,13 @@ impl KeyframeGate {
         Self::default()
     }
 
-    /// Remembers that a viewer can't go on without a keyframe; served when the gate opens.
-    pub fn request(&mut self, now: Instant) {
-        self.requested.get_or_insert(now);
+    /// Remembers that at `asked` a viewer could not go on without a keyframe; served when the gate opens.
+    ///
+    /// A request from before the last keyframe was ready is served by that one.
+    pub fn request(&mut self, asked: Instant) {
+        if self.made.is_none_or(|made| asked > made) {
+            self.requested.get_or_insert(asked);
+        }
     }
 
     /// Whether the next picture is to be a keyframe because of a request; consumes the requests.
@@ -94,6 +98,17 @@ mod tests {
         gate.request(start);
         gate.made(start);
         assert!(!gate.poll(start + INTERVAL) && gate.poll_timeout().is_none());
+    }
+
+    #[test]
+    fn a_request_made_while_a_keyframe_was_being_encoded_is_served_by_it() {
+        let start = Instant::now();
+        let mut gate = KeyframeGate::new();
+        gate.made(start + Duration::from_millis(30));
+        gate.request(start + Duration::from_millis(10));
+        assert!(!gate.poll(start + 2 * INTERVAL) && gate.poll_timeout().is_none());
+        gate.request(start + Duration::from_millis(31));
+        assert!(gate.poll(start + 2 * INTERVAL), "later ones are not lost");
     }
 
     #[test]

@@ -118,6 +118,8 @@ pub struct Schedule {
     tool: Tool,
     /// When the tool was last changed for what it had to encode.
     tool_changed: Option<Instant>,
+    /// The last large change would have changed the tool, had the gate been open.
+    tool_waits: bool,
     /// When a change could last have cost a lot.
     last_large: Option<Instant>,
     /// When something last scrolled.
@@ -150,6 +152,7 @@ impl Schedule {
             refinement: Refinement::new(),
             tool: Tool::Camera,
             tool_changed: None,
+            tool_waits: false,
             last_large: None,
             last_scroll: None,
             new_in_a_row: 0,
@@ -175,6 +178,13 @@ impl Schedule {
     /// The rung's rate changes.
     pub fn set_rate(&mut self, rate: Bitrate, now: Instant) {
         self.debt.set_rate(rate, now);
+    }
+
+    /// Somebody watches again: no picture from before is repeated, and no frame from before waits.
+    pub fn handle_start(&mut self) {
+        self.has_picture = false;
+        self.waiting = false;
+        self.handle_restart();
     }
 
     /// The encoder was made anew: it knows no picture.
@@ -234,12 +244,15 @@ impl Schedule {
         self.planned(Reason::Refinement, self.refinement.next_qp(target, &self.intra), Activity::default())
     }
 
-    /// Chooses the tool for a large change; where that is another one, and for a new page, a keyframe is due.
+    /// Chooses the tool for a large change; where that is another one, and for a new page, a keyframe is due. Neither
+    /// passes a closed gate.
     fn choose_tool(&mut self, now: Instant, Change { activity, difference }: Change) {
+        self.tool_waits = false;
         if !self.could_be_large(activity) {
             return;
         }
         let isolated = self.last_large.replace(now).is_none_or(|last| now >= last + ISOLATED);
+        let open = self.gate.is_open(now);
         let settled = self.tool_changed.is_none_or(|last| now >= last + SETTLED);
         let new = difference.novel >= NEW_PAGE;
         self.new_in_a_row = if new { self.new_in_a_row + 1 } else { 0 };
@@ -252,11 +265,12 @@ impl Schedule {
             Tool::Screen if self.new_in_a_row >= FILM => Tool::Camera,
             same => same,
         };
-        if other != self.tool && settled {
+        self.tool_waits = other != self.tool && settled && !open && !self.fresh;
+        if other != self.tool && settled && !self.tool_waits {
             self.tool = other;
             self.tool_changed = Some(now);
             self.fresh = true;
-        } else if new && isolated && self.gate.is_open(now) && self.debt.affords_keyframe(now) {
+        } else if new && isolated && open && self.debt.affords_keyframe(now) {
             self.fresh = true;
         }
     }
@@ -321,7 +335,9 @@ impl Schedule {
             return Verdict::Redo;
         }
         // Like a keyframe's, the debt of a refinement makes what follows smaller, and holds back no change.
-        let patient = keyframe || plan.reason == Reason::Refinement || (page && self.debt.affords_page(now));
+        // Each step of a scroll costs as much as a page until its tool may be taken: those wait for their bits.
+        let page = page && !self.tool_waits && self.debt.affords_page(now);
+        let patient = keyframe || plan.reason == Reason::Refinement || page;
         self.debt.sent(now, size, patient);
         self.last_unit = Some(now);
         if keyframe {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::h264::EncoderError;
 use super::schedule::Work;
 use super::{AccessUnit, Bitrate};
+use crate::alive::{Alive, Watch};
 use crate::frame::mailbox::Mailbox;
 use crate::frame::{Frame, Size};
 
@@ -77,7 +78,9 @@ struct Inbox {
 
 impl EncodeWorker {
     /// Starts an inactive worker; it fails where the canvas can't be encoded or there is no thread.
-    pub fn start(config: WorkerConfig, sink: UnitSink) -> Result<Self, EncoderError> {
+    ///
+    /// `watch` hears of it where its thread ends before the worker is dropped.
+    pub fn start(config: WorkerConfig, sink: UnitSink, watch: &Watch) -> Result<Self, EncoderError> {
         super::h264::check_size(rung::even(config.canvas))?;
         let inbox = Inbox {
             mailbox: Mailbox::new(),
@@ -93,28 +96,30 @@ impl EncodeWorker {
             counters: Mutex::new(EncoderCounters::default()),
         });
         let for_thread = Arc::clone(&shared);
+        let alive = watch.guard();
         let thread = std::thread::Builder::new()
             .name("encode-h264".to_owned())
-            .spawn(move || run(&for_thread, config, &sink))
+            .spawn(move || run(&for_thread, config, &sink, alive))
             .map_err(|error| EncoderError::Thread(error.kind()))?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Gives the newest frame; one that still waits is replaced, its damage kept.
+    /// Gives the newest frame; one that still waits is replaced, its damage kept. An inactive worker drops it.
     pub fn put(&self, frame: Frame) {
         let mut inbox = lock(&self.shared.inbox);
-        inbox.mailbox.put(frame);
-        let active = inbox.active;
-        drop(inbox);
-        if active {
-            self.shared.changed.notify_one();
+        if !inbox.active {
+            return;
         }
+        inbox.mailbox.put(frame);
+        drop(inbox);
+        self.shared.changed.notify_one();
     }
 
     /// Asks for a keyframe on behalf of a viewer; at most one a second is made.
     pub fn request_keyframe(&self) {
         self.tell(|inbox| {
-            inbox.keyframe.get_or_insert_with(Instant::now);
+            // The newest one: an older one may be served already by a keyframe that this one came too late for.
+            inbox.keyframe = Some(Instant::now());
         });
     }
 
@@ -123,11 +128,15 @@ impl EncodeWorker {
         self.tell(|inbox| inbox.bitrate = bitrate);
     }
 
-    /// Says whether anybody watches: an inactive worker has no codec and does no work; its first unit after is a keyframe.
+    /// Says whether anybody watches: an inactive worker has no codec and does no work; once active, its first unit is a
+    /// keyframe of a frame put after that.
     pub fn set_active(&self, active: bool) {
         self.tell(|inbox| {
             inbox.starts += u64::from(active && !inbox.active);
             inbox.active = active;
+            if !active {
+                drop(inbox.mailbox.take());
+            }
         });
     }
 
@@ -154,7 +163,7 @@ impl Drop for EncodeWorker {
     }
 }
 
-fn run(shared: &Shared, config: WorkerConfig, sink: &UnitSink) {
+fn run(shared: &Shared, config: WorkerConfig, sink: &UnitSink, alive: Alive) {
     let mut rung = Rung::new(config, Instant::now());
     let mut starts = 0;
     let mut inbox = lock(&shared.inbox);
@@ -178,15 +187,20 @@ fn run(shared: &Shared, config: WorkerConfig, sink: &UnitSink) {
         };
         let frame = if work == Work::Change { inbox.mailbox.take() } else { None };
         drop(inbox);
-        if let Some(unit) = rung.encode(work, frame.as_ref()) {
-            drop(frame);
-            sink(unit);
-        }
+        let unit = rung.encode(work, frame.as_ref());
+        drop(frame);
         *lock(&shared.counters) = rung.counters();
         inbox = lock(&shared.inbox);
+        // What was encoded for those who have left meanwhile is not for who has come.
+        if let Some(unit) = unit.filter(|_| inbox.active && inbox.starts == starts) {
+            drop(inbox);
+            sink(unit);
+            inbox = lock(&shared.inbox);
+        }
     }
     drop(inbox);
     rung.set_active(false, Instant::now());
+    alive.release();
 }
 
 fn wait<'a>(

@@ -45,12 +45,15 @@ impl Orders {
     }
 
     /// Orders a mode and wakes the thread; nothing follows [`Mode::Stopped`].
+    ///
+    /// Each start is a refresh too: the thread may not see the idle time before it.
     pub(super) fn set_mode(&self, mode: Mode) {
         let mut wanted = self.lock();
         if wanted.mode == mode || wanted.mode == Mode::Stopped {
             return;
         }
         wanted.mode = mode;
+        wanted.refresh |= mode == Mode::Active;
         drop(wanted);
         self.ring();
     }
@@ -117,6 +120,17 @@ mod tests {
         orders.wait(None, Some(deadline)).unwrap();
         assert!(Instant::now() >= deadline, "the bell was not silenced");
         assert!(!orders.take().refresh);
+    }
+
+    #[test]
+    fn a_stop_and_a_start_that_are_seen_as_one_are_a_refresh() {
+        let orders = Orders::new().unwrap();
+        orders.set_mode(Mode::Active);
+        orders.take();
+        orders.set_mode(Mode::Idle);
+        orders.set_mode(Mode::Active);
+        let wanted = orders.take();
+        assert!(wanted.mode == Mode::Active && wanted.refresh);
     }
 
     #[test]

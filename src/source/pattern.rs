@@ -10,6 +10,7 @@ use tracing::{debug, error};
 use super::orders::{Mode, Orders};
 use super::pool::{Pick, Pool};
 use super::{FrameSink, Opened, Source, SourceError, SourceOptions};
+use crate::alive::Watch;
 use crate::frame::{Damage, Frame, Picture, Rect, Size};
 
 mod card;
@@ -33,12 +34,12 @@ pub fn render(size: Size, number: u32, millis: u32) -> Vec<u8> {
 ///
 /// # Errors
 /// [`SourceError::System`] where no thread can be had.
-pub(super) fn open(options: SourceOptions, sink: FrameSink) -> Result<Source, SourceError> {
+pub(super) fn open(options: SourceOptions, sink: FrameSink, watch: &Watch) -> Result<Source, SourceError> {
     let size = options.size.unwrap_or(DEFAULT_SIZE);
-    Source::spawn("pattern", "capture-pattern", move |orders, opening| {
-        // Nobody listens where opening has timed out.
-        let _given_up = opening.send(Ok(Opened { size, description: format!("pattern {size}") }));
-        run(&mut Pattern::new(size, Instant::now()), options.fps, orders, &sink);
+    let open =
+        move || Ok((Opened { size, description: format!("pattern {size}") }, Pattern::new(size, Instant::now())));
+    Source::spawn("pattern", "capture-pattern", watch, open, move |mut pattern, orders| {
+        run(&mut pattern, options.fps, orders, &sink);
     })
 }
 
@@ -226,7 +227,7 @@ mod tests {
         let (sender, frames) = mpsc::sync_channel(1_000);
         let sink: FrameSink = Arc::new(move |frame| sender.send(frame).unwrap());
         let options = SourceOptions { fps: 50, pointer: true, size: Some(Size::new(200, 101)) };
-        let source = open(options, sink).unwrap();
+        let source = open(options, sink, &Watch::new().0).unwrap();
         let deadline = Duration::from_secs(10);
         assert!(frames.recv_timeout(Duration::from_millis(100)).is_err(), "an idle pattern renders");
         for _ in 0..2 {

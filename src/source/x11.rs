@@ -11,6 +11,7 @@ use x11rb::errors::ReplyOrIdError;
 
 use super::orders::{Mode, Orders};
 use super::{FrameSink, Opened, Source, SourceError, SourceOptions};
+use crate::alive::Watch;
 
 mod capture;
 mod pointer;
@@ -29,28 +30,28 @@ const RETRY: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// [`SourceError::Display`] with what was found and what to do.
-pub(super) fn open(display: Option<&str>, options: SourceOptions, sink: FrameSink) -> Result<Source, SourceError> {
+pub(super) fn open(
+    display: Option<&str>,
+    options: SourceOptions,
+    sink: FrameSink,
+    watch: &Watch,
+) -> Result<Source, SourceError> {
     let Some(name) = display.filter(|name| !name.is_empty()).map(str::to_owned) else {
         return Err(SourceError::Display {
             found: "DISPLAY is not set".to_owned(),
             advice: "set it to a running X server (DISPLAY=:0), or use the source pattern".to_owned(),
         });
     };
-    Source::spawn("screen", "capture-x11", move |orders, opening| {
-        let screen = match Screen::connect(&name) {
-            Ok(screen) => screen,
-            Err(error) => {
-                // Nobody listens where opening has timed out.
-                let _given_up = opening.send(Err(error));
-                return;
-            }
-        };
+    let open = move || {
+        let screen = Screen::connect(&name)?;
         if screen.is_xwayland() {
             warn!("display {name} is Xwayland and shows X11 windows only; an Xorg session would show all");
         }
         let description = format!("screen {name} {}", screen.size());
-        let _given_up = opening.send(Ok(Opened { size: screen.size(), description }));
-        run(&name, Capture::new(screen, options), options, orders, &sink);
+        Ok((Opened { size: screen.size(), description }, (name, Capture::new(screen, options))))
+    };
+    Source::spawn("screen", "capture-x11", watch, open, move |(name, capture), orders| {
+        run(&name, capture, options, orders, &sink);
     })
 }
 

@@ -1,6 +1,7 @@
 //! How the daemon ends: in order by signals, with a reason where it can't start; and that it needs no network but loopback.
 
-use std::net::{TcpListener, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,27 @@ fn sigterm_tells_the_viewers_and_exits_0() {
 #[test]
 fn ctrl_c_tells_the_viewers_and_exits_0() {
     ends_in_order(Signal::INT);
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once_with_1() {
+    let mut daemon = Setup::new(&["--source", "pattern", "--auth", "none"]).start();
+    // A request whose body does not come is waited for: that keeps the orderly end from being over too early.
+    let mut request = TcpStream::connect(daemon.http()).unwrap();
+    request.set_read_timeout(Some(SOON)).unwrap();
+    let head = format!(
+        "POST /whep HTTP/1.1\r\nHost: {}\r\nContent-Type: application/sdp\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n",
+        daemon.http()
+    );
+    request.write_all(head.as_bytes()).unwrap();
+    let mut answer = [0; 12];
+    request.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 100", "its body is not awaited");
+    daemon.signal(Signal::TERM);
+    daemon.logged(&["stopping"], SOON);
+    daemon.signal(Signal::INT);
+    assert_eq!(daemon.ended().code(), Some(1));
+    daemon.logged(&["laterna: ", "SIGINT", "not in order"], SOON);
 }
 
 fn fails_with_1(args: &[&str], display: Option<&str>, words: &[&str]) {

@@ -246,7 +246,8 @@ fn typing_is_sharp_at_once_and_costs_one_small_unit_each() {
 #[test]
 fn a_scroll_keeps_its_frames_and_its_rate() {
     let tall = scenes::text(Size::new(1920, 4320), 9, 2);
-    let steps = (0..40).map(|step| (2_000 + step * 50, whole(scenes::window(&tall, HD, step as usize * 60)))).collect();
+    let mut steps = vec![(0, whole(scenes::window(&tall, HD, 0)))];
+    steps.extend((1..40).map(|step| (2_000 + step * 50, whole(scenes::window(&tall, HD, step as usize * 60)))));
     let units = Simulation::new(HD).run(steps, 8_000);
     report("scroll", &units);
     let moving: Vec<_> = units.iter().filter(|unit| unit.change && unit.at > Duration::from_millis(2_100)).collect();
@@ -256,6 +257,22 @@ fn a_scroll_keeps_its_frames_and_its_rate() {
     let bytes: usize = moving.iter().map(|unit| unit.bytes).sum();
     assert!(bytes < 2 * RATE.0 as usize / 8 * 5 / 4, "{bytes} bytes in two seconds");
     assert_sharp_then_silent(&units, 3_950, 8_000);
+}
+
+#[test]
+fn a_scroll_right_after_a_page_waits_for_its_bits_until_the_gate_lets_its_tool_through() {
+    let tall = scenes::text(Size::new(1920, 4320), 9, 2);
+    let steps = (0..40).map(|step| (step * 50, whole(scenes::window(&tall, HD, step as usize * 60)))).collect();
+    let units = Simulation::new(HD).run(steps, 6_000);
+    report("early scroll", &units);
+    let keyframes: Vec<_> = units.iter().filter(|unit| unit.keyframe).map(|unit| unit.at).collect();
+    assert!(keyframes.len() == 2 && keyframes[1] - keyframes[0] >= Duration::from_secs(1), "{keyframes:?}");
+    assert!(keyframes[1] < Duration::from_millis(1_300), "{keyframes:?}");
+    let closed: usize = units.iter().filter(|unit| unit.at < keyframes[1]).map(|unit| unit.bytes).sum();
+    assert!(closed < RATE.0 as usize / 8 * 2, "{closed} bytes before the tool");
+    let gap = units.windows(2).filter(|two| two[1].at < Duration::from_secs(2)).map(|two| two[1].at - two[0].at).max();
+    assert!(gap < Some(Duration::from_millis(400)), "{gap:?} without a picture");
+    assert!(units.iter().filter(|unit| unit.change && unit.at > keyframes[1]).count() >= 12);
 }
 
 #[test]
@@ -345,6 +362,38 @@ fn scrolling_takes_the_searching_tool_and_a_film_the_quick_one() {
     assert_eq!(filmed.iter().filter(|(_, keyframe)| *keyframe).count(), 1, "changing the tool takes a keyframe");
     let both = large_changes(&mut schedule, start + frame * 250, 50, frame, scroll);
     assert!(both.iter().filter(|(_, keyframe)| *keyframe).count() <= 1, "tools don't alternate");
+}
+
+#[test]
+fn a_change_of_tools_waits_for_the_gate() {
+    let start = Instant::now();
+    let mut schedule = Schedule::new(RATE, 30, start);
+    let (page, scroll) = (Difference { moved: 0.0, novel: 1.0 }, Difference { moved: 0.9, novel: 0.1 });
+    let shown = large_changes(&mut schedule, start, 1, Duration::ZERO, page);
+    assert_eq!(shown, [(Tool::Camera, true)]);
+    let (frame, begun) = (Duration::from_millis(50), start + Duration::from_millis(200));
+    let scrolled = large_changes(&mut schedule, begun, 40, frame, scroll);
+    let keyframes: Vec<_> =
+        (0..).zip(&scrolled).filter(|(_, (_, key))| *key).map(|(step, _)| begun + frame * step).collect();
+    assert_eq!(keyframes, [start + Duration::from_secs(1)], "one, a second after that of the page");
+    assert_eq!(scrolled.last(), Some(&(Tool::Screen, false)));
+}
+
+#[test]
+fn after_a_start_nothing_is_repeated_and_the_first_frame_is_a_keyframe() {
+    let now = Instant::now();
+    let mut schedule = Schedule::new(RATE, 30, now);
+    schedule.handle_frame();
+    let plan = schedule.plan(now, Work::Change, Change::default(), || Activity(1e6));
+    schedule.handle_unit(now, &plan, 10_000, true, None);
+    schedule.handle_frame();
+    schedule.handle_start();
+    let later = now + Duration::from_mins(1);
+    schedule.request_keyframe(later);
+    assert!(schedule.poll(later).is_none() && schedule.poll_timeout().is_none());
+    schedule.handle_frame();
+    assert_eq!(schedule.poll(later), Some(Work::Change));
+    assert!(schedule.plan(later, Work::Change, Change::default(), || Activity(1e6)).order.keyframe);
 }
 
 #[test]

@@ -70,7 +70,10 @@ impl Rung {
             (true, Codecs::Off) => {
                 self.codec = Codecs::Due(now);
                 self.at_start = self.counters;
-                self.schedule.handle_restart();
+                // Not one pixel of what was shown before is for who watches now.
+                self.canvas = Canvas::new(self.config.canvas);
+                self.novelty = Novelty::new(self.config.canvas);
+                self.schedule.handle_start();
                 tracing::info!(rung = %self.name(), "encoder started");
             }
             (false, Codecs::Due(_) | Codecs::On(_)) => {

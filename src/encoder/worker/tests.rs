@@ -6,6 +6,7 @@ use openh264::decoder::Decoder;
 use openh264::formats::YUVSource;
 
 use super::*;
+use crate::alive::tests::next_end;
 use crate::frame::{Damage, Picture, Rect};
 
 const SIZE: Size = Size::new(322, 182);
@@ -15,7 +16,7 @@ fn start(canvas: Size) -> (EncodeWorker, Receiver<AccessUnit>) {
     let (sender, receiver) = sync_channel(1024);
     let config = WorkerConfig { canvas, bitrate: Bitrate(1_000_000), fps: 30 };
     // A unit that nobody waits for any more is no fault of the worker's.
-    let worker = EncodeWorker::start(config, Arc::new(move |unit| drop(sender.send(unit)))).unwrap();
+    let worker = EncodeWorker::start(config, Arc::new(move |unit| drop(sender.send(unit))), &Watch::new().0).unwrap();
     (worker, receiver)
 }
 
@@ -95,13 +96,54 @@ fn an_inactive_worker_does_nothing_and_starts_with_a_keyframe() {
     worker.request_keyframe();
     worker.put(frame(SIZE, 20, Damage::whole(SIZE)));
     assert_eq!(units.recv_timeout(Duration::from_millis(200)).err(), Some(RecvTimeoutError::Timeout));
-    assert_eq!(worker.counters(), EncoderCounters { replaced: 1, ..EncoderCounters::default() });
+    assert_eq!(worker.counters(), EncoderCounters::default());
     for _ in 0..3 {
         worker.set_active(true);
+        worker.put(frame(SIZE, 10, Damage::whole(SIZE)));
         assert!(next(&units).keyframe, "at once, whatever the gate says");
         silence(&units);
         worker.set_active(false);
     }
+}
+
+#[test]
+fn nothing_that_was_shown_before_an_idle_time_is_shown_after_it() {
+    let (worker, units) = start(SIZE);
+    worker.set_active(true);
+    worker.put(frame(SIZE, 10, Damage::whole(SIZE)));
+    next(&units);
+    silence(&units);
+    worker.set_active(false);
+    worker.put(frame(SIZE, 20, Damage::whole(SIZE)));
+    worker.set_active(true);
+    worker.request_keyframe();
+    let early = units.recv_timeout(Duration::from_millis(1_500)).err();
+    assert_eq!(early, Some(RecvTimeoutError::Timeout), "there is no new picture yet");
+    // The square stood at column 10; what says that only a corner has changed must not keep it.
+    let mut corner = Damage::none();
+    corner.add(Rect { x: 280, y: 150, width: 16, height: 16 });
+    worker.put(frame(SIZE, 200, corner));
+    let unit = next(&units);
+    assert!(unit.keyframe);
+    let mut decoder = Decoder::new().unwrap();
+    let seen = decoder.decode(&unit.data).unwrap().unwrap();
+    let luma = |x: usize| i32::from(seen.y()[56 * seen.strides().0 + x]);
+    let grey = luma(100);
+    assert!((luma(26) - grey).abs() < 20, "the old square is still there: {} in {grey}", luma(26));
+    assert!(luma(216) - grey > 60, "the new square is there: {} in {grey}", luma(216));
+}
+
+#[test]
+fn a_sink_that_panics_ends_the_thread_and_the_watch_hears_of_it() {
+    let (watch, mut news) = Watch::new();
+    let config = WorkerConfig { canvas: SIZE, bitrate: Bitrate(1_000_000), fps: 30 };
+    drop(EncodeWorker::start(config, Arc::new(|_| {}), &watch).unwrap());
+    let worker = EncodeWorker::start(config, Arc::new(|_| panic!("as the test wants")), &watch).unwrap();
+    worker.set_active(true);
+    worker.put(frame(SIZE, 10, Damage::whole(SIZE)));
+    assert_eq!(next_end(&mut news).as_deref(), Some("encode-h264"));
+    drop((worker, watch));
+    assert_eq!(next_end(&mut news), None, "nothing was heard of the one that was dropped");
 }
 
 #[test]
@@ -125,5 +167,5 @@ fn odd_canvases_are_rounded_up_and_impossible_ones_refused() {
     let seen = Decoder::new().unwrap().decode(&unit.data).unwrap().map(|seen| seen.dimensions());
     assert_eq!(seen, Some((322, 182)));
     let config = WorkerConfig { canvas: Size::new(8, 8), bitrate: Bitrate(1_000_000), fps: 30 };
-    assert!(EncodeWorker::start(config, Arc::new(|_| {})).is_err());
+    assert!(EncodeWorker::start(config, Arc::new(|_| {}), &Watch::new().0).is_err());
 }

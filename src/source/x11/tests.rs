@@ -59,7 +59,7 @@ impl Xvfb {
     fn source(&self, options: SourceOptions) -> (Source, Receiver<Frame>) {
         let (sender, frames) = sync_channel(1_000);
         let sink: FrameSink = Arc::new(move |frame| drop(sender.send(frame)));
-        (Source::open_on(Some(&self.display), &SourceSpec::Screen, options, sink).unwrap(), frames)
+        (Source::open_on(Some(&self.display), &SourceSpec::Screen, options, sink, &Watch::new().0).unwrap(), frames)
     }
 }
 
@@ -400,7 +400,8 @@ fn the_screen_may_be_resized() {
 fn a_screen_of_another_depth_is_refused() {
     let server = Xvfb::start("320x240x16");
     let sink: FrameSink = Arc::new(|_| ());
-    let error = Source::open_on(Some(&server.display), &SourceSpec::Screen, OPTIONS, sink).unwrap_err();
+    let error =
+        Source::open_on(Some(&server.display), &SourceSpec::Screen, OPTIONS, sink, &Watch::new().0).unwrap_err();
     assert!(error.to_string().contains("depth of 16"), "{error}");
 }
 
@@ -418,6 +419,6 @@ fn a_server_that_hangs_holds_nobody_up_for_long() {
     drop(source);
     assert!(before.elapsed() < CLOSING + Duration::from_secs(1), "dropping took {:?}", before.elapsed());
     let (before, sink) = (Instant::now(), Arc::new(|_| ()));
-    Source::open_on(Some(&server.display), &SourceSpec::Screen, OPTIONS, sink).unwrap_err();
+    Source::open_on(Some(&server.display), &SourceSpec::Screen, OPTIONS, sink, &Watch::new().0).unwrap_err();
     assert!(before.elapsed() < OPENING + Duration::from_secs(1), "opening took {:?}", before.elapsed());
 }
