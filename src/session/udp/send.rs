@@ -16,8 +16,8 @@ use super::sys::{self, Departure, SEND_CHUNK};
 const CAPACITY: usize = 512 << 10;
 /// Most messages that one chunk takes.
 const MOST_RUNS: usize = 1024;
-/// Most chunks: 8 MiB, a keyframe for a hundred viewers.
-const MOST_CHUNKS: usize = 16;
+/// Most chunks: 24 MiB, more than a gigabit link carries in [`MOST_WAIT`].
+const MOST_CHUNKS: usize = 48;
 /// Most datagrams of one run (the kernel's UDP_MAX_SEGMENTS).
 const MOST_SEGMENTS: usize = 64;
 /// Most bytes of one run: below the largest UDP payload.
@@ -175,7 +175,7 @@ impl SendBatch {
 
     /// Sends what waits, in order, as far as the kernel takes it at once; the rest waits for the next flush.
     ///
-    /// What has waited for 150 ms, and the oldest of more than 8 MiB, is given up. Afterwards there is room again.
+    /// What has waited for 150 ms, and the oldest of more than 24 MiB, is given up. Afterwards there is room again.
     pub fn flush(&mut self, socket: &MediaSocket, now: Instant) -> SendReport {
         let family = socket.family;
         self.flush_by(now, |messages| sys::send(socket.as_fd(), family, messages))
