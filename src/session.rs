@@ -11,6 +11,7 @@ pub mod messages;
 pub mod sdp;
 pub mod sink;
 pub mod stream;
+pub mod turns;
 pub mod udp;
 pub mod viewer;
 pub mod wake;

@@ -20,7 +20,7 @@ use super::sink::SocketSink;
 use super::stream::VideoStream;
 use super::udp::local_addresses;
 use super::viewer::{EndReason, Viewer, ViewerEvent};
-use super::wake::poll_until;
+use super::wake::{Interest, poll_until};
 use crate::clock::Clock;
 use crate::encoder::Bitrate;
 use crate::id::{SessionId, random_base32, random_bytes};
@@ -57,6 +57,8 @@ pub struct Join {
     closing: Option<Instant>,
 }
 
+/// When a full socket is tried again.
+const SOCKET_RETRY: Duration = Duration::from_millis(3);
 /// How long live sessions have to say goodbye; the media thread needs a turn of its loop.
 const MOST_CLOSING: Duration = Duration::from_secs(1);
 
@@ -86,7 +88,7 @@ impl Join {
     pub fn run(mut self) {
         let mut due = None;
         while !self.closed(Instant::now()) {
-            if let Err(error) = poll_until([self.inbox.waker().as_fd(), self.inbox.waker().as_fd()], due) {
+            if let Err(error) = poll_until([(self.inbox.waker().as_fd(), Interest::Readable)], due) {
                 error!(%error, "the join thread can't wait for its descriptor");
                 return;
             }
@@ -98,6 +100,10 @@ impl Join {
             due = self.do_what_is_due(Instant::now()).into_iter().chain(self.closing).min();
             self.report();
             self.sink.flush();
+            // No pictures leave from here: what a full socket lost, handshakes repeat.
+            self.sink.take_overflowed();
+            let again = self.sink.poll_timeout().map(|until| until.min(Instant::now() + SOCKET_RETRY));
+            due = due.into_iter().chain(again).min();
         }
     }
 

@@ -17,9 +17,10 @@ use super::fault::survives;
 use super::inbox::Inbox;
 use super::messages::{JoinIn, MediaIn};
 use super::sink::SocketSink;
+use super::turns::Turns;
 use super::udp::{Datagram, MediaSocket};
 use super::viewer::{EndReason, Viewer, ViewerEvent};
-use super::wake::poll_until;
+use super::wake::{Interest, poll_until};
 use crate::fanout::{Catchup, Fanout, Unit};
 use crate::id::SessionId;
 
@@ -41,6 +42,7 @@ pub struct Media {
     join: Inbox<JoinIn>,
     keyframe: KeyframeRequest,
     fanout: Fanout,
+    turns: Turns,
     routes: HashMap<SessionId, Route>,
     by_ufrag: HashMap<String, SessionId>,
     by_address: HashMap<SocketAddr, SessionId>,
@@ -66,6 +68,7 @@ impl Media {
             join,
             keyframe,
             fanout: Fanout::default(),
+            turns: Turns::default(),
             routes: HashMap::new(),
             by_ufrag: HashMap::new(),
             by_address: HashMap::new(),
@@ -77,17 +80,37 @@ impl Media {
     pub fn run(mut self, mut socket: MediaSocket) {
         let mut due = None;
         while self.running {
-            if let Err(error) = poll_until([socket.as_fd(), self.inbox.waker().as_fd()], due) {
+            // While the kernel's buffer is full, what waits goes on as soon as it has room.
+            let interest = if self.sink.poll_timeout().is_some() { Interest::Both } else { Interest::Readable };
+            let waker = (self.inbox.waker().as_fd(), Interest::Readable);
+            if let Err(error) = poll_until([(socket.as_fd(), interest), waker], due) {
                 error!(%error, "the media thread can't wait for its descriptors");
                 return;
             }
             self.inbox.waker().drain();
+            self.flush();
             self.take_commands();
             self.take_units();
             socket.receive(|datagram| self.handle(&datagram));
             due = self.do_what_is_due(Instant::now());
             self.flush();
+            due = due.into_iter().chain(self.sink.poll_timeout()).min();
         }
+        // The last words of sessions are waited for as everything is.
+        while let until @ Some(_) = self.sink.poll_timeout() {
+            if poll_until([(socket.as_fd(), Interest::Writable)], until).is_err() {
+                break;
+            }
+            self.sink.flush();
+        }
+        let ((sent, dropped), received) = (self.sink.counters(), socket.counters());
+        debug!(
+            sent,
+            dropped,
+            oversized = received.oversized,
+            errors = received.errors,
+            "datagrams of the media socket"
+        );
     }
 
     fn take_commands(&mut self) {
@@ -140,7 +163,9 @@ impl Media {
 
     fn send(&mut self, now: Instant, unit: &Arc<Unit>) {
         self.fanout.push(unit.clone());
-        for viewer in self.routes.values_mut().filter_map(|route| route.viewer.as_mut()) {
+        let mut viewers: Vec<_> = self.routes.values_mut().filter_map(|route| route.viewer.as_mut()).collect();
+        self.turns.rotate(&mut viewers, unit.access_unit.keyframe);
+        for viewer in viewers {
             self.sink.begin(viewer.number);
             viewer.handle_unit(now, unit, &mut self.sink);
         }

@@ -1,5 +1,8 @@
 //! Packets on their way to the media socket: written and sealed in its batch, sent at each flush.
 
+use std::collections::HashSet;
+use std::time::Instant;
+
 use super::engine::{Path, Transmit};
 use super::stream::PacketSink;
 use super::udp::{DropCause, MediaSocket, SendBatch};
@@ -9,7 +12,7 @@ pub struct SocketSink {
     socket: MediaSocket,
     batch: SendBatch,
     viewer: u32,
-    overflowed: Vec<u32>,
+    overflowed: HashSet<u32>,
     sent: u64,
     dropped: u64,
 }
@@ -18,7 +21,7 @@ impl SocketSink {
     /// Makes an empty sink that sends through `socket`.
     pub fn new(socket: MediaSocket) -> Self {
         let batch = SendBatch::new(&socket);
-        Self { socket, batch, viewer: 0, overflowed: Vec::new(), sent: 0, dropped: 0 }
+        Self { socket, batch, viewer: 0, overflowed: HashSet::new(), sent: 0, dropped: 0 }
     }
 
     /// What follows is this viewer's.
@@ -39,24 +42,26 @@ impl SocketSink {
         });
     }
 
-    /// Sends all that waits.
+    /// Sends what waits, as far as the kernel takes it; see [`Self::poll_timeout`] for the rest.
     pub fn flush(&mut self) {
         if self.batch.is_empty() {
             return;
         }
-        let report = self.batch.flush(&self.socket);
+        let report = self.batch.flush(&self.socket, Instant::now());
         self.sent += report.sent as u64;
         self.dropped += report.dropped as u64;
         let full = self.batch.dropped().iter().filter(|dropped| dropped.cause == DropCause::Full);
         self.overflowed.extend(full.map(|dropped| dropped.tag));
     }
 
+    /// Until when the socket is waited for: flush once it is writable, or then. `None` where the kernel took everything.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.batch.poll_timeout()
+    }
+
     /// The viewers of whom packets were lost to a full socket since the last call.
-    pub fn take_overflowed(&mut self) -> Vec<u32> {
-        let mut viewers = std::mem::take(&mut self.overflowed);
-        viewers.sort_unstable();
-        viewers.dedup();
-        viewers
+    pub fn take_overflowed(&mut self) -> HashSet<u32> {
+        std::mem::take(&mut self.overflowed)
     }
 
     /// Datagrams sent, and given up.

@@ -96,6 +96,11 @@ impl MediaSocket {
             Errno::ACCESS => UdpError::PortReserved(port),
             errno => UdpError::System { port, error: errno.into() },
         })
+        .inspect(|socket| {
+            if let Some(advice) = sockopt::socket_send_buffer_size(&socket.fd).ok().and_then(small_buffer) {
+                tracing::warn!("{advice}");
+            }
+        })
     }
 
     fn bind_family(family: Family, port: u16) -> Result<Self, Errno> {
@@ -214,6 +219,17 @@ fn enlarge_buffers(fd: &OwnedFd) {
     if let Err(error) = sent.and(received) {
         tracing::debug!(%error, "the media socket keeps the system's buffer sizes");
     }
+}
+
+/// What to do about a send buffer that is smaller than asked; the kernel reports twice the bytes that were granted.
+fn small_buffer(reported: usize) -> Option<String> {
+    let granted = reported / 2;
+    (granted < KERNEL_BUFFER).then(|| {
+        format!(
+            "the kernel gives the media socket a send buffer of {granted} bytes, not {KERNEL_BUFFER}: pictures for many viewers \
+             wait for it; raise it by sysctl -w net.core.wmem_max={KERNEL_BUFFER}"
+        )
+    })
 }
 
 #[cfg(test)]

@@ -1,37 +1,54 @@
-//! Batches of datagrams to send: written in place, sent in runs (rule 8).
+//! Datagrams on their way to the kernel: written in place, sent in runs (rule 8).
 //!
-//! Owns the buffer, what becomes one message, and what is given up when the kernel refuses. Without a socket of its own:
-//! the tests put another sender in its place.
+//! Owns the buffers, what becomes one message, what waits while the kernel takes no more, and what is given up. Without a
+//! socket or clock of its own: the tests put another sender in its place.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use super::MediaSocket;
 use super::sys::{self, Departure, SEND_CHUNK};
 
-/// Bytes of the batch's buffer: a few pictures' packets, and still in the processor's cache.
+/// Bytes of one chunk's buffer: a few pictures' packets, and still in the processor's cache.
 const CAPACITY: usize = 512 << 10;
-/// Most messages that wait in a batch.
+/// Most messages that one chunk takes.
 const MOST_RUNS: usize = 1024;
+/// Most chunks: 24 MiB, more than a gigabit link carries in [`MOST_WAIT`].
+const MOST_CHUNKS: usize = 48;
 /// Most datagrams of one run (the kernel's UDP_MAX_SEGMENTS).
 const MOST_SEGMENTS: usize = 64;
 /// Most bytes of one run: below the largest UDP payload.
 const MOST_RUN_BYTES: usize = 64_000;
 /// Most destinations remembered for refusing runs.
 const MOST_REFUSING: usize = 1024;
+/// How long a full kernel buffer is waited for: a picture later than this is better replaced by the next keyframe.
+const MOST_WAIT: Duration = Duration::from_millis(150);
+/// How long a destination that refused a run gets none; the reason may have been a passing one (an address that went away).
+const REFUSAL: Duration = Duration::from_secs(10);
 
-/// Datagrams that wait for [`SendBatch::flush`]; used again and again.
+/// Datagrams that wait to be sent; used again and again.
 ///
 /// Consecutive datagrams to one destination under one tag, of equal size but for a shorter last one, become one message.
+/// Messages leave in the order in which they came: for no destination does a newer one overtake an older one.
 #[derive(Debug)]
 pub struct SendBatch {
-    buffer: Vec<u8>,
-    used: usize,
-    runs: Vec<Run>,
+    /// Never empty: new datagrams are written to the last one, the first one is sent.
+    chunks: VecDeque<Chunk>,
+    /// The buffer of a chunk that is done.
+    spare: Option<Chunk>,
     dropped: Vec<Dropped>,
     segmentation: Segmentation,
+}
+
+/// A buffer that is written from its start, and used again once all of its runs have left.
+#[derive(Debug)]
+struct Chunk {
+    buffer: Vec<u8>,
+    used: usize,
+    runs: VecDeque<Run>,
 }
 
 /// Whether and for whom runs are used.
@@ -39,8 +56,8 @@ pub struct SendBatch {
 enum Segmentation {
     /// One message for each datagram.
     Off,
-    /// Runs, but not to these: their path (its MTU, or IPsec) does not take them.
-    Except(HashSet<SocketAddr>),
+    /// Runs, but until then not to these: their path (its MTU, or IPsec) does not take them.
+    Except(HashMap<SocketAddr, Instant>),
 }
 
 /// Consecutive datagrams of one message.
@@ -53,6 +70,8 @@ struct Run {
     length: usize,
     segment: usize,
     packets: usize,
+    /// When the kernel took no more before it.
+    held: Option<Instant>,
 }
 
 /// Refuses a datagram: flush first.
@@ -69,7 +88,7 @@ pub struct SendReport {
     pub dropped: usize,
     /// System calls made.
     pub calls: usize,
-    /// Whether the kernel's buffer was full.
+    /// Whether the kernel's buffer was full: what was not taken waits for the next flush.
     pub would_block: bool,
 }
 
@@ -87,7 +106,7 @@ pub struct Dropped {
 /// Why datagrams were given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DropCause {
-    /// The kernel's buffer was full.
+    /// The kernel's buffer was full for too long, or too much waited for it.
     Full,
     /// The system refused this destination (no route, forbidden, too large).
     Refused,
@@ -96,17 +115,23 @@ pub enum DropCause {
 impl SendBatch {
     /// Makes an empty batch for `socket`.
     pub fn new(socket: &MediaSocket) -> Self {
-        let segmentation = if socket.segmentation { Segmentation::Except(HashSet::new()) } else { Segmentation::Off };
+        let segmentation = if socket.segmentation { Segmentation::Except(HashMap::new()) } else { Segmentation::Off };
         Self::with_segmentation(segmentation)
     }
 
     fn with_segmentation(segmentation: Segmentation) -> Self {
-        Self { buffer: vec![0; CAPACITY], used: 0, runs: Vec::new(), dropped: Vec::new(), segmentation }
+        Self { chunks: VecDeque::from([Chunk::new()]), spare: None, dropped: Vec::new(), segmentation }
     }
 
-    /// Whether nothing waits.
+    /// Whether nothing waits; after a flush, whether the kernel took everything.
     pub fn is_empty(&self) -> bool {
-        self.runs.is_empty()
+        self.chunks.iter().all(|chunk| chunk.runs.is_empty())
+    }
+
+    /// When the oldest of what the kernel did not take is given up: flush by then, or as soon as the socket is writable.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let oldest = self.chunks.iter().find_map(|chunk| chunk.runs.front())?;
+        oldest.held.map(|held| held + MOST_WAIT)
     }
 
     /// Adds one datagram from the local address `from` to `to`: `write` fills at most `room` bytes and returns how many.
@@ -123,34 +148,37 @@ impl SendBatch {
         room: usize,
         write: impl FnOnce(&mut [u8]) -> usize,
     ) -> Result<(), BatchFull> {
-        let start = self.used;
-        if self.runs.len() >= MOST_RUNS {
+        let chunk = self.chunks.back_mut().ok_or(BatchFull)?;
+        let start = chunk.used;
+        if chunk.runs.len() >= MOST_RUNS {
             return Err(BatchFull);
         }
-        let space = self.buffer.get_mut(start..start + room).ok_or(BatchFull)?;
+        let space = chunk.buffer.get_mut(start..start + room).ok_or(BatchFull)?;
         let length = write(space).min(room);
         if length == 0 {
             return Ok(());
         }
-        self.used += length;
+        chunk.used += length;
         let segmented = match &self.segmentation {
             Segmentation::Off => false,
-            Segmentation::Except(refusing) => refusing.is_empty() || !refusing.contains(&to),
+            Segmentation::Except(refusing) => refusing.is_empty() || !refusing.contains_key(&to),
         };
-        match self.runs.last_mut() {
+        match chunk.runs.back_mut() {
             Some(run) if segmented && run.takes(tag, from, to, length) => {
                 run.length += length;
                 run.packets += 1;
             }
-            _ => self.runs.push(Run { tag, from, to, start, length, segment: length, packets: 1 }),
+            _ => chunk.runs.push_back(Run { tag, from, to, start, length, segment: length, packets: 1, held: None }),
         }
         Ok(())
     }
 
-    /// Sends all that waits, in order, and empties the batch; what the kernel does not take at once is dropped.
-    pub fn flush(&mut self, socket: &MediaSocket) -> SendReport {
+    /// Sends what waits, in order, as far as the kernel takes it at once; the rest waits for the next flush.
+    ///
+    /// What has waited for 150 ms, and the oldest of more than 24 MiB, is given up. Afterwards there is room again.
+    pub fn flush(&mut self, socket: &MediaSocket, now: Instant) -> SendReport {
         let family = socket.family;
-        self.flush_by(|messages| sys::send(socket.as_fd(), family, messages))
+        self.flush_by(now, |messages| sys::send(socket.as_fd(), family, messages))
     }
 
     /// Whose datagrams the last flush gave up.
@@ -159,53 +187,103 @@ impl SendBatch {
     }
 
     /// [`Self::flush`] by any sender that takes some of the messages from the front, or says why not the first.
-    fn flush_by(&mut self, mut send: impl FnMut(&[Departure<'_>]) -> io::Result<usize>) -> SendReport {
+    fn flush_by(&mut self, now: Instant, mut send: impl FnMut(&[Departure<'_>]) -> io::Result<usize>) -> SendReport {
         let mut report = SendReport::default();
         self.dropped.clear();
-        let mut next = 0;
-        while next < self.runs.len() {
-            let chunk = &self.runs[next..self.runs.len().min(next + SEND_CHUNK)];
-            let Some(first) = chunk.first().copied() else { break };
-            let mut messages = [first.departure(&self.buffer); SEND_CHUNK];
-            for (message, run) in messages.iter_mut().zip(chunk) {
-                *message = run.departure(&self.buffer);
+        if let Segmentation::Except(refusing) = &mut self.segmentation {
+            refusing.retain(|_, until| now < *until);
+        }
+        while let Some(chunk) = self.oldest() {
+            let Some(first) = chunk.runs.front().copied() else { break };
+            let mut messages = [first.departure(&chunk.buffer); SEND_CHUNK];
+            for (message, run) in messages.iter_mut().zip(&chunk.runs) {
+                *message = run.departure(&chunk.buffer);
             }
+            let count = chunk.runs.len().min(SEND_CHUNK);
             report.calls += 1;
-            match send(&messages[..chunk.len()]) {
+            match send(&messages[..count]) {
                 Ok(taken) => {
                     // A sender that takes nothing and says nothing would hold us up for ever.
-                    let taken = taken.max(1);
-                    report.sent += chunk.iter().take(taken).map(|run| run.packets).sum::<usize>();
-                    next += taken;
+                    let taken = taken.clamp(1, count);
+                    report.sent += chunk.runs.drain(..taken).map(|run| run.packets).sum::<usize>();
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     report.would_block = true;
-                    for run in &self.runs[next..] {
-                        give_up(&mut self.dropped, &mut report, run, DropCause::Full);
-                    }
                     break;
                 }
                 Err(error) if first.packets > 1 && refuses_runs(&error) => {
-                    self.refuse_runs(first.to, &error);
-                    let same_path = |run: &Run| run.to == first.to;
-                    let rest: Vec<Run> = self.runs.drain(next..).collect();
-                    self.runs.extend(rest.into_iter().flat_map(|run| run.split(same_path(&run))));
+                    let rest: Vec<Run> = chunk.runs.drain(..).collect();
+                    chunk.runs.extend(rest.into_iter().flat_map(|run| run.split(run.to == first.to)));
+                    self.refuse_runs(now, first.to, &error);
                 }
                 Err(error) => {
                     tracing::trace!(%error, tag = first.tag, "a message was refused");
+                    chunk.runs.pop_front();
                     give_up(&mut self.dropped, &mut report, &first, DropCause::Refused);
-                    next += 1;
                 }
             }
         }
-        self.runs.clear();
-        self.used = 0;
+        if report.would_block {
+            self.hold(now);
+            self.give_up_late(now, &mut report);
+            self.make_room(&mut report);
+        }
         report
     }
 
+    /// The first chunk that has something to send; those before it are done.
+    fn oldest(&mut self) -> Option<&mut Chunk> {
+        while self.chunks.len() > 1 && self.chunks.front().is_some_and(|chunk| chunk.runs.is_empty()) {
+            self.spare = self.chunks.pop_front();
+        }
+        let chunk = self.chunks.front_mut()?;
+        if chunk.runs.is_empty() {
+            chunk.used = 0;
+            return None;
+        }
+        Some(chunk)
+    }
+
+    /// Notes since when each run waits for the kernel.
+    fn hold(&mut self, now: Instant) {
+        let newest_first = self.chunks.iter_mut().rev().flat_map(|chunk| chunk.runs.iter_mut().rev());
+        newest_first.take_while(|run| run.held.is_none()).for_each(|run| run.held = Some(now));
+    }
+
+    fn give_up_late(&mut self, now: Instant, report: &mut SendReport) {
+        while let Some(chunk) = self.chunks.iter_mut().find(|chunk| !chunk.runs.is_empty()) {
+            let late = |run: &Run| run.held.is_some_and(|held| now >= held + MOST_WAIT);
+            if !chunk.runs.front().is_some_and(late) {
+                break;
+            }
+            let Some(run) = chunk.runs.pop_front() else { break };
+            give_up(&mut self.dropped, report, &run, DropCause::Full);
+        }
+    }
+
+    /// Opens another chunk where the last one may not take a whole run more, at the expense of the oldest one.
+    fn make_room(&mut self, report: &mut SendReport) {
+        let Some(last) = self.chunks.back() else { return };
+        if last.used + MOST_RUN_BYTES <= CAPACITY && last.runs.len() < MOST_RUNS {
+            return;
+        }
+        // What is done makes room by itself.
+        if self.oldest().is_none() {
+            return;
+        }
+        if self.chunks.len() >= MOST_CHUNKS
+            && let Some(oldest) = self.chunks.pop_front()
+        {
+            oldest.runs.iter().for_each(|run| give_up(&mut self.dropped, report, run, DropCause::Full));
+            self.spare = Some(oldest);
+        }
+        let next = self.spare.take().map_or_else(Chunk::new, Chunk::emptied);
+        self.chunks.push_back(next);
+    }
+
     /// Remembers that the path to `to` takes no runs.
-    fn refuse_runs(&mut self, to: SocketAddr, error: &io::Error) {
+    fn refuse_runs(&mut self, now: Instant, to: SocketAddr, error: &io::Error) {
         if let Segmentation::Except(refusing) = &mut self.segmentation {
             if refusing.is_empty() {
                 tracing::debug!(%error, "a path takes no UDP segmentation: each of its packets is a message of its own");
@@ -213,15 +291,29 @@ impl SendBatch {
             if refusing.len() >= MOST_REFUSING {
                 refusing.clear();
             }
-            refusing.insert(to);
+            refusing.insert(to, now + REFUSAL);
         }
+    }
+}
+
+impl Chunk {
+    fn new() -> Self {
+        Self { buffer: vec![0; CAPACITY], used: 0, runs: VecDeque::new() }
+    }
+
+    /// The same buffer without content.
+    fn emptied(mut self) -> Self {
+        self.used = 0;
+        self.runs.clear();
+        self
     }
 }
 
 impl Run {
     /// Whether a datagram of `length` bytes may follow in the same message.
     fn takes(&self, tag: u32, from: SocketAddr, to: SocketAddr, length: usize) -> bool {
-        self.to == to
+        self.held.is_none()
+            && self.to == to
             && self.tag == tag
             && self.from == from
             && self.length == self.segment * self.packets
@@ -250,7 +342,8 @@ impl Run {
     }
 }
 
-/// Whether an error can mean that runs are not to be had on this path: no checksum offload, IPsec, or a small MTU.
+/// Whether an error can mean that runs are not to be had on this path: no checksum offload, IPsec, or a small MTU (EINVAL
+/// before Linux 6.8, and what a local address that went away gives as well).
 fn refuses_runs(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
@@ -267,140 +360,4 @@ fn give_up(dropped: &mut Vec<Dropped>, report: &mut SendReport, run: &Run, cause
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    const FROM: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
-
-    fn to(port: u16) -> SocketAddr {
-        SocketAddr::new(FROM.ip(), port)
-    }
-
-    fn push(batch: &mut SendBatch, tag: u32, byte: u8, length: usize) {
-        let write = |space: &mut [u8]| {
-            space[..length].fill(byte);
-            length
-        };
-        batch.push(tag, FROM, to(tag as u16), 1500, write).unwrap();
-    }
-
-    fn runs() -> SendBatch {
-        SendBatch::with_segmentation(Segmentation::Except(HashSet::new()))
-    }
-
-    /// What a sender saw: destination port, bytes, segment.
-    type Seen = Vec<(u16, usize, Option<u16>)>;
-
-    fn seen(message: &Departure<'_>) -> (u16, usize, Option<u16>) {
-        (message.to.port(), message.payload.len(), message.segment)
-    }
-
-    #[test]
-    fn equal_packets_to_one_destination_are_one_message() {
-        let mut batch = runs();
-        for (tag, length) in [(1, 1000), (1, 1000), (1, 400), (1, 1000), (2, 100), (2, 200), (1, 50)] {
-            push(&mut batch, tag, 7, length);
-        }
-        batch.push(9, FROM, to(9), 1500, |_| 0).unwrap();
-        let mut sent = Seen::new();
-        let report = batch.flush_by(|messages| {
-            sent.extend(messages.iter().map(seen));
-            Ok(messages.len())
-        });
-        assert_eq!(sent, [(1, 2400, Some(1000)), (1, 1000, None), (2, 100, None), (2, 200, None), (1, 50, None)]);
-        assert_eq!(report, SendReport { sent: 7, dropped: 0, calls: 1, would_block: false });
-        assert!(batch.is_empty());
-    }
-
-    #[test]
-    fn runs_stay_within_the_kernels_limits() {
-        let mut batch = runs();
-        (0..70).for_each(|_| push(&mut batch, 1, 0, 100));
-        (0..60).for_each(|_| push(&mut batch, 2, 0, 1200));
-        let mut sent = Seen::new();
-        batch.flush_by(|messages| {
-            sent.extend(messages.iter().map(seen));
-            Ok(messages.len())
-        });
-        let expected = [(1, 6400, Some(100)), (1, 600, Some(100)), (2, 63_600, Some(1200)), (2, 8400, Some(1200))];
-        assert_eq!(sent, expected);
-    }
-
-    #[test]
-    fn a_full_buffer_drops_the_rest_and_tells_whose() {
-        let mut batch = runs();
-        for tag in [1, 1, 2, 2, 2, 3] {
-            push(&mut batch, tag, 0, 100);
-        }
-        let mut calls = 0;
-        let report = batch.flush_by(|_| {
-            calls += 1;
-            if calls == 1 { Ok(1) } else { Err(io::ErrorKind::WouldBlock.into()) }
-        });
-        assert_eq!(report, SendReport { sent: 2, dropped: 4, calls: 2, would_block: true });
-        let dropped = |tag, packets| Dropped { tag, packets, cause: DropCause::Full };
-        assert_eq!(batch.dropped(), [dropped(2, 3), dropped(3, 1)]);
-        assert_eq!(batch.flush_by(|_| Ok(1)), SendReport::default());
-        assert!(batch.dropped().is_empty());
-    }
-
-    #[test]
-    fn an_unreachable_destination_harms_no_other() {
-        let mut batch = runs();
-        for tag in [1, 2, 2, 3] {
-            push(&mut batch, tag, 0, 100);
-        }
-        let mut sent = Seen::new();
-        let report = batch.flush_by(|messages| match messages[0].to.port() {
-            2 => Err(io::Error::from_raw_os_error(libc::ENETUNREACH)),
-            _ => {
-                sent.push(seen(&messages[0]));
-                Ok(1)
-            }
-        });
-        assert_eq!((report.sent, report.dropped), (2, 2));
-        assert_eq!(batch.dropped(), [Dropped { tag: 2, packets: 2, cause: DropCause::Refused }]);
-        assert_eq!(sent, [(1, 100, None), (3, 100, None)]);
-    }
-
-    #[test]
-    fn a_path_without_segmentation_gets_single_packets() {
-        for errno in [libc::EIO, libc::EINVAL, libc::EMSGSIZE] {
-            let mut batch = runs();
-            let mut refusals = 0;
-            for _ in 0..2 {
-                for (tag, length) in [(1, 300), (1, 300), (1, 120), (2, 300), (2, 300), (1, 300), (1, 300)] {
-                    push(&mut batch, tag, 0, length);
-                }
-                let mut sent = Seen::new();
-                let report = batch.flush_by(|messages| {
-                    let refused = |m: &Departure<'_>| m.to.port() == 1 && m.segment.is_some();
-                    let taken = messages.iter().take_while(|m| !refused(m)).count();
-                    sent.extend(messages.iter().take(taken).map(seen));
-                    if taken > 0 {
-                        return Ok(taken);
-                    }
-                    refusals += 1;
-                    Err(io::Error::from_raw_os_error(errno))
-                });
-                let single = (1, 300, None);
-                assert_eq!(sent, [single, single, (1, 120, None), (2, 600, Some(300)), single, single]);
-                assert_eq!((report.sent, report.dropped), (7, 0));
-            }
-            assert_eq!(refusals, 1, "the path is remembered");
-        }
-    }
-
-    #[test]
-    fn a_full_batch_says_so() {
-        let mut batch = runs();
-        let mut pushed = 0;
-        while batch.push(pushed, FROM, to(1), 1500, |_| 1200).is_ok() {
-            pushed += 1;
-        }
-        assert!((400..=MOST_RUNS as u32).contains(&pushed), "{pushed}");
-        assert_eq!(batch.flush_by(|messages| Ok(messages.len())).sent, pushed as usize);
-        assert!(batch.push(0, FROM, to(1), 1500, |_| 1200).is_ok());
-    }
-}
+mod tests;

@@ -3,7 +3,7 @@ use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::session::wake::poll_until;
+use crate::session::wake::{Interest, poll_until};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -19,7 +19,7 @@ fn receive(socket: &mut MediaSocket, count: usize) -> Vec<(Vec<u8>, SocketAddr, 
     let mut got = Vec::new();
     while got.len() < count {
         assert!(Instant::now() < deadline, "{} of {count} datagrams arrived", got.len());
-        poll_until([socket.as_fd(), socket.as_fd()], Some(deadline)).unwrap();
+        poll_until([(socket.as_fd(), Interest::Readable)], Some(deadline)).unwrap();
         socket.receive(|datagram| got.push((datagram.data.to_vec(), datagram.from, datagram.to)));
     }
     got
@@ -61,7 +61,7 @@ fn replies_leave_from_the_address_they_came_to() {
             assert_eq!(got, [(b"hello".to_vec(), viewer.local_addr().unwrap(), ours)]);
             for packets in [1, 3] {
                 (0..packets).for_each(|_| push(&mut batch, got[0].2, got[0].1, b"reply").unwrap());
-                assert_eq!(batch.flush(&socket).sent, packets);
+                assert_eq!(batch.flush(&socket, Instant::now()).sent, packets);
                 for _ in 0..packets {
                     let mut buffer = [0; 100];
                     assert_eq!(viewer.recv_from(&mut buffer).unwrap(), (5, ours));
@@ -85,7 +85,7 @@ fn segmentation_changes_no_datagram() {
                     push(&mut batch, any(ip), viewer.local_addr().unwrap(), &vec![i as u8; *size]).unwrap();
                 }
             }
-            let report = batch.flush(&socket);
+            let report = batch.flush(&socket, Instant::now());
             assert_eq!((report.sent, report.dropped), (sizes.len() * 2, 0));
             assert_eq!(report.calls, if socket.segmentation { 1 } else { 2 }, "the kernel took the runs");
             for viewer in &viewers {
@@ -117,7 +117,7 @@ fn a_closed_port_disturbs_nobody() {
             push(&mut batch, any("127.0.0.1"), to, &payload).unwrap();
         }
         if i % 10 == 9 {
-            assert_eq!(batch.flush(&socket).dropped, 0);
+            assert_eq!(batch.flush(&socket, Instant::now()).dropped, 0);
             for expected in i - 9..=i {
                 let mut buffer = [0; 1000];
                 assert_eq!(viewer.recv(&mut buffer).unwrap(), 4);
@@ -138,7 +138,7 @@ fn a_destination_without_a_way_is_told_and_harms_no_other() {
     batch.push(7, any("::1"), "[::1]:9".parse().unwrap(), 100, |_| 10).unwrap();
     batch.push(8, any("127.0.0.1"), "255.255.255.255:9".parse().unwrap(), 100, |_| 10).unwrap();
     push(&mut batch, any("127.0.0.1"), viewer.local_addr().unwrap(), b"two").unwrap();
-    let report = batch.flush(&socket);
+    let report = batch.flush(&socket, Instant::now());
     assert_eq!((report.sent, report.dropped, report.would_block), (2, 2, false));
     assert_eq!(batch.dropped().iter().map(|dropped| dropped.tag).collect::<Vec<_>>(), [7, 8]);
     let mut buffer = [0; 10];
@@ -178,4 +178,11 @@ fn a_taken_port_is_named_with_the_way_out() {
     let socket = MediaSocket::bind(0).unwrap();
     let message = MediaSocket::bind(socket.local_port()).unwrap_err().to_string();
     assert!(message.contains(&socket.local_port().to_string()) && message.contains("--udp-port 0"), "{message}");
+}
+
+#[test]
+fn a_small_send_buffer_is_told_with_the_way_out() {
+    assert_eq!(small_buffer(2 * KERNEL_BUFFER), None);
+    let advice = small_buffer(212_992).unwrap();
+    assert!(advice.contains("106496") && advice.contains("net.core.wmem_max=4194304"), "{advice}");
 }
