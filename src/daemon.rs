@@ -261,7 +261,9 @@ async fn close<T: Send + 'static>(threads: Vec<JoinHandle<()>>, rest: T, within:
 fn access(auth: &AuthConfig) -> anyhow::Result<(Access, Option<Code>)> {
     let code = match auth {
         AuthConfig::None => {
-            warn!("--auth none: every browser that reaches this machine's ports can watch, and so can any web page opened in one");
+            warn!(
+                "--auth none: every browser that reaches this machine's ports can watch, and so can any web page opened in one"
+            );
             return Ok((Access::Open, None));
         }
         AuthConfig::Code { file: Some(file) } => {
