@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 pub mod feedback;
+mod handshake;
 mod hello;
 pub mod identity;
 mod records;

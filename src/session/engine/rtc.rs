@@ -9,9 +9,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use rtc_dtls::config::{ClientAuthType, ConfigBuilder, ExtendedMasterSecretType, HandshakeConfig};
-use rtc_dtls::endpoint::{Endpoint, EndpointEvent};
-use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 use rtc_ice::agent::Agent;
 use rtc_ice::agent::agent_config::AgentConfig;
 use rtc_ice::candidate::candidate_host::CandidateHostConfig;
@@ -20,34 +17,22 @@ use rtc_ice::candidate::{CandidateConfig, CandidateType, unmarshal_candidate};
 use rtc_ice::mdns::MulticastDnsMode;
 use rtc_shared::error::Error;
 use rtc_shared::{TaggedBytesMut, TransportContext, TransportProtocol};
-use rtc_srtp::config::{Config as SrtpConfig, LABEL_EXTRACTOR_DTLS_SRTP};
-use rtc_srtp::context::Context;
-use rtc_srtp::option::{srtcp_replay_protection, srtp_replay_protection};
-use rtc_srtp::protection_profile::ProtectionProfile;
 use sansio::Protocol;
 
-use super::hello::ClientHello;
-use super::identity::{Identity, sha256};
-use super::records::RecordFilter;
-use super::srtp::Sealer;
+use super::handshake::{Handshake, Keys, Outcome};
+use super::identity::Identity;
 use super::{Engine, EngineEnd, EngineEvent, Path, RemoteTransport, Transmit, feedback, stun};
 
 /// Time between rounds of connectivity checks (RFC 8445, section 14.2 asks for at least 5 ms a check).
 const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 /// Once connected the agent only keeps consent alive (RFC 7675: every 4 to 6 s); it would wake five times a second.
 const CONSENT_INTERVAL: Duration = Duration::from_secs(2);
-/// First retransmission of a handshake flight: a lost one must not cost the second of RFC 6347.
-const FLIGHT_INTERVAL: Duration = Duration::from_millis(250);
-/// The longest wait between two repeats.
-const MOST_FLIGHT_INTERVAL: Duration = Duration::from_secs(4);
 /// Candidates of one viewer that are taken: more would make the daemon send checks to addresses of somebody's choosing.
 const MOST_CANDIDATES: usize = 24;
 /// Addresses of one viewer that its checks have shown.
 ///
 /// Each makes candidate pairs that rtc-ice goes through again and again; an address beyond them is not heard.
 const MOST_ADDRESSES: usize = 16;
-/// Records of a handshake that may be unreadable before it is given up.
-const MOST_BAD_RECORDS: u32 = 16;
 /// The port whose datagrams rtc-ice takes for mDNS.
 const MDNS_PORT: u16 = 5353;
 /// Events and datagrams that wait to be polled.
@@ -56,10 +41,7 @@ const MOST_WAITING: usize = 256;
 /// The engine of one session.
 pub struct RtcEngine {
     agent: Agent,
-    dtls: Endpoint,
-    /// Until the handshake begins.
-    role: Option<Role>,
-    identity: Identity,
+    handshake: Handshake,
     local_port: u16,
     remote_candidates: usize,
     validated: Vec<SocketAddr>,
@@ -70,26 +52,10 @@ pub struct RtcEngine {
     dtls_path: Option<Path>,
     /// What the viewer nominated, until a check of ours is answered there.
     nominated: Option<Path>,
-    filter: RecordFilter,
-    bad_records: u32,
-    /// When the next flight may be repeated, and how long to wait after it.
-    next_flight: Instant,
-    flight_wait: Duration,
     next_consent: Instant,
     transmits: VecDeque<Transmit>,
     events: VecDeque<EngineEvent>,
 }
-
-/// How the handshake is to begin.
-enum Role {
-    /// By our ClientHello, once an address is validated.
-    Client { config: Arc<HandshakeConfig> },
-    /// By the viewer's, which says what it can do.
-    Server { remote: Box<RemoteTransport>, hello: ClientHello },
-}
-
-const GCM: SrtpProtectionProfile = SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm;
-const CM: SrtpProtectionProfile = SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80;
 
 enum Phase {
     /// No check has been answered yet.
@@ -97,7 +63,7 @@ enum Phase {
     /// An address is validated, the handshake runs.
     Handshaking,
     /// Media may flow.
-    Connected { sealer: Sealer, rtcp_out: Box<Context>, rtcp_in: Box<Context> },
+    Connected(Box<Keys>),
     /// It is over.
     Ended,
 }
@@ -109,11 +75,6 @@ pub struct LocalTransport {
     pub ufrag: String,
     /// `a=ice-pwd`.
     pub password: String,
-}
-
-/// The DTLS endpoint tells associations apart by address; a session has one, whatever path it takes.
-fn association() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], 1))
 }
 
 impl RtcEngine {
@@ -145,17 +106,9 @@ impl RtcEngine {
         let credentials = agent.get_local_credentials();
         let local_transport = LocalTransport { ufrag: credentials.ufrag.clone(), password: credentials.pwd.clone() };
         agent.start_connectivity_checks(now, false, remote.ufrag.clone(), remote.password.clone())?;
-        let role = if remote.dtls_client {
-            let config = handshake_config(identity, remote, &[GCM, CM])?;
-            Role::Client { config: Arc::new(config) }
-        } else {
-            Role::Server { remote: Box::new(remote.clone()), hello: ClientHello::default() }
-        };
         let mut engine = Self {
             agent,
-            dtls: Endpoint::new(association(), TransportProtocol::UDP, None),
-            role: Some(role),
-            identity: identity.clone(),
+            handshake: Handshake::new(now, identity, remote)?,
             local_port: local.first().map_or(0, SocketAddr::port),
             remote_candidates: 0,
             validated: Vec::new(),
@@ -163,10 +116,6 @@ impl RtcEngine {
             path: None,
             dtls_path: None,
             nominated: None,
-            filter: RecordFilter::default(),
-            bad_records: 0,
-            next_flight: now,
-            flight_wait: FLIGHT_INTERVAL,
             next_consent: now,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
@@ -223,7 +172,10 @@ impl RtcEngine {
             self.nominated = Some(path);
         }
         self.follow_nomination(now);
-        self.open_handshake(now);
+        if let Err(why) = self.handshake.open(now) {
+            self.end(EngineEnd::Handshake(why));
+        }
+        self.collect_records();
         self.is_current(path)
     }
 
@@ -253,131 +205,45 @@ impl RtcEngine {
         self.path.is_none_or(|current| current == path)
     }
 
-    fn open_handshake(&mut self, now: Instant) {
-        if let (Phase::Handshaking, Some(Role::Client { config })) = (&self.phase, &self.role) {
-            let config = config.clone();
-            self.role = None;
-            if let Err(error) = self.dtls.connect(now, association(), config, None) {
-                self.end(EngineEnd::Handshake(error.to_string()));
-            }
-            self.collect_records();
-        }
-    }
-
-    /// Collects the viewer's ClientHello and begins the handshake by what it offers.
-    fn expect_hello(&mut self, now: Instant, data: &[u8]) {
-        let Some(Role::Server { remote, hello }) = &mut self.role else { return };
-        let Some(hello) = hello.handle(data) else { return };
-        let profile = if hello.profiles.contains(&(GCM as u16)) { GCM } else { CM };
-        match handshake_config(&self.identity, remote, &[profile]) {
-            Ok(config) => self.dtls.set_server_config(Some(Arc::new(config))),
-            Err(error) => self.end(EngineEnd::Handshake(error.to_string())),
-        }
-        self.role = None;
-        for datagram in hello.datagrams {
-            self.read_records(now, BytesMut::from(&datagram[..]));
-        }
-    }
-
     fn handle_dtls(&mut self, now: Instant, path: Path, data: &[u8]) -> bool {
         if matches!(self.phase, Phase::Checking | Phase::Ended) || !self.validated.contains(&path.remote) {
             return false;
         }
-        let connected = matches!(self.phase, Phase::Connected { .. });
-        let records = self.filter.pass(data, connected);
-        if records.is_empty() {
-            return false;
-        }
-        if !connected {
+        let connected = matches!(self.phase, Phase::Connected(_));
+        let outcome = self.handshake.read(now, data, connected);
+        if !connected && !matches!(outcome, Outcome::Ignored) {
             self.dtls_path = Some(path);
         }
-        if self.role.is_some() {
-            self.expect_hello(now, &records);
-            return true;
-        }
-        self.read_records(now, records) && self.is_current(path)
-    }
-
-    /// Reads records; tells whether they meant something.
-    fn read_records(&mut self, now: Instant, records: BytesMut) -> bool {
-        let result = self.dtls.read(now, association(), None, records);
         self.collect_records();
-        match result {
-            Ok(events) => {
-                let meant = !events.is_empty();
-                for event in events {
-                    match event {
-                        EndpointEvent::HandshakeComplete => self.install_keys(),
-                        EndpointEvent::PeerClosed => self.end(EngineEnd::ClosedByPeer),
-                        _ => {}
-                    }
-                }
-                meant
+        let meant = match outcome {
+            Outcome::Ignored => false,
+            // Once connected, reading proves nothing: anybody can send a record.
+            Outcome::Taken => !connected,
+            Outcome::Complete(_) | Outcome::Closed | Outcome::Failed(_) => true,
+        };
+        match outcome {
+            Outcome::Ignored | Outcome::Taken => {}
+            Outcome::Complete(keys) => {
+                self.phase = Phase::Connected(keys);
+                // The handshake went there and back along this path: it serves until one is nominated.
+                self.path = self.path.or(self.dtls_path);
+                self.events.push_back(EngineEvent::Connected);
             }
-            // Once connected, a bad record proves nothing: anybody can send one.
-            Err(_) if matches!(self.phase, Phase::Connected { .. }) => false,
-            Err(error) => {
-                // What can't be read is as if it had been lost (RFC 6347, section 4.1.2.7); a handshake that is over stays over.
-                self.bad_records += 1;
-                let over = matches!(error, Error::ErrNoMatchingCertificateFingerprint | Error::ErrInvalidFsmTransition);
-                if over || self.bad_records > MOST_BAD_RECORDS {
-                    self.end(EngineEnd::Handshake(error.to_string()));
-                }
-                false
-            }
+            Outcome::Closed => self.end(EngineEnd::ClosedByPeer),
+            Outcome::Failed(why) => self.end(EngineEnd::Handshake(why)),
         }
+        meant && self.is_current(path)
     }
 
-    fn handle_rtcp(&mut self, data: &[u8]) -> bool {
-        let Phase::Connected { rtcp_in, .. } = &mut self.phase else { return false };
-        let Ok(plain) = rtcp_in.decrypt_rtcp(data) else { return false };
+    fn handle_rtcp(&mut self, path: Path, data: &[u8]) -> bool {
+        let Phase::Connected(keys) = &mut self.phase else { return false };
+        let Ok(plain) = keys.rtcp_in.decrypt_rtcp(data) else { return false };
         for feedback in feedback::parse(&plain) {
             if self.events.len() < MOST_WAITING {
                 self.events.push_back(EngineEvent::Feedback(feedback));
             }
         }
-        true
-    }
-
-    fn install_keys(&mut self) {
-        match self.keys() {
-            Ok(phase) => {
-                self.phase = phase;
-                // The handshake went there and back along this path: it serves until one is nominated.
-                self.path = self.path.or(self.dtls_path);
-                self.events.push_back(EngineEvent::Connected);
-            }
-            Err(error) => self.end(EngineEnd::Handshake(error.to_string())),
-        }
-    }
-
-    fn keys(&self) -> Result<Phase, Error> {
-        let state = self.dtls.get_connection_state(association()).ok_or(Error::HandshakeInProgress)?;
-        let profile = match state.srtp_protection_profile() {
-            GCM => ProtectionProfile::AeadAes128Gcm,
-            CM => ProtectionProfile::Aes128CmHmacSha1_80,
-            _ => return Err(Error::Other("no SRTP profile was agreed on".to_owned())),
-        };
-        let mut config = SrtpConfig { profile, ..Default::default() };
-        let material = state.export_keying_material(LABEL_EXTRACTOR_DTLS_SRTP, &[], config.keying_material_len())?;
-        config.set_session_keys_from_keying_material(material.as_ref(), state.is_client())?;
-        let (keys, crypto) = (&config.keys, self.identity.crypto.crypto());
-        let sealer = Sealer::new(profile, keys, crypto)?;
-        let rtcp_out = Context::new(&keys.local_master_key, &keys.local_master_salt, profile, None, None, crypto)?;
-        let rtcp_in = Context::new(
-            &keys.remote_master_key,
-            &keys.remote_master_salt,
-            profile,
-            Some(srtp_replay_protection(64)),
-            Some(srtcp_replay_protection(64)),
-            crypto,
-        )?;
-        Ok(Phase::Connected { sealer, rtcp_out: Box::new(rtcp_out), rtcp_in: Box::new(rtcp_in) })
-    }
-
-    fn flight_due(&self) -> Option<Instant> {
-        let handshaking = matches!(self.phase, Phase::Handshaking);
-        self.dtls.poll_timeout(&association()).filter(|_| handshaking).map(|due| due.max(self.next_flight))
+        self.is_current(path)
     }
 
     fn end(&mut self, end: EngineEnd) {
@@ -398,9 +264,9 @@ impl RtcEngine {
     }
 
     fn collect_records(&mut self) {
-        while let Some(record) = self.dtls.poll_transmit() {
+        while let Some(record) = self.handshake.poll_record() {
             if let (Some(path), true) = (self.path.or(self.dtls_path), self.transmits.len() < MOST_WAITING) {
-                self.transmits.push_back(Transmit { path, data: record.message.to_vec() });
+                self.transmits.push_back(Transmit { path, data: record });
             }
         }
     }
@@ -412,13 +278,13 @@ impl Engine for RtcEngine {
         match data {
             [0..=3, ..] => self.handle_stun(now, path, data),
             [20..=63, ..] => self.handle_dtls(now, path, data),
-            [128..=191, 192..=223, ..] => self.handle_rtcp(data),
+            [128..=191, 192..=223, ..] => self.handle_rtcp(path, data),
             _ => false,
         }
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        let connected = matches!(self.phase, Phase::Connected { .. });
+        let connected = matches!(self.phase, Phase::Connected(_));
         if matches!(self.phase, Phase::Ended) {
             return;
         }
@@ -428,12 +294,9 @@ impl Engine for RtcEngine {
             let _ = self.agent.handle_timeout(now);
             self.collect_checks();
         }
-        if self.flight_due().is_some_and(|due| due <= now) {
-            // rtc-dtls repeats seven times at one interval; doubled, the same number outlasts a phone's bad moment (RFC 6347, section 4.2.4.1).
-            self.flight_wait = (self.flight_wait * 2).min(MOST_FLIGHT_INTERVAL);
-            self.next_flight = now + self.flight_wait;
-            if let Err(error) = self.dtls.handle_timeout(association(), now) {
-                self.end(EngineEnd::Handshake(error.to_string()));
+        if matches!(self.phase, Phase::Handshaking) {
+            if let Err(why) = self.handshake.handle_timeout(now) {
+                self.end(EngineEnd::Handshake(why));
             }
             self.collect_records();
         }
@@ -442,9 +305,10 @@ impl Engine for RtcEngine {
     fn poll_timeout(&mut self) -> Option<Instant> {
         match self.phase {
             Phase::Ended => None,
-            Phase::Connected { .. } => Some(self.next_consent),
-            Phase::Checking | Phase::Handshaking => {
-                [self.agent.poll_timeout(), self.flight_due()].into_iter().flatten().min()
+            Phase::Connected(_) => Some(self.next_consent),
+            Phase::Checking => self.agent.poll_timeout(),
+            Phase::Handshaking => {
+                [self.agent.poll_timeout(), self.handshake.poll_timeout()].into_iter().flatten().min()
             }
         }
     }
@@ -490,28 +354,27 @@ impl Engine for RtcEngine {
 
     fn tag_length(&self) -> usize {
         match &self.phase {
-            Phase::Connected { sealer, .. } => sealer.tag_length(),
+            Phase::Connected(keys) => keys.sealer.tag_length(),
             _ => 16,
         }
     }
 
     fn seal(&mut self, packet: &mut [u8], header_length: usize, index: u64) -> bool {
         match &mut self.phase {
-            Phase::Connected { sealer, .. } => sealer.seal(packet, header_length, index),
+            Phase::Connected(keys) => keys.sealer.seal(packet, header_length, index),
             _ => false,
         }
     }
 
     fn protect_rtcp(&mut self, packet: &[u8]) -> Option<Vec<u8>> {
         match &mut self.phase {
-            Phase::Connected { rtcp_out, .. } => rtcp_out.encrypt_rtcp(packet).ok().map(|bytes| bytes.to_vec()),
+            Phase::Connected(keys) => keys.rtcp_out.encrypt_rtcp(packet).ok().map(|bytes| bytes.to_vec()),
             _ => None,
         }
     }
 
     fn close(&mut self, now: Instant) {
-        // It only queues the alert; with no association there is nobody to tell.
-        let _ = self.dtls.close(now);
+        self.handshake.close(now);
         self.collect_records();
         self.phase = Phase::Ended;
     }
@@ -529,31 +392,6 @@ fn host_candidate(address: SocketAddr) -> Result<rtc_ice::candidate::Candidate, 
         ..Default::default()
     }
     .new_candidate_host()
-}
-
-fn handshake_config(
-    identity: &Identity,
-    remote: &RemoteTransport,
-    profiles: &[SrtpProtectionProfile],
-) -> Result<HandshakeConfig, Error> {
-    let (fingerprints, crypto) = (remote.fingerprints.clone(), identity.crypto.clone());
-    ConfigBuilder::default()
-        .with_crypto_provider(identity.crypto.clone())
-        .with_certificates(vec![identity.certificate.clone()])
-        .with_srtp_protection_profiles(profiles.to_vec())
-        .with_client_auth(ClientAuthType::RequireAnyClientCert)
-        // There is no chain to verify: the fingerprint of the offer is the proof (RFC 8827, section 6.5).
-        .with_insecure_skip_verify(true)
-        .with_verify_peer_certificate(Some(Arc::new(move |certificates: &[Vec<u8>], _: &[_]| {
-            let hash = certificates.first().and_then(|der| sha256(crypto.as_ref(), der));
-            match hash {
-                Some(hash) if fingerprints.contains(&hash) => Ok(()),
-                _ => Err(Error::ErrNoMatchingCertificateFingerprint),
-            }
-        })))
-        .with_extended_master_secret(ExtendedMasterSecretType::Require)
-        .with_flight_interval(FLIGHT_INTERVAL)
-        .build(remote.dtls_client, None)
 }
 
 const _: () = {
