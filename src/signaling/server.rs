@@ -83,7 +83,7 @@ impl Default for Deadlines {
 pub enum ServerError {
     /// Another program has the port.
     #[error(
-        "listen on {address}: the port is taken by another program; stop it, or choose another with --listen ADDR:PORT (0 for any)"
+        "listen on {address}: the port is taken, by another program or by another --listen; stop it, or choose another with --listen ADDR:PORT (0 for any)"
     )]
     Taken {
         /// The address asked for.
