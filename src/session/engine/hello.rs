@@ -3,6 +3,10 @@
 //! Chromium lists AES-CM with HMAC-SHA1 first and rtc-dtls takes the client's first choice; AES-GCM costs a tenth of it, so the daemon
 //! offers that alone to whoever has it. A ClientHello with a post-quantum key share comes in several datagrams, in any order.
 
+use super::records::{Fragment, fragments, records};
+
+/// The handshake message's type.
+const CLIENT_HELLO: u8 = 1;
 /// Extension number of use_srtp.
 const USE_SRTP: u16 = 14;
 /// Bounds of what is kept of somebody who has proved nothing but an address.
@@ -29,9 +33,10 @@ pub(super) struct Complete {
 impl ClientHello {
     /// Takes a datagram; gives the whole once it is there. Whatever is no part of a ClientHello is passed over.
     pub(super) fn handle(&mut self, datagram: &[u8]) -> Option<Complete> {
-        let mut rest = Reader(datagram);
         let mut part = false;
-        while let Some(fragment) = fragment(&mut rest) {
+        for fragment in
+            records(datagram).filter_map(fragments).flatten().filter(|fragment| fragment.kind == CLIENT_HELLO)
+        {
             part |= self.add(&fragment);
         }
         if part && self.datagrams.len() < MOST_DATAGRAMS {
@@ -45,7 +50,7 @@ impl ClientHello {
     }
 
     fn add(&mut self, fragment: &Fragment<'_>) -> bool {
-        if fragment.total > MOST_MESSAGE || fragment.offset + fragment.body.len() > fragment.total {
+        if fragment.total > MOST_MESSAGE {
             return false;
         }
         if self.message.len() != fragment.total {
@@ -57,28 +62,6 @@ impl ClientHello {
         self.covered[range].fill(true);
         true
     }
-}
-
-struct Fragment<'a> {
-    total: usize,
-    offset: usize,
-    body: &'a [u8],
-}
-
-/// The next ClientHello fragment of a datagram's records.
-fn fragment<'a>(records: &mut Reader<'a>) -> Option<Fragment<'a>> {
-    if records.number(1)? != 22 {
-        return None;
-    }
-    records.take(10)?; // Version, epoch, sequence number.
-    let mut handshake = Reader(records.vector(2)?);
-    if handshake.number(1)? != 1 {
-        return None;
-    }
-    let total = handshake.number(3)?;
-    handshake.take(2)?; // Message sequence number.
-    let offset = handshake.number(3)?;
-    Some(Fragment { total, offset, body: handshake.vector(3)? })
 }
 
 fn profiles(message: &[u8]) -> Option<Vec<u16>> {

@@ -13,9 +13,23 @@ const MOST_EARLY_RECORDS: u32 = 16;
 /// The largest handshake message: a chain of certificates is far smaller.
 const MOST_MESSAGE: usize = 16_384;
 
+/// Bytes of a record's header.
+const HEADER: usize = 13;
 const CHANGE_CIPHER_SPEC: u8 = 20;
 const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
+
+/// One piece of a handshake message.
+pub(super) struct Fragment<'a> {
+    /// The message's type.
+    pub(super) kind: u8,
+    /// The whole message's length.
+    pub(super) total: usize,
+    /// Where this piece begins in it.
+    pub(super) offset: usize,
+    /// The piece.
+    pub(super) body: &'a [u8],
+}
 
 /// Counts what one session was let.
 #[derive(Debug, Default)]
@@ -29,12 +43,10 @@ impl RecordFilter {
     /// The records of a datagram that may be read, in order; empty where there are none.
     pub(super) fn pass(&mut self, datagram: &[u8], connected: bool) -> BytesMut {
         let mut out = BytesMut::new();
-        let mut rest = datagram;
-        while let Some((record, tail)) = split_record(rest) {
+        for record in records(datagram) {
             if self.admits(record, connected) {
                 out.extend_from_slice(record);
             }
-            rest = tail;
         }
         out
     }
@@ -47,9 +59,8 @@ impl RecordFilter {
             (1, false) => matches!(kind, ALERT | HANDSHAKE) && count(&mut self.early, 1, MOST_EARLY_RECORDS),
             (0, false) => match kind {
                 CHANGE_CIPHER_SPEC => true,
-                HANDSHAKE => {
-                    fragments(&record[13..]).is_some_and(|found| count(&mut self.fragments, found, MOST_FRAGMENTS))
-                }
+                HANDSHAKE => fragments(record)
+                    .is_some_and(|found| count(&mut self.fragments, found.len() as u32, MOST_FRAGMENTS)),
                 // A plaintext alert proves nothing; a handshake that fails ends by its time.
                 _ => false,
             },
@@ -63,27 +74,33 @@ fn count(counter: &mut u32, more: u32, most: u32) -> bool {
     *counter <= most
 }
 
-/// Splits the first record off; `None` where there is no whole one.
-fn split_record(data: &[u8]) -> Option<(&[u8], &[u8])> {
-    let length = usize::from(u16::from_be_bytes([*data.get(11)?, *data.get(12)?]));
-    data.split_at_checked(13 + length)
+/// The whole records of a datagram, headers included.
+pub(super) fn records(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = datagram;
+    std::iter::from_fn(move || {
+        let length = usize::from(u16::from_be_bytes([*rest.get(11)?, *rest.get(12)?]));
+        let (record, tail) = rest.split_at_checked(HEADER + length)?;
+        rest = tail;
+        Some(record)
+    })
 }
 
-/// How many handshake fragments a record's body is made of; `None` unless each is whole and lies inside its message.
-fn fragments(mut body: &[u8]) -> Option<u32> {
+/// The handshake fragments of a plaintext record; `None` unless it is of that kind, and each is whole and lies inside its message.
+pub(super) fn fragments(record: &[u8]) -> Option<Vec<Fragment<'_>>> {
     let number = |bytes: &[u8]| bytes.iter().fold(0usize, |number, byte| number << 8 | usize::from(*byte));
-    let mut found = 0;
-    while !body.is_empty() {
-        let header = body.get(..12)?;
+    let mut rest = record.get(HEADER..).filter(|_| record[0] == HANDSHAKE)?;
+    let mut found = Vec::new();
+    while !rest.is_empty() {
+        let header = rest.get(..12)?;
         let (total, offset, length) = (number(&header[1..4]), number(&header[6..9]), number(&header[9..12]));
         let empty_message = total == 0 && offset == 0 && length == 0;
         if total > MOST_MESSAGE || offset + length > total || (length == 0 && !empty_message) {
             return None;
         }
-        body = body.get(12 + length..)?;
-        found += 1;
+        found.push(Fragment { kind: header[0], total, offset, body: rest.get(12..12 + length)? });
+        rest = &rest[12 + length..];
     }
-    (found > 0).then_some(found)
+    (!found.is_empty()).then_some(found)
 }
 
 #[cfg(test)]
