@@ -26,6 +26,18 @@ pub struct Size {
 }
 
 impl Size {
+    /// The smallest picture that is sent.
+    pub const SMALLEST_SENT: Self = Self::new(16, 16);
+    /// The largest picture that is sent, upright or not.
+    pub const LARGEST_SENT: Self = Self::new(3840, 2160);
+
+    /// Whether encoders take a picture of this size, once its extents are even.
+    pub const fn can_be_sent(self) -> bool {
+        let (long, short) =
+            if self.width > self.height { (self.width, self.height) } else { (self.height, self.width) };
+        short >= Self::SMALLEST_SENT.height && short <= Self::LARGEST_SENT.height && long <= Self::LARGEST_SENT.width
+    }
+
     /// Makes a size of `width` by `height` pixels.
     pub const fn new(width: u32, height: u32) -> Self {
         Self { width, height }

@@ -15,9 +15,6 @@ const BITRATE_MIN: u64 = 50_000;
 /// Above this no browser's decoder keeps up.
 const BITRATE_MAX: u64 = 100_000_000;
 const FPS_MAX: u32 = 120;
-const SIZE_MIN: Size = Size::new(16, 16);
-/// The largest picture of H.264's level 5.2, as the encoder has it.
-const SIZE_MAX: Size = Size::new(3840, 2160);
 const VIEWERS_MAX: usize = 10_000;
 const NAME_MAX: usize = 128;
 
@@ -135,19 +132,18 @@ pub(super) fn fps(asked: Asked) -> Result<u32, ConfigError> {
 }
 
 pub(super) fn size(asked: Asked) -> Result<Size, ConfigError> {
-    let advice = format!("write WIDTHxHEIGHT from {SIZE_MIN} to {SIZE_MAX}, upright or not, as 1280x720");
+    let (least, most) = (Size::SMALLEST_SENT, Size::LARGEST_SENT);
+    let advice = format!("write WIDTHxHEIGHT from {least} to {most}, upright or not, as 1280x720");
     let parts = asked.value.split_once(['x', 'X']);
     let Some((Ok(width), Ok(height))) = parts.map(|(width, height)| (width.parse::<u32>(), height.parse::<u32>()))
     else {
         return Err(asked.invalid("not a size", advice));
     };
-    if width < SIZE_MIN.width || height < SIZE_MIN.height {
+    if width < least.width || height < least.height {
         return Err(asked.invalid("too small", advice));
     }
-    if width.max(height) > SIZE_MAX.width || width.min(height) > SIZE_MAX.height {
-        return Err(asked.invalid("too large", advice));
-    }
-    Ok(Size::new(width, height))
+    let size = Size::new(width, height);
+    if size.can_be_sent() { Ok(size) } else { Err(asked.invalid("too large", advice)) }
 }
 
 pub(super) fn cursor(asked: Asked) -> Result<bool, ConfigError> {

@@ -183,10 +183,8 @@ fn nudge(planes: &mut I420, up: bool) {
 
 /// Refuses sizes that openh264 doesn't encode.
 pub fn check_size(size: Size) -> Result<(), EncoderError> {
-    let (long, short) = (size.width.max(size.height), size.width.min(size.height));
     let even = size.width.is_multiple_of(2) && size.height.is_multiple_of(2);
-    let fits = (16..=2160).contains(&short) && long <= 3840 && even;
-    if fits { Ok(()) } else { Err(EncoderError::Size(size)) }
+    if size.can_be_sent() && even { Ok(()) } else { Err(EncoderError::Size(size)) }
 }
 
 fn configure(params: &mut SEncParamExt, tool: Tool, size: Size, bitrate: Bitrate, fps: u32) {

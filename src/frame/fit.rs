@@ -2,10 +2,6 @@
 
 use super::{Rect, Size};
 
-/// The smallest canvas that encoders take.
-const SMALLEST: Size = Size::new(16, 16);
-/// The largest side of a canvas that may be asked for, upright or not.
-const LARGEST_SIDE: u32 = 3840;
 /// The largest canvas that is chosen unasked.
 const LARGEST_UNASKED: Size = Size::new(1920, 1080);
 
@@ -19,8 +15,8 @@ pub fn canvas_size(source: Size, asked: Option<Size>) -> Size {
         None => scaled_into(source, LARGEST_UNASKED),
     };
     Size::new(
-        even_up(wanted.width.clamp(SMALLEST.width, LARGEST_SIDE)),
-        even_up(wanted.height.clamp(SMALLEST.height, LARGEST_SIDE)),
+        even_up(wanted.width.clamp(Size::SMALLEST_SENT.width, Size::LARGEST_SENT.width)),
+        even_up(wanted.height.clamp(Size::SMALLEST_SENT.height, Size::LARGEST_SENT.width)),
     )
 }
 
