@@ -89,7 +89,7 @@ impl RateDebt {
         Bits(self.rate / self.fps)
     }
 
-    /// Books a unit; `patient` debt, a keyframe's or a refinement's, holds back no picture.
+    /// Books a unit; `patient` debt (a keyframe's, a refinement's, an affordable page's) holds back no picture.
     pub fn sent(&mut self, now: Instant, size: Bits, patient: bool) {
         self.drain(now);
         self.total += size.0;
@@ -116,7 +116,8 @@ impl RateDebt {
         Bits((GAIN * (BUDGETS_AIMED * budget - self.planned)).max(LEAST_BUDGETS * budget))
     }
 
-    /// When the next picture may be encoded: at once, but for ordinary debt past two frame budgets.
+    /// When the next picture may be encoded: at once, but for ordinary debt past two frame budgets, and after a fault once little is
+    /// owed in all.
     pub fn ready(&self) -> Instant {
         let excess = self.ordinary - BUDGETS_OWED * self.frame_budget().0;
         let in_all = if self.catching_up { self.total - SECONDS_CAUGHT_UP * self.rate } else { 0.0 };

@@ -210,10 +210,14 @@ impl Join {
         if survives(number, || act(viewer, sink)) {
             self.collect(now, session);
         } else {
-            self.joining.remove(&session);
-            self.tell_media(MediaIn::Forget(session));
-            self.broadcast.handle_ended(now, session, EndReason::Fault);
+            self.forget(now, session, EndReason::Fault);
         }
+    }
+
+    fn forget(&mut self, now: Instant, session: SessionId, reason: EndReason) {
+        self.joining.remove(&session);
+        self.tell_media(MediaIn::Forget(session));
+        self.broadcast.handle_ended(now, session, reason);
     }
 
     /// Sends what a session's engine has to say, and acts on its events.
@@ -232,9 +236,7 @@ impl Join {
                 ViewerEvent::KeyframeWanted => {}
                 ViewerEvent::Ended(reason) => {
                     self.transmit(session);
-                    self.joining.remove(&session);
-                    self.tell_media(MediaIn::Forget(session));
-                    self.broadcast.handle_ended(now, session, reason);
+                    self.forget(now, session, reason);
                     return;
                 }
             }

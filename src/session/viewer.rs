@@ -164,7 +164,6 @@ impl<E: Engine> Viewer<E> {
         }
         self.state = State::Flowing;
         self.handle_sent(now);
-        self.report(now, sink);
     }
 
     /// Takes the next unit of the rung.
