@@ -22,21 +22,23 @@ pub enum Codec {
     H264,
     /// VP8 (RFC 6386, RFC 7741).
     Vp8,
+    /// Opus, 48 kHz, stereo, 20 ms (RFC 6716, RFC 7587).
+    Opus,
 }
 
 /// Bits per second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Bitrate(pub u32);
 
-/// One encoded picture, shared by all viewers.
+/// One encoded picture or 20 ms of sound, shared by all viewers.
 #[derive(Debug, Clone)]
 pub struct AccessUnit {
     /// How it is encoded.
     pub codec: Codec,
-    /// H.264: Annex B byte stream, parameter sets in band before each IDR (rule 7).
+    /// H.264: Annex B byte stream, parameter sets in band before each IDR (rule 7). VP8: one frame. Opus: one packet.
     pub data: Bytes,
-    /// Whether decoding can start here.
+    /// Whether decoding can start here; always with sound.
     pub keyframe: bool,
-    /// When its picture was captured.
+    /// When its picture, or the first of its samples, was captured.
     pub captured: Instant,
 }

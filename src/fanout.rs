@@ -72,6 +72,7 @@ impl Unit {
             Codec::H264 => h264::packetise(&access_unit.data, MOST_PAYLOAD),
             // No VP8 encoder exists yet, so no such unit can be made.
             Codec::Vp8 => Vec::new(),
+            Codec::Opus => vec![Payload::new(&[], access_unit.data.clone())],
         };
         Self { access_unit, payloads }
     }

@@ -23,8 +23,46 @@ pub enum SignalIn {
         sdp: String,
         /// Where the request came from.
         from: SocketAddr,
+        /// The session of the same viewer that ends once this one connects.
+        replaces: Option<SessionId>,
         /// Takes the answer or the refusal.
         reply: oneshot::Sender<Result<Answer, Refusal>>,
+    },
+    /// A viewer changes its connection by another offer of it (RFC 8829, section 4.1.8); new ICE credentials are a restart.
+    Renegotiate {
+        /// The session that changes.
+        session: SessionId,
+        /// The new offer.
+        sdp: String,
+        /// Takes the answer or the refusal; the session goes on as it was where it is refused.
+        reply: oneshot::Sender<Result<Answer, Refusal>>,
+    },
+    /// The daemon is to offer to a viewer that does not offer itself.
+    Call {
+        /// The session to be made; chosen by the protocol, fresh.
+        session: SessionId,
+        /// The session of the same viewer that ends once this one connects.
+        replaces: Option<SessionId>,
+        /// Takes the daemon's offer or the refusal.
+        reply: oneshot::Sender<Result<Answer, Refusal>>,
+    },
+    /// The viewer's answer to the daemon's offer.
+    Accept {
+        /// The session that was called for.
+        session: SessionId,
+        /// The answer.
+        sdp: String,
+        /// Takes whether it could be used; where not, the session is over.
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    },
+    /// A viewer restarts ICE without an offer (RFC 9725, section 4.3.3).
+    Restart {
+        /// The session that goes on.
+        session: SessionId,
+        /// The viewer's new credentials and candidates.
+        trickle: Trickle,
+        /// Takes the daemon's new ones, with its candidates.
+        reply: oneshot::Sender<Result<Trickle, Refusal>>,
     },
     /// A trickled candidate or its end (RFC 8838); for an unknown session it is refused.
     Trickle {
@@ -45,20 +83,22 @@ pub enum SignalIn {
 }
 
 /// A fragment of trickled ICE (RFC 8840).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Trickle {
     /// The `ice-ufrag` that the fragment names, where it names one.
     pub ufrag: Option<String>,
+    /// The `ice-pwd` that the fragment names, where it names one.
+    pub password: Option<String>,
     /// The candidate lines' values, from `candidate:` on.
     pub candidates: Vec<String>,
     /// Whether `end-of-candidates` was there.
     pub end: bool,
 }
 
-/// What a viewer gets for its offer.
+/// What the daemon says of a session: its answer, or its own offer.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// The answer's SDP, with the daemon's candidates in it.
+    /// The SDP, with the daemon's candidates in it.
     pub sdp: String,
 }
 

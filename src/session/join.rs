@@ -125,6 +125,11 @@ impl Join {
                 let _ = reply.send(known);
                 self.collect(now, session);
             }
+            JoinIn::Signal(SignalIn::Renegotiate { reply, .. } | SignalIn::Call { reply, .. }) => {
+                let _ = reply.send(Err(Refusal::UnknownSession));
+            }
+            JoinIn::Signal(SignalIn::Accept { reply, .. }) => drop(reply.send(Err(Refusal::UnknownSession))),
+            JoinIn::Signal(SignalIn::Restart { reply, .. }) => drop(reply.send(Err(Refusal::UnknownSession))),
             JoinIn::Signal(SignalIn::Leave { session, reply }) => {
                 let known = self.broadcast.place(session).is_some();
                 self.end(now, session, EndReason::Left);

@@ -164,7 +164,7 @@ impl Exchange {
             Ask::Offer(sdp) => {
                 let session = SessionId::random();
                 let (reply, answer) = oneshot::channel();
-                if let Err(reply) = self.send(SignalIn::Offer { session, sdp, from, reply }) {
+                if let Err(reply) = self.send(SignalIn::Offer { session, sdp, from, replaces: None, reply }) {
                     return *reply;
                 }
                 let mut abandoned = Abandoned { signals: &self.signals, session: Some(session) };

@@ -37,7 +37,7 @@ pub enum FragmentError {
 /// # Errors
 /// Where it has no such form, or nothing in it.
 pub fn parse(text: &str) -> Result<Trickle, FragmentError> {
-    let mut trickle = Trickle { ufrag: None, candidates: Vec::new(), end: false };
+    let mut trickle = Trickle::default();
     for (number, line) in (1..).zip(text.lines()) {
         let line = line.trim_end();
         if line.is_empty() {

@@ -104,7 +104,7 @@ fn bodies_complete_the_question() {
     let offer = "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\n";
     assert_eq!(read_body(Wanted::Offer, offer.as_bytes()).unwrap(), Ask::Offer(offer.to_owned()));
     assert_eq!(read_body(Wanted::Leave(session()), b"anything").unwrap(), Ask::Leave(session()));
-    let trickle = Trickle { ufrag: None, candidates: Vec::new(), end: true };
+    let trickle = Trickle { end: true, ..Trickle::default() };
     assert_eq!(
         read_body(Wanted::Trickle(session()), b"a=end-of-candidates").unwrap(),
         Ask::Trickle(session(), trickle)
