@@ -66,6 +66,7 @@ fn stub_broadcast(mut signals: mpsc::Receiver<SignalIn>) -> JoinHandle<()> {
                     let is_known = known.take_if(|known| *known == session).is_some();
                     let _ = reply.send(if is_known { Ok(()) } else { Err(Refusal::UnknownSession) });
                 }
+                other => panic!("WHEP asks no such thing: {other:?}"),
             }
         }
     })
