@@ -78,20 +78,24 @@ impl Unit {
     }
 }
 
-/// The units since the last keyframe.
+/// The units of one codec since the last keyframe, numbered from the first that was ever taken.
 #[derive(Debug, Default)]
 pub struct Fanout {
     units: VecDeque<Arc<Unit>>,
+    /// The number of the next unit to come; the front one has it less the length.
+    end: u64,
     bytes: usize,
     /// Whether a unit was taken that `units` can't be decoded up to.
     broken: bool,
 }
 
-/// What a joiner finds.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Catchup {
-    /// These many units lead up to now.
-    Units(usize),
+/// What comes next for a joiner.
+#[derive(Debug)]
+pub enum Next<'a> {
+    /// This unit, of this number.
+    Unit(u64, &'a Arc<Unit>),
+    /// It has all units: the next one that comes is for it too.
+    Live,
     /// The encoder has made nothing yet: its first unit will be a keyframe.
     Nothing,
     /// Too much came since the last keyframe: another one is needed.
@@ -99,11 +103,12 @@ pub enum Catchup {
 }
 
 impl Fanout {
-    /// Takes the next unit of the rung.
+    /// Takes the next unit.
     pub fn push(&mut self, unit: Arc<Unit>) {
         if unit.access_unit.keyframe {
             self.clear();
         }
+        self.end += 1;
         if self.broken {
             return;
         }
@@ -122,18 +127,31 @@ impl Fanout {
         self.broken = false;
     }
 
-    /// Whether and how a joiner can be served.
-    pub fn catchup(&self) -> Catchup {
-        match self.units.front() {
-            Some(first) if first.access_unit.keyframe => Catchup::Units(self.units.len()),
-            None if !self.broken => Catchup::Nothing,
-            _ => Catchup::NeedsKeyframe,
-        }
+    /// The number that the next unit will have.
+    pub fn end(&self) -> u64 {
+        self.end
     }
 
-    /// The units from the last keyframe on.
-    pub fn units(&self) -> impl ExactSizeIterator<Item = &Arc<Unit>> {
-        self.units.iter()
+    /// What comes next for a joiner who has all units before the number `next`; `None` for one who has nothing.
+    ///
+    /// Where the group of pictures that it was in has ended, it goes on at the keyframe that ended it.
+    pub fn next(&self, next: Option<u64>) -> Next<'_> {
+        if next == Some(self.end) {
+            return Next::Live;
+        }
+        let first = self.end - self.units.len() as u64;
+        match self.units.front() {
+            // What comes before the first keyframe, or after a gap, decodes to nothing.
+            Some(front) if front.access_unit.keyframe => {
+                let number = next.unwrap_or(first).max(first);
+                match self.units.get((number - first) as usize) {
+                    Some(unit) => Next::Unit(number, unit),
+                    None => Next::Live,
+                }
+            }
+            None if !self.broken => Next::Nothing,
+            _ => Next::NeedsKeyframe,
+        }
     }
 }
 
@@ -148,26 +166,59 @@ mod tests {
         Arc::new(Unit::new(AccessUnit { codec: Codec::H264, data: data.into(), keyframe, captured: Instant::now() }))
     }
 
+    /// What a joiner at `next` gets before it is live, or why it gets nothing.
+    fn catchup(fanout: &Fanout, mut next: Option<u64>) -> Result<usize, &'static str> {
+        for count in 0.. {
+            match fanout.next(next) {
+                Next::Unit(number, _) => next = Some(number + 1),
+                Next::Live => return Ok(count),
+                Next::Nothing => return Err("nothing"),
+                Next::NeedsKeyframe => return Err("keyframe"),
+            }
+        }
+        unreachable!()
+    }
+
     #[test]
     fn joiners_get_a_whole_group_or_none() {
         let mut fanout = Fanout::default();
-        assert_eq!(fanout.catchup(), Catchup::Nothing);
+        assert_eq!(catchup(&fanout, None), Err("nothing"));
         fanout.push(unit(true, 1000));
         for _ in 0..MOST_UNITS - 1 {
             fanout.push(unit(false, 100));
         }
-        assert_eq!(fanout.catchup(), Catchup::Units(MOST_UNITS));
+        assert_eq!(catchup(&fanout, None), Ok(MOST_UNITS));
         fanout.push(unit(false, 100));
-        assert_eq!(fanout.catchup(), Catchup::NeedsKeyframe);
+        assert_eq!(catchup(&fanout, None), Err("keyframe"));
         fanout.push(unit(false, 100));
-        assert_eq!(fanout.catchup(), Catchup::NeedsKeyframe, "a group without its head is of no use");
+        assert_eq!(catchup(&fanout, None), Err("keyframe"), "a group without its head is of no use");
         fanout.push(unit(true, 100));
-        assert_eq!(fanout.catchup(), Catchup::Units(1));
+        assert_eq!(catchup(&fanout, None), Ok(1));
         for _ in 0..3 {
             fanout.push(unit(false, MOST_BYTES / 2));
         }
-        assert_eq!(fanout.catchup(), Catchup::NeedsKeyframe);
+        assert_eq!(catchup(&fanout, None), Err("keyframe"));
         fanout.clear();
-        assert_eq!(fanout.catchup(), Catchup::Nothing);
+        assert_eq!(catchup(&fanout, None), Err("nothing"));
+    }
+
+    #[test]
+    fn a_joiner_overtaken_by_a_keyframe_goes_on_there() {
+        let mut fanout = Fanout::default();
+        fanout.push(unit(true, 100));
+        fanout.push(unit(false, 100));
+        fanout.push(unit(false, 100));
+        assert_eq!(catchup(&fanout, Some(1)), Ok(2));
+        fanout.push(unit(true, 100));
+        fanout.push(unit(false, 100));
+        assert_eq!(catchup(&fanout, Some(1)), Ok(2), "from the keyframe on");
+        assert_eq!(catchup(&fanout, Some(5)), Ok(0));
+        fanout.clear();
+        assert_eq!(catchup(&fanout, Some(2)), Err("nothing"));
+        assert_eq!(catchup(&fanout, Some(5)), Ok(0), "who has all is live whatever was forgotten");
+        for _ in 0..=MOST_UNITS {
+            fanout.push(unit(false, 100));
+        }
+        assert_eq!(catchup(&fanout, Some(4)), Err("keyframe"));
     }
 }
