@@ -21,6 +21,9 @@ const VIDEO_RATE: u32 = 90_000;
 /// Least step between two units' timestamps: a millisecond.
 const LEAST_STEP: u32 = VIDEO_RATE / 1000;
 
+/// The bits of a picture id (RFC 7741, section 4.2).
+const PICTURES: u16 = 0x7fff;
+
 /// Takes packets that are written in place.
 pub trait PacketSink {
     /// Makes room for `length` bytes along `path` and has `write` fill them; where it returns false, nothing is sent.
@@ -39,6 +42,8 @@ pub struct VideoStream {
     timestamp_offset: u32,
     /// In units of the RTP clock since the start of the media line, before it is cut to 32 bits.
     last_timestamp: Option<u64>,
+    /// The id of the next picture; 15 bits of it are sent, and consecutive whatever was given up in between.
+    picture: u16,
     packets: u32,
     octets: u32,
     /// What was sent.
@@ -59,6 +64,7 @@ impl VideoStream {
             transport_number: 0,
             timestamp_offset: u32::from_be_bytes(random_bytes()),
             last_timestamp: None,
+            picture: u16::from_be_bytes(random_bytes()),
             packets: 0,
             octets: 0,
             history: History::new(now, rate),
@@ -86,10 +92,13 @@ impl VideoStream {
     ) {
         let timestamp = self.timestamp(taken);
         let last = unit.payloads.len().saturating_sub(1);
+        let picture = self.picture & PICTURES;
+        self.picture = self.picture.wrapping_add(1);
         for index in 0..unit.payloads.len() {
             let sequence = self.sequence;
             self.sequence += 1;
-            let mut packet = SentPacket { sequence, unit: unit.clone(), payload: index, timestamp, sealed: None };
+            let mut packet =
+                SentPacket { sequence, unit: unit.clone(), payload: index, timestamp, picture, sealed: None };
             let header = Header {
                 marker: index == last,
                 payload_type: self.parameters.payload_type,
@@ -184,7 +193,7 @@ impl VideoStream {
             if let Some(original) = original {
                 out[header_length..header_length + 2].copy_from_slice(&original.to_be_bytes());
             }
-            payload.write(&mut out[header_length + body..]);
+            payload.write(&mut out[header_length + body..], packet.picture);
             let sealed = engine.seal(out, header_length, header.sequence);
             if sealed && keep {
                 kept = Some(Bytes::copy_from_slice(out));
