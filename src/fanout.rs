@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::encoder::{AccessUnit, Codec};
 
 pub mod h264;
+pub mod vp8;
 
 /// Most bytes of an RTP payload.
 ///
@@ -24,9 +25,17 @@ const MOST_BYTES: usize = 2_000_000;
 /// One RTP payload: a few bytes of its own, then a slice of the access unit.
 #[derive(Debug, Clone)]
 pub struct Payload {
-    head: [u8; 2],
-    head_length: u8,
+    head: Head,
     body: Bytes,
+}
+
+/// What precedes the slice of the access unit.
+#[derive(Debug, Clone, Copy)]
+enum Head {
+    /// The same bytes for each viewer, and how many of them.
+    Fixed([u8; 2], u8),
+    /// A descriptor of VP8 with the viewer's picture id.
+    Vp8 { start: bool },
 }
 
 impl Payload {
@@ -35,12 +44,16 @@ impl Payload {
         let mut own = [0; 2];
         let length = head.len().min(own.len());
         own[..length].copy_from_slice(&head[..length]);
-        Self { head: own, head_length: length as u8, body }
+        Self { head: Head::Fixed(own, length as u8), body }
     }
 
     /// Bytes in all.
     pub fn len(&self) -> usize {
-        usize::from(self.head_length) + self.body.len()
+        let head = match self.head {
+            Head::Fixed(_, length) => usize::from(length),
+            Head::Vp8 { .. } => vp8::DESCRIPTOR,
+        };
+        head + self.body.len()
     }
 
     /// Whether it has no bytes.
@@ -49,10 +62,15 @@ impl Payload {
     }
 
     /// Writes it to the front of `out`, which must be at least [`Payload::len`] long.
-    pub fn write(&self, out: &mut [u8]) {
-        let head = usize::from(self.head_length);
-        out[..head].copy_from_slice(&self.head[..head]);
-        out[head..head + self.body.len()].copy_from_slice(&self.body);
+    ///
+    /// `picture` is the viewer's id of the picture (15 bits), which VP8 carries and the others do not.
+    pub fn write(&self, out: &mut [u8], picture: u16) {
+        let (head, body) = out.split_at_mut(self.len() - self.body.len());
+        match self.head {
+            Head::Fixed(bytes, length) => head.copy_from_slice(&bytes[..usize::from(length)]),
+            Head::Vp8 { start } => head.copy_from_slice(&vp8::descriptor(start, picture)),
+        }
+        body[..self.body.len()].copy_from_slice(&self.body);
     }
 }
 
@@ -70,8 +88,7 @@ impl Unit {
     pub fn new(access_unit: AccessUnit) -> Self {
         let payloads = match access_unit.codec {
             Codec::H264 => h264::packetise(&access_unit.data, MOST_PAYLOAD),
-            // No VP8 encoder exists yet, so no such unit can be made.
-            Codec::Vp8 => Vec::new(),
+            Codec::Vp8 => vp8::packetise(&access_unit.data, MOST_PAYLOAD),
             Codec::Opus => vec![Payload::new(&[], access_unit.data.clone())],
         };
         Self { access_unit, payloads }

@@ -2,6 +2,7 @@
 
 pub mod allowance;
 pub mod broadcast;
+pub mod dialogue;
 pub mod engine;
 pub mod fault;
 pub mod history;

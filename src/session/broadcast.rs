@@ -72,7 +72,12 @@ pub enum Output {
         number: u32,
         /// From its offer to the connection.
         took: Duration,
-        /// Viewers connected now.
+        /// The number of a session's viewer.
+    pub fn number(&self, session: SessionId) -> Option<u32> {
+        self.entries.get(&session).map(|entry| entry.number)
+    }
+
+    /// Viewers connected now.
         watching: usize,
     },
     /// A viewer that was connected is gone.

@@ -237,6 +237,40 @@ fn without_rtx_the_identical_bytes_are_sent_again() {
 }
 
 #[test]
+fn picture_ids_of_vp8_are_consecutive_and_repeats_keep_theirs() {
+    let units = |tick: u32, now| {
+        let keyframe = tick == 0;
+        let data = vec![5; 3_000].into();
+        let unit = AccessUnit { codec: Codec::Vp8, data, keyframe, captured: now };
+        (tick.is_multiple_of(33) && tick < 1_000).then(|| Arc::new(Unit::new(unit)))
+    };
+    let run = run(Some(97), Duration::from_secs(2), Duration::from_millis(5), units, &mut |number, _| number % 7 == 3);
+    let mut ids = BTreeMap::new();
+    let mut pictures = Vec::new();
+    let mut repeats = 0;
+    for packet in run.packets.iter().filter(|p| !(192..=223).contains(&p[1])) {
+        let header = 16 + 4 * usize::from(u16::from_be_bytes([packet[14], packet[15]]));
+        let repeat = packet[8..12] == RTX_SSRC.to_be_bytes();
+        let (sequence, payload) =
+            if repeat { (&packet[header..], &packet[header + 2..]) } else { (&packet[2..], &packet[header..]) };
+        let sequence = u16::from_be_bytes([sequence[0], sequence[1]]);
+        assert_eq!((payload[0] & 0xef, payload[1], payload[2] & 0x80), (0x80, 0x80, 0x80), "a long picture id");
+        let id = u16::from_be_bytes([payload[2] & 0x7f, payload[3]]);
+        if repeat {
+            repeats += 1;
+            assert_eq!(ids.get(&sequence), Some(&(id, payload[0])));
+        } else {
+            ids.insert(sequence, (id, payload[0]));
+            if payload[0] & 0x10 != 0 {
+                pictures.push(id);
+            }
+        }
+    }
+    assert!(repeats > 5 && pictures.len() == 31, "{repeats} repeats of {} pictures", pictures.len());
+    assert!(pictures.windows(2).all(|two| two[1] == (two[0] + 1) & 0x7fff), "{pictures:?}");
+}
+
+#[test]
 fn timestamps_are_true_and_always_grow() {
     let now = Instant::now();
     let mut viewer = viewer(now, Some(97));
