@@ -46,7 +46,6 @@ pub const FLAGS_NOT_YET: &[(&str, &str)] = &[
     ("public-ip", "LATERNA_PUBLIC_IP"),
     ("ice-server", "LATERNA_ICE_SERVER"),
     ("room", "LATERNA_ROOM"),
-    ("sync", "LATERNA_SYNC"),
     ("tls", "LATERNA_TLS"),
     ("tls-cert", "LATERNA_TLS_CERT"),
     ("tls-key", "LATERNA_TLS_KEY"),
@@ -144,6 +143,9 @@ pub struct RunArgs {
     /// Where sound comes from (this version sends none: off)
     #[arg(long, value_name = "SPEC", default_value = "off", env = "LATERNA_AUDIO", hide_env_values = true)]
     pub audio: String,
+    /// Whether pictures wait for their sound: auto, lip, low-latency (auto: lip where the sound is the system's)
+    #[arg(long, value_name = "HOW", default_value = "auto", env = "LATERNA_SYNC", hide_env_values = true)]
+    pub sync: String,
     /// What is logged on stderr: error, warn, info, debug, trace
     #[arg(long, value_name = "LEVEL", default_value = "info", env = "LATERNA_LOG", hide_env_values = true)]
     pub log: String,

@@ -55,6 +55,8 @@ pub struct RunConfig {
     pub max_viewers: usize,
     /// Who may watch.
     pub auth: AuthConfig,
+    /// Whether pictures wait for their sound.
+    pub sync: SyncConfig,
     /// What is logged.
     pub log: LevelFilter,
 }
@@ -78,6 +80,17 @@ pub enum AuthConfig {
         /// Where the code is kept; `None` is the state directory.
         file: Option<PathBuf>,
     },
+}
+
+/// Whether pictures wait for their sound (rule 11): browsers delay a picture to its sound where both are one MediaStream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyncConfig {
+    /// Where the source itself carries the sound.
+    Auto,
+    /// They do.
+    Lip,
+    /// They don't.
+    LowLatency,
 }
 
 /// Why a setting is refused; one line that says what was asked, what was found and what to do.
@@ -158,6 +171,7 @@ impl RunConfig {
             pointer: value::cursor(args.asked("cursor", &args.cursor))?,
             max_viewers: value::max_viewers(args.asked("max-viewers", &args.max_viewers))?,
             auth: value::auth(args.asked("auth", &args.auth), args.auth_code_file.clone())?,
+            sync: value::sync(args.asked("sync", &args.sync))?,
             log: value::log(args.asked("log", &args.log))?,
         })
     }

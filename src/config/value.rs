@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use tracing::level_filters::LevelFilter;
 
-use super::{Asked, AuthConfig, ConfigError, Listen};
+use super::{Asked, AuthConfig, ConfigError, Listen, SyncConfig};
 use crate::encoder::{Bitrate, Codec};
 use crate::frame::Size;
 use crate::source::{SourceSpec, SpecError};
@@ -182,6 +182,15 @@ pub(super) fn audio(asked: Asked) -> Result<(), ConfigError> {
             let advice = "write off; auto, system, mic, mic:NAME, system+mic, file and tone come later";
             Err(asked.invalid("no such sound", advice))
         }
+    }
+}
+
+pub(super) fn sync(asked: Asked) -> Result<SyncConfig, ConfigError> {
+    match asked.value.as_str() {
+        "auto" => Ok(SyncConfig::Auto),
+        "lip" => Ok(SyncConfig::Lip),
+        "low-latency" => Ok(SyncConfig::LowLatency),
+        _ => Err(asked.invalid("no such way", "write auto, lip or low-latency")),
     }
 }
 

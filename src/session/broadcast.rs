@@ -72,12 +72,7 @@ pub enum Output {
         number: u32,
         /// From its offer to the connection.
         took: Duration,
-        /// The number of a session's viewer.
-    pub fn number(&self, session: SessionId) -> Option<u32> {
-        self.entries.get(&session).map(|entry| entry.number)
-    }
-
-    /// Viewers connected now.
+        /// Viewers connected now.
         watching: usize,
     },
     /// A viewer that was connected is gone.
@@ -279,6 +274,11 @@ impl Broadcast {
     /// Who has a session; `None` for one that is not.
     pub fn place(&self, session: SessionId) -> Option<Place> {
         self.entries.get(&session).map(|entry| entry.place)
+    }
+
+    /// The number of a session's viewer.
+    pub fn number(&self, session: SessionId) -> Option<u32> {
+        self.entries.get(&session).map(|entry| entry.number)
     }
 
     /// Viewers connected now.

@@ -326,7 +326,7 @@ impl Join {
         streams: LocalStreams,
         addresses: &[SocketAddr],
     ) -> Result<(), Refusal> {
-        let engine = RtcEngine::new(now, &self.config.identity, addresses, local, role)
+        let engine = RtcEngine::new2(now, &self.config.identity, addresses, local, role)
             .map_err(|error| Refusal::BadOffer(format!("no transport can be made: {error}")))?;
         let kit = StreamKit { clock: self.config.clock, streams, rate: self.config.bitrate };
         self.joining.insert(session, Box::new(Viewer::new(now, session, number, engine, kit)));

@@ -12,7 +12,7 @@ mod offer;
 #[cfg(test)]
 mod tests;
 
-pub use offer::{Direction, Kind, Offer, OfferError, Section};
+pub use offer::{Direction, Kind, Offer as Description, Offer, OfferError, Section};
 
 /// Header extension of transport-wide sequence numbers (draft-holmer-rmcat-transport-wide-cc-extensions-01).
 pub const TRANSPORT_CC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
@@ -22,6 +22,8 @@ pub const PLAYOUT_DELAY: &str = "http://www.webrtc.org/experiments/rtp-hdrext/pl
 /// What was agreed for the video of one viewer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VideoParameters {
+    /// c
+    pub codec: crate::encoder::Codec,
     /// Index of its section in the offer.
     pub section: usize,
     /// Payload type of the codec.
@@ -42,7 +44,9 @@ pub struct VideoParameters {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Agreement {
     /// The video.
-    pub video: VideoParameters,
+    pub video: Option<VideoParameters>,
+    /// a
+    pub audio: Option<AudioParameters>,
     /// The viewer's transport.
     pub remote: RemoteTransport,
 }
@@ -54,11 +58,54 @@ pub struct LocalStreams {
     pub video_ssrc: u32,
     /// SSRC of its retransmissions.
     pub rtx_ssrc: u32,
+    /// a
+    pub audio_ssrc: u32,
+    /// s
+    pub sync: Sync,
     /// The broadcast's name, which the page shows.
     pub name: String,
     /// Canonical name (RFC 3550, section 6.5.1).
     pub cname: String,
 }
+
+/// S
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sync {
+    /// L
+    Lip,
+    /// L
+    LowLatency,
+}
+/// A
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AudioParameters {
+    /// s
+    pub section: usize,
+    /// p
+    pub payload_type: u8,
+}
+/// C
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capabilities {
+    /// v
+    pub video: Vec<crate::encoder::Codec>,
+    /// a
+    pub audio: bool,
+}
+/// O
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// i
+    pub id: u64,
+    /// v
+    pub version: u64,
+}
+/// o
+pub fn offer(_can: &Capabilities, _transport: &LocalTransport, _streams: &LocalStreams, _origin: Origin, _fingerprint: &[u8; 32], _candidates: &[SocketAddr]) -> String { String::new() }
+/// a
+pub fn accept(_own: &str, _answer: &Description, _can: &Capabilities) -> Result<Agreement, NegotiationError> { Err(NegotiationError::NoMedia) }
+/// c
+pub fn candidates(_addresses: &[SocketAddr]) -> Vec<String> { vec![] }
 
 /// Why an offer is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -73,7 +120,7 @@ pub enum NegotiationError {
     Incomplete(&'static str),
     /// There is no video section that can be sent to.
     #[error("the offer asks for no video: it has no m=video section that is recvonly or sendrecv")]
-    NoVideo,
+    NoMedia,
     /// There is video, but not in a codec that the daemon encodes.
     #[error(
         "no common video codec: the offer has {offered}, this broadcaster sends H264 (constrained baseline, packetization-mode=1)"
@@ -91,20 +138,20 @@ const FEEDBACK: [&str; 4] = ["transport-cc", "ccm fir", "nack", "nack pli"];
 ///
 /// # Errors
 /// Where the offer can't be answered with video.
-pub fn negotiate(offer: &Offer) -> Result<Agreement, NegotiationError> {
+pub fn negotiate(offer: &Offer, _can: &Capabilities) -> Result<Vec<Agreement>, NegotiationError> {
     let wanted = |section: &&(usize, &Section)| {
         section.1.kind == Kind::Video && section.1.wanted() && section.1.direction.receives()
     };
     let sections: Vec<_> = offer.sections.iter().enumerate().collect();
     let videos: Vec<_> = sections.iter().filter(wanted).collect();
     if videos.is_empty() {
-        return Err(NegotiationError::NoVideo);
+        return Err(NegotiationError::NoMedia);
     }
     for (index, section) in &videos {
         // An offer without a transport is broken, whatever its codecs are.
         let remote = remote_transport(offer, section)?;
         if let Some(video) = h264_parameters(*index, section) {
-            return Ok(Agreement { remote, video });
+            return Ok(vec![Agreement { remote, video: Some(video), audio: None }]);
         }
     }
     let mut names: Vec<_> = videos.iter().flat_map(|(_, section)| section.codec_names()).collect();
@@ -143,6 +190,7 @@ fn h264_parameters(index: usize, section: &Section) -> Option<VideoParameters> {
         .map(|(rtx, _)| rtx);
     let feedback = FEEDBACK.into_iter().filter(|kind| section.has_feedback(payload_type, kind)).collect();
     Some(VideoParameters {
+        codec: crate::encoder::Codec::H264,
         section: index,
         payload_type,
         format,
@@ -180,14 +228,16 @@ fn remote_transport(offer: &Offer, section: &Section) -> Result<RemoteTransport,
 /// Writes the answer.
 pub fn answer(
     offer: &Offer,
-    agreement: &Agreement,
-    transport: &LocalTransport,
+    agreements: &[Agreement],
+    transports: &[LocalTransport],
     streams: &LocalStreams,
+    _origin: Origin,
     fingerprint: &[u8; 32],
     candidates: &[SocketAddr],
 ) -> String {
     let mut out = String::with_capacity(2048);
-    let video = &agreement.video;
+    let (agreement, transport) = (&agreements[0], &transports[0]);
+    let video = agreement.video.as_ref().expect("v");
     let taken = |index: usize, section: &Section| {
         section.taken()
             && (index == video.section || (offer.bundles(section) && offer.bundles(&offer.sections[video.section])))

@@ -79,7 +79,7 @@ impl SoundStream {
         let length = Header::LENGTH + payload.len() + engine.tag_length();
         sink.push(path, length, &mut |out| {
             header.write(&mut out[..Header::LENGTH]);
-            payload.write(&mut out[Header::LENGTH..]);
+            payload.write(&mut out[Header::LENGTH..], 0);
             engine.seal(out, Header::LENGTH, header.sequence)
         });
         self.sequence += 1;

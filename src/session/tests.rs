@@ -8,16 +8,17 @@ use std::time::{Duration, Instant};
 
 use super::engine::plain::PlainEngine;
 use super::engine::{Engine, Feedback, Path};
-use super::sdp::{LocalStreams, VideoParameters};
-use super::stream::{PacketSink, VideoStream};
-use super::viewer::{EndReason, Viewer, ViewerEvent};
+use super::sdp::{LocalStreams, Sync, VideoParameters};
+use super::stream::PacketSink;
+use super::viewer::{EndReason, StreamKit, Viewer, ViewerEvent};
 use crate::clock::Clock;
 use crate::encoder::{AccessUnit, Bitrate, Codec};
-use crate::fanout::Unit;
+use crate::fanout::{Fanout, Unit};
 use crate::id::SessionId;
 
 const SSRC: u32 = 77;
 const RTX_SSRC: u32 = 78;
+const AUDIO_SSRC: u32 = 79;
 const TICK: Duration = Duration::from_millis(1);
 
 /// A link: what is pushed into it comes out after `delay`, unless `lose` says no.
@@ -101,6 +102,7 @@ fn unit(captured: Instant, keyframe: bool, size: usize) -> Arc<Unit> {
 
 fn viewer(now: Instant, rtx: Option<u8>) -> Viewer<PlainEngine> {
     let parameters = VideoParameters {
+        codec: Codec::H264,
         section: 0,
         payload_type: 96,
         format: String::new(),
@@ -109,10 +111,19 @@ fn viewer(now: Instant, rtx: Option<u8>) -> Viewer<PlainEngine> {
         playout_delay: Some(5),
         feedback: vec![],
     };
-    let streams = LocalStreams { video_ssrc: SSRC, rtx_ssrc: RTX_SSRC, name: "n".into(), cname: "c".into() };
+    let streams = LocalStreams {
+        video_ssrc: SSRC,
+        rtx_ssrc: RTX_SSRC,
+        audio_ssrc: AUDIO_SSRC,
+        name: "n".into(),
+        cname: "c".into(),
+        sync: Sync::Lip,
+    };
     let clock = Clock::from_parts(now - Duration::from_secs(10), Duration::from_secs(1_700_000_000));
-    let stream = VideoStream::new(now, clock, parameters, streams, Bitrate(2_500_000));
-    Viewer::new(now, SessionId::from_bytes([1; 16]), 1, PlainEngine::connected(), stream)
+    let kit = StreamKit { clock, streams, rate: Bitrate(2_500_000) };
+    let mut viewer = Viewer::new(now, SessionId::from_bytes([1; 16]), 1, PlainEngine::connected(), kit);
+    viewer.handle_agreement(now, Some(&parameters), None);
+    viewer
 }
 
 struct Run {
@@ -279,7 +290,11 @@ fn timestamps_are_true_and_always_grow() {
     let mut link = Link { now, delay: TICK, sent: 0, lose: &mut no, flying: VecDeque::new(), packets: Vec::new() };
     viewer.handle_datagram(now, path, &[], &mut link);
     let old: Vec<_> = (0..10).map(|i| unit(now - Duration::from_secs(9), i == 0, 100)).collect();
-    viewer.handle_catchup(now, old.iter(), &mut link);
+    let mut fanout = Fanout::default();
+    old.iter().for_each(|unit| fanout.push(unit.clone()));
+    assert!(viewer.begin_catchup());
+    assert!(viewer.handle_catchup(now, &fanout, 4, &mut link), "in slices");
+    assert!(!viewer.handle_catchup(now, &fanout, 100, &mut link));
     for millisecond in [5u64, 5, 38, 71, 1_071] {
         viewer.handle_unit(now, &unit(now + TICK * millisecond as u32, false, 100), &mut link);
     }
