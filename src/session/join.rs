@@ -12,6 +12,7 @@ use tracing::{debug, error, info, warn};
 use super::broadcast::{Broadcast, Output, Place};
 use super::engine::identity::Identity;
 use super::engine::rtc::RtcEngine;
+use super::engine::{Engine, IceRole};
 use super::fault::survives;
 use super::inbox::Inbox;
 use super::messages::{JoinIn, MediaIn};
@@ -158,7 +159,9 @@ impl Join {
             vec![IpAddr::from([127, 0, 0, 1])]
         });
         let addresses: Vec<_> = addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
-        let (engine, transport) = match RtcEngine::new(now, &self.config.identity, &addresses, &agreement.remote) {
+        let made = RtcEngine::new(now, &self.config.identity, &addresses, IceRole::Controlled)
+            .and_then(|(mut engine, local)| engine.start(now, &agreement.remote).map(|()| (engine, local)));
+        let (engine, transport) = match made {
             Ok(made) => made,
             Err(error) => {
                 self.broadcast.handle_unanswered(now, session);
