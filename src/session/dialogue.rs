@@ -4,8 +4,7 @@
 
 use std::net::SocketAddr;
 
-use super::engine::RemoteTransport;
-use super::engine::rtc::LocalTransport;
+use super::engine::{LocalTransport, RemoteTransport};
 use super::sdp::{self, Agreement, Capabilities, Description, LocalStreams, NegotiationError, Origin, Sync};
 use crate::encoder::Codec;
 use crate::id::{SessionId, random_bytes};
@@ -121,7 +120,7 @@ impl Dialogue {
         let agreements = sdp::negotiate(offer, &can).map_err(|error| refusal(&error))?;
         for (transport, agreement) in self.transports.iter().zip(&agreements) {
             let known = transport.agreement.as_ref().map(|agreement| &agreement.remote);
-            if known.is_some_and(|known| known.fingerprints != agreement.remote.fingerprints) {
+            if known.is_some_and(|known| !known.has_certificate_of(&agreement.remote)) {
                 return Err(Refusal::Conflict(
                     "the offer has another certificate than the session; make a new session".to_owned(),
                 ));

@@ -13,14 +13,15 @@ use tracing::{debug, error, info, warn};
 use super::broadcast::{Broadcast, Newcomer, Output, Place};
 use super::dialogue::{Dialogue, Speaker, Step, refusal};
 use super::engine::identity::Identity;
-use super::engine::rtc::{LocalTransport, Role, RtcEngine};
+use super::engine::rtc::RtcEngine;
+use super::engine::{IceRole, LocalTransport, TransportError};
 use super::fault::survives;
 use super::inbox::Inbox;
-use super::messages::{Change, JoinIn, MediaIn};
-use super::sdp::{self, Agreement, Capabilities, Description, LocalStreams, Sync};
+use super::messages::{JoinIn, MediaIn};
+use super::sdp::{self, Capabilities, Description, LocalStreams, Sync};
 use super::sink::SocketSink;
 use super::udp::local_addresses;
-use super::viewer::{EndReason, StreamKit, Viewer, ViewerEvent};
+use super::viewer::{Change, EndReason, StreamKit, Viewer, ViewerEvent};
 use super::wake::{Interest, poll_until};
 use crate::clock::Clock;
 use crate::encoder::{Bitrate, Codec};
@@ -221,7 +222,7 @@ impl Join {
         let (can, addresses) = (self.capabilities(), self.addresses());
         let mut dialogue = Dialogue::new(&self.speaker);
         let (local, sdp) = dialogue.offer(session, &can, &self.speaker, &addresses);
-        let made = self.make(now, session, number, &local, Role::Controlling, dialogue.streams().clone(), &addresses);
+        let made = self.make(now, session, number, &local, IceRole::Controlling, dialogue.streams().clone(), &addresses);
         if let Err(refusal) = made {
             self.broadcast.handle_unanswered(now, session);
             return Err(refusal);
@@ -237,7 +238,7 @@ impl Join {
         let agreement = dialogue.handle_answer(&answer, &can)?;
         self.broadcast.handle_change(now, session, dialogue.ufrags(), dialogue.codecs());
         let viewer = self.joining.get_mut(&session).ok_or(Refusal::UnknownSession)?;
-        start(now, viewer, &agreement)?;
+        viewer.start(now, &agreement).map_err(|error| unusable(&error))?;
         self.collect(now, session);
         Ok(())
     }
@@ -292,9 +293,9 @@ impl Join {
                     }
                     let Some(dialogue) = self.dialogues.get(&session) else { continue };
                     let streams = dialogue.streams().clone();
-                    self.make(now, transport, number, &local, Role::Controlled, streams, addresses)?;
+                    self.make(now, transport, number, &local, IceRole::Controlled, streams, addresses)?;
                     let Some(viewer) = self.joining.get_mut(&transport) else { continue };
-                    start(now, viewer, &agreement)?;
+                    viewer.start(now, &agreement).map_err(|error| unusable(&error))?;
                 }
                 Step::Change(transport, agreement) => {
                     self.change(now, transport, Change { agreement, restart: None });
@@ -322,12 +323,12 @@ impl Join {
         session: SessionId,
         number: u32,
         local: &LocalTransport,
-        role: Role,
+        role: IceRole,
         streams: LocalStreams,
         addresses: &[SocketAddr],
     ) -> Result<(), Refusal> {
-        let engine = RtcEngine::new2(now, &self.config.identity, addresses, local, role)
-            .map_err(|error| Refusal::BadOffer(format!("no transport can be made: {error}")))?;
+        let engine = RtcEngine::with_credentials(now, &self.config.identity, addresses, local.clone(), role)
+            .map_err(|error| unusable(&error))?;
         let kit = StreamKit { clock: self.config.clock, streams, rate: self.config.bitrate };
         self.joining.insert(session, Box::new(Viewer::new(now, session, number, engine, kit)));
         self.tell_media(MediaIn::Expect { session, ufrag: local.ufrag.clone() });
@@ -337,7 +338,7 @@ impl Join {
     fn change(&mut self, now: Instant, session: SessionId, change: Change) {
         match self.joining.get_mut(&session) {
             Some(viewer) => {
-                change.apply(now, viewer);
+                viewer.handle_change(now, change);
                 self.collect(now, session);
             }
             None => self.tell_media(MediaIn::Change { session, change: Box::new(change) }),
@@ -508,10 +509,6 @@ fn parse(text: &str) -> Result<Description, Refusal> {
     Description::parse(text).map_err(|error| refusal(&error.into()))
 }
 
-/// Has a session begin with what is agreed.
-fn start(now: Instant, viewer: &mut Viewer<RtcEngine>, agreement: &Agreement) -> Result<(), Refusal> {
-    let started = viewer.engine().start(now, &agreement.remote);
-    started.map_err(|error| Refusal::BadOffer(format!("the offer's transport can't be used: {error}")))?;
-    viewer.handle_agreement(now, agreement.video.as_ref(), agreement.audio.as_ref());
-    Ok(())
+fn unusable(error: &TransportError) -> Refusal {
+    Refusal::BadOffer(error.to_string())
 }

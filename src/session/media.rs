@@ -161,7 +161,7 @@ impl Media {
                 MediaIn::Address { session, address } => self.bind(session, address),
                 MediaIn::Adopt(viewer) => self.adopt(now, viewer),
                 MediaIn::Change { session, change } => {
-                    self.attend(now, session, |viewer, _| change.apply(now, viewer));
+                    self.attend(now, session, |viewer, _| viewer.handle_change(now, *change));
                     self.begin_catchup(session);
                 }
                 MediaIn::Candidates { session, candidates } => {

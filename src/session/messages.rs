@@ -4,33 +4,11 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::engine::Path;
-use super::engine::rtc::{LocalTransport, RtcEngine};
-use super::sdp::Agreement;
-use super::viewer::{EndReason, Viewer};
+use super::engine::rtc::RtcEngine;
+use super::viewer::{Change, EndReason, Viewer};
 use crate::encoder::Codec;
 use crate::id::SessionId;
 use crate::signaling::SignalIn;
-
-/// What is agreed with a session anew.
-pub struct Change {
-    /// The streams, and the other side of the transport.
-    pub agreement: Agreement,
-    /// The daemon's side of a new ICE generation, and its addresses.
-    pub restart: Option<(LocalTransport, Vec<SocketAddr>)>,
-}
-
-impl Change {
-    /// Has a session go on as agreed.
-    pub fn apply(&self, now: Instant, viewer: &mut Viewer<RtcEngine>) {
-        if let Some((transport, addresses)) = &self.restart
-            && let Err(error) = viewer.engine().restart(now, &self.agreement.remote, transport, addresses)
-        {
-            // The path that it has goes on.
-            tracing::debug!(viewer = viewer.number, %error, "ICE was not restarted");
-        }
-        viewer.handle_agreement(now, self.agreement.video.as_ref(), self.agreement.audio.as_ref());
-    }
-}
 
 /// What the media thread is told.
 pub enum MediaIn {

@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 
 use super::allowance::Allowance;
 use super::engine::feedback::{SenderInfo, sender_report};
-use super::engine::{Engine, EngineEnd, EngineEvent, Feedback, Path, Transmit};
+use super::engine::{
+    Engine, EngineEnd, EngineEvent, Feedback, LocalTransport, Path, Transmit, TransportError,
+};
 use super::history::HistoryCounters;
-use super::sdp::{AudioParameters, LocalStreams, VideoParameters};
+use super::sdp::{Agreement, AudioParameters, LocalStreams, VideoParameters};
 use super::sound::SoundStream;
 use super::stream::{PacketSink, VideoStream};
 use crate::clock::Clock;
@@ -110,6 +112,15 @@ enum Picture {
     Flowing,
 }
 
+/// What is agreed with a session anew.
+#[derive(Debug)]
+pub struct Change {
+    /// The streams, and the other side of the transport.
+    pub agreement: Agreement,
+    /// The daemon's side of a new ICE generation, and its addresses.
+    pub restart: Option<(LocalTransport, Vec<SocketAddr>)>,
+}
+
 /// What a session's streams are made of.
 #[derive(Debug, Clone)]
 pub struct StreamKit {
@@ -192,8 +203,33 @@ impl<E: Engine> Viewer<E> {
         }
     }
 
-    /// Takes what is agreed for this transport, at first or by a renegotiation: streams that stay keep their numbers.
-    pub fn handle_agreement(&mut self, now: Instant, video: Option<&VideoParameters>, audio: Option<&AudioParameters>) {
+    /// Begins, once something is agreed.
+    ///
+    /// # Errors
+    /// Where the other side's parameters can't be used.
+    pub fn start(&mut self, now: Instant, agreement: &Agreement) -> Result<(), TransportError> {
+        self.engine.start(now, &agreement.remote)?;
+        self.handle_agreement(now, agreement.video.as_ref(), agreement.audio.as_ref());
+        Ok(())
+    }
+
+    /// Takes what is agreed anew.
+    pub fn handle_change(&mut self, now: Instant, change: Change) {
+        let Change { agreement, restart } = change;
+        match restart {
+            Some((local, addresses)) => {
+                if let Err(error) = self.engine.restart(now, &agreement.remote, local, &addresses) {
+                    // The path that it has goes on.
+                    tracing::debug!(viewer = self.number, %error, "ICE was not restarted");
+                }
+            }
+            None => agreement.remote.candidates.iter().for_each(|candidate| self.handle_candidate(candidate)),
+        }
+        self.handle_agreement(now, agreement.video.as_ref(), agreement.audio.as_ref());
+    }
+
+    /// Takes the streams of this transport, at first or by a renegotiation: those that stay keep their numbers.
+    fn handle_agreement(&mut self, now: Instant, video: Option<&VideoParameters>, audio: Option<&AudioParameters>) {
         match (video, &mut self.video) {
             (None, _) => self.picture = Picture::Off,
             (Some(parameters), Some(stream)) => {
@@ -225,11 +261,6 @@ impl<E: Engine> Viewer<E> {
     /// Whether it takes sound.
     pub fn hears(&self) -> bool {
         self.hears
-    }
-
-    /// Its engine, for what only its owner may do with it.
-    pub fn engine(&mut self) -> &mut E {
-        &mut self.engine
     }
 
     /// Takes a datagram of this session.

@@ -2,14 +2,22 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::sync::Arc;
+
 use rtc_dtls::config::{ConfigBuilder, HandshakeConfig};
 use rtc_dtls::endpoint::{Endpoint, EndpointEvent};
-use rtc_ice::agent::Credentials;
+use rtc_ice::agent::agent_config::AgentConfig;
+use rtc_ice::agent::{Agent, Credentials};
+use rtc_ice::mdns::MulticastDnsMode;
+use rtc_shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 use rtc_srtp::config::{Config as SrtpConfig, LABEL_EXTRACTOR_DTLS_SRTP};
 use rtc_srtp::context::Context;
 use rtc_srtp::protection_profile::ProtectionProfile;
 
+use sansio::Protocol;
+
 use super::*;
+use crate::session::engine::checks::{CHECK_INTERVAL, MOST_ADDRESSES, host_candidate};
 use crate::session::engine::handshake::{CM, GCM, association};
 
 const PORT: u16 = 8889;
@@ -105,7 +113,8 @@ impl Pair {
         let now = Instant::now();
         let daemon_identity = Identity::generate().unwrap();
         let mut browser = Browser::new(now, shown, address("198.51.100.7:40000"));
-        let (engine, local) = RtcEngine::new(now, &daemon_identity, &[daemon()], &browser.transport(known)).unwrap();
+        let (mut engine, local) = RtcEngine::new(now, &daemon_identity, &[daemon()], IceRole::Controlled).unwrap();
+        engine.start(now, &browser.transport(known)).unwrap();
         browser.agent.start_connectivity_checks(now, true, local.ufrag, local.password).unwrap();
         browser.agent.add_remote_candidate(host_candidate(daemon()).unwrap()).unwrap();
         Self { engine, browser, events: Vec::new(), crypto: known.crypto.clone(), now }
@@ -216,7 +225,7 @@ fn only_validated_addresses_are_heard_and_garbage_changes_nothing() {
 
 /// A nominating request, signed with the daemon's password as the viewer can.
 fn nomination(pair: &Pair, password: &str) -> Vec<u8> {
-    let local = pair.engine.agent.get_local_credentials();
+    let local = pair.engine.checks.credentials();
     let name = format!("{}:{}", local.ufrag, pair.browser.credentials.ufrag);
     let mut attributes = vec![0, 6, 0, name.len() as u8];
     attributes.extend(name.bytes());
@@ -237,7 +246,7 @@ fn nomination(pair: &Pair, password: &str) -> Vec<u8> {
 #[test]
 fn a_nomination_from_where_nobody_answers_moves_nothing_and_addresses_are_bounded() {
     let mut pair = Pair::connected();
-    let (was, password) = (pair.engine.path(), pair.engine.agent.get_local_credentials().pwd.clone());
+    let (was, password) = (pair.engine.path(), pair.engine.checks.credentials().password.clone());
     let request = nomination(&pair, &password);
     for n in 0..4_000u32 {
         let remote = SocketAddr::from(([203, 0, (n >> 8) as u8, n as u8], 4_000));
@@ -247,7 +256,7 @@ fn a_nomination_from_where_nobody_answers_moves_nothing_and_addresses_are_bounde
     }
     pair.engine.handle_timeout(pair.now + Duration::from_secs(3));
     assert_eq!(pair.engine.path(), was);
-    assert!(pair.engine.agent.get_remote_candidates().len() <= MOST_ADDRESSES);
+    assert!(pair.engine.checks.count_addresses() <= MOST_ADDRESSES);
 }
 
 #[test]
@@ -287,7 +296,7 @@ fn hollow_fragments_and_future_epochs_take_neither_stack_nor_memory() {
 fn a_handshake_outlasts_a_bad_moment() {
     let identity = Identity::generate().unwrap();
     let mut pair = Pair::new(&identity, &identity);
-    pair.run(|pair| pair.engine.handshake.begun());
+    pair.run(|pair| pair.engine.handshake.as_ref().is_some_and(Handshake::begun));
     // The viewer hears nothing for six seconds; then it goes on.
     for _ in 0..1_200 {
         pair.now += Duration::from_millis(5);
