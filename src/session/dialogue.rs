@@ -98,6 +98,19 @@ impl Dialogue {
         agreed.collect()
     }
 
+    /// Checks that the daemon's `ice-ufrag` of the present ICE generation is `named`.
+    ///
+    /// # Errors
+    /// Where it is another.
+    pub fn is_current(&self, named: &str) -> Result<(), Refusal> {
+        match self.transports.first() {
+            Some(first) if first.local.ufrag != named => {
+                Err(Refusal::OtherGeneration { current: first.local.ufrag.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The sessions of its transports.
     pub fn sessions(&self) -> impl Iterator<Item = SessionId> {
         self.transports.iter().map(|transport| transport.session)

@@ -262,7 +262,7 @@ impl Join {
         let number = self.broadcast.number(session).ok_or(Refusal::UnknownSession)?;
         self.take_steps(now, session, number, steps, &addresses)?;
         let candidates = sdp::candidates(&addresses);
-        Ok(Trickle { ufrag: Some(local.ufrag), password: Some(local.password), candidates, end: true })
+        Ok(Trickle { ufrag: Some(local.ufrag), password: Some(local.password), candidates, end: true, ..Trickle::default() })
     }
 
     /// Finds a place for a newcomer.
@@ -347,6 +347,9 @@ impl Join {
 
     fn trickle(&mut self, now: Instant, session: SessionId, trickle: &Trickle) -> Result<(), Refusal> {
         self.broadcast.handle_trickle(session, trickle)?;
+        if let (Some(named), Some(dialogue)) = (&trickle.generation, self.dialogues.get(&session)) {
+            dialogue.is_current(named)?;
+        }
         // Without BUNDLE a candidate may be any transport's: a check of the wrong one finds nobody.
         let transports: Vec<_> = self.dialogues.get(&session).into_iter().flat_map(Dialogue::sessions).collect();
         for session in transports {

@@ -17,7 +17,7 @@ use super::{Deadlines, Reply, pages};
 use crate::id::SessionId;
 use crate::signaling::access::{Access, OwnNames};
 use crate::signaling::whep::{self, Ask};
-use crate::signaling::{Refusal, SignalIn};
+use crate::signaling::{Refusal, SignalIn, Trickle};
 
 /// The most that is read of an offer or a fragment.
 const BODY_BYTES: usize = 64 * 1024;
@@ -179,27 +179,33 @@ impl Exchange {
             }
             Ask::Trickle(session, trickle) => {
                 let (reply, answer) = oneshot::channel();
-                self.ask_session(SignalIn::Trickle { session, trickle, reply }, answer, whep::trickled).await
+                self.ask_session(SignalIn::Trickle { session, trickle, reply }, answer, |()| whep::trickled()).await
+            }
+            Ask::Restart(session, trickle) => {
+                let (reply, answer) = oneshot::channel();
+                let mid = trickle.mid.clone();
+                let done = move |own: Trickle| whep::restarted(&Trickle { mid, ..own });
+                self.ask_session(SignalIn::Restart { session, trickle, reply }, answer, done).await
             }
             Ask::Leave(session) => {
                 let (reply, answer) = oneshot::channel();
-                self.ask_session(SignalIn::Leave { session, reply }, answer, whep::left).await
+                self.ask_session(SignalIn::Leave { session, reply }, answer, |()| whep::left()).await
             }
         }
     }
 
-    async fn ask_session(
+    async fn ask_session<T>(
         &self,
         signal: SignalIn,
-        answer: oneshot::Receiver<Result<(), Refusal>>,
-        done: fn() -> Reply,
+        answer: oneshot::Receiver<Result<T, Refusal>>,
+        done: impl FnOnce(T) -> Reply,
     ) -> Reply {
         if let Err(reply) = self.send(signal) {
             return *reply;
         }
         match timeout(self.deadlines.answer, answer).await {
             Err(_) => whep::late(self.deadlines.answer),
-            Ok(Ok(Ok(()))) => done(),
+            Ok(Ok(Ok(said))) => done(said),
             Ok(Ok(Err(refusal))) => whep::refused(&refusal),
             Ok(Err(_)) => whep::failed(),
         }
