@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::engine::plain::PlainEngine;
-use super::engine::{Engine, Feedback, Path};
-use super::sdp::{LocalStreams, Sync, VideoParameters};
+use super::engine::{Engine, Feedback, Path, RemoteTransport};
+use super::sdp::{Agreement, AudioParameters, LocalStreams, Sync, VideoParameters};
 use super::stream::PacketSink;
-use super::viewer::{EndReason, StreamKit, Viewer, ViewerEvent};
+use super::viewer::{Change, EndReason, StreamKit, Viewer, ViewerEvent};
 use crate::clock::Clock;
 use crate::encoder::{AccessUnit, Bitrate, Codec};
 use crate::fanout::{Fanout, Unit};
@@ -100,8 +100,8 @@ fn unit(captured: Instant, keyframe: bool, size: usize) -> Arc<Unit> {
     Arc::new(Unit::new(AccessUnit { codec: Codec::H264, data: data.into(), keyframe, captured }))
 }
 
-fn viewer(now: Instant, rtx: Option<u8>) -> Viewer<PlainEngine> {
-    let parameters = VideoParameters {
+fn parameters(rtx: Option<u8>) -> VideoParameters {
+    VideoParameters {
         codec: Codec::H264,
         section: 0,
         payload_type: 96,
@@ -110,7 +110,10 @@ fn viewer(now: Instant, rtx: Option<u8>) -> Viewer<PlainEngine> {
         transport_cc: Some(3),
         playout_delay: Some(5),
         feedback: vec![],
-    };
+    }
+}
+
+fn viewer(now: Instant, rtx: Option<u8>) -> Viewer<PlainEngine> {
     let streams = LocalStreams {
         video_ssrc: SSRC,
         rtx_ssrc: RTX_SSRC,
@@ -122,7 +125,7 @@ fn viewer(now: Instant, rtx: Option<u8>) -> Viewer<PlainEngine> {
     let clock = Clock::from_parts(now - Duration::from_secs(10), Duration::from_secs(1_700_000_000));
     let kit = StreamKit { clock, streams, rate: Bitrate(2_500_000) };
     let mut viewer = Viewer::new(now, SessionId::from_bytes([1; 16]), 1, PlainEngine::connected(), kit);
-    viewer.handle_agreement(now, Some(&parameters), None);
+    viewer.start(now, &agreement(Some(parameters(rtx)), false)).unwrap();
     viewer
 }
 
@@ -339,4 +342,95 @@ fn silence_ends_a_session_and_a_handshake_has_its_time() {
     never.engine_for_test().forget_connected();
     let (after, reason) = ended(&mut never, false);
     assert!(after <= Duration::from_secs(15) && matches!(reason, EndReason::NeverConnected(_)), "{after:?} {reason}");
+}
+
+#[test]
+fn who_asks_for_keyframes_all_the_time_is_heard_now_and_then() {
+    let start = Instant::now();
+    let mut viewer = viewer(start, Some(97));
+    let path = PlainEngine::default().path().unwrap();
+    let mut no = |_: u64, _: &[u8]| false;
+    let mut link =
+        Link { now: start, delay: TICK, sent: 0, lose: &mut no, flying: VecDeque::new(), packets: Vec::new() };
+    let mut wanted = 0;
+    for tick in 0..60_000 {
+        if tick % 10 == 0 {
+            viewer.engine_for_test().feed(Feedback::KeyframeRequest { ssrc: SSRC });
+            viewer.engine_for_test().feed(Feedback::KeyframeRequest { ssrc: 1 });
+            viewer.handle_datagram(start + TICK * tick, path, &[], &mut link);
+        }
+        wanted += std::iter::from_fn(|| viewer.poll_event()).filter(|e| *e == ViewerEvent::KeyframeWanted).count();
+    }
+    assert!((10..=20).contains(&wanted), "{wanted} keyframes in a minute");
+    assert!(viewer.counters().keyframes_refused > 5_000);
+}
+
+fn agreement(video: Option<VideoParameters>, audio: bool) -> Agreement {
+    let remote = RemoteTransport {
+        ufrag: "ufrag".into(),
+        password: "password".into(),
+        fingerprints: vec![],
+        dtls_client: false,
+        candidates: vec![],
+    };
+    Agreement { video, audio: audio.then(audio_parameters), remote }
+}
+
+fn sound(captured: Instant, sample: u64) -> Unit {
+    Unit::new(AccessUnit { sample, ..access_unit(Codec::Opus, captured, true, 240) })
+}
+
+#[test]
+fn sound_counts_samples_and_is_reported_on_the_one_clock() {
+    let start = Instant::now();
+    let mut viewer = viewer(start, Some(97));
+    let path = PlainEngine::default().path().unwrap();
+    let mut no = |_: u64, _: &[u8]| false;
+    let mut link =
+        Link { now: start, delay: TICK, sent: 0, lose: &mut no, flying: VecDeque::new(), packets: Vec::new() };
+    viewer.handle_datagram(start, path, &[], &mut link);
+    viewer.handle_sound(&sound(start, 0), &mut link);
+    assert!(link.packets.is_empty(), "nothing was agreed");
+    viewer.handle_change(start, Change { agreement: agreement(None, true), restart: None });
+    // The third packet is 7 ms late, which is not heard of; 3 s are missing before the fourth.
+    for (sample, milliseconds) in [(0, 0), (960, 20), (1920, 47), (146_880, 3_060)] {
+        viewer.handle_sound(&sound(start + TICK * milliseconds, sample), &mut link);
+    }
+    let header = |p: &Vec<u8>| (p[1], u32::from_be_bytes(p[4..8].try_into().unwrap()));
+    let headers: Vec<_> = link.packets.iter().map(header).collect();
+    assert_eq!(headers.iter().map(|(kind, _)| kind & 0x80).collect::<Vec<_>>(), [0x80, 0, 0, 0x80]);
+    let stamps: Vec<u32> = headers.iter().map(|(_, stamp)| stamp.wrapping_sub(headers[0].1)).collect();
+    assert_eq!(stamps, [0, 960, 1920, 146_880]);
+    let now = start + TICK * 4_060;
+    viewer.handle_timeout(now, &mut link);
+    let report = viewer.engine_for_test().reports.pop().expect("a sender report");
+    assert_eq!(report[4..8], AUDIO_SSRC.to_be_bytes());
+    let rtp = u32::from_be_bytes(report[16..20].try_into().unwrap());
+    assert_eq!(rtp.wrapping_sub(headers[3].1), 48_000, "a second after the last packet was captured");
+}
+
+#[test]
+fn a_renegotiation_turns_pictures_off_and_on_and_to_another_codec() {
+    let start = Instant::now();
+    let mut viewer = viewer(start, Some(97));
+    let path = PlainEngine::default().path().unwrap();
+    let mut no = |_: u64, _: &[u8]| false;
+    let mut link =
+        Link { now: start, delay: TICK, sent: 0, lose: &mut no, flying: VecDeque::new(), packets: Vec::new() };
+    viewer.handle_datagram(start, path, &[], &mut link);
+    viewer.handle_unit(start, &unit(start, true, 100), &mut link);
+    viewer.handle_change(start, Change { agreement: agreement(None, false), restart: None });
+    assert_eq!(viewer.video_codec(), None);
+    viewer.handle_unit(start + TICK, &unit(start + TICK, true, 100), &mut link);
+    assert_eq!(link.packets.len(), 1);
+    let vp8 = VideoParameters { codec: Codec::Vp8, payload_type: 100, ..parameters(None) };
+    viewer.handle_change(start, Change { agreement: agreement(Some(vp8), false), restart: None });
+    assert_eq!(viewer.video_codec(), Some(Codec::Vp8));
+    let vp8_unit = |keyframe| Arc::new(Unit::new(access_unit(Codec::Vp8, start + TICK * 2, keyframe, 100)));
+    viewer.handle_unit(start + TICK * 2, &vp8_unit(false), &mut link);
+    assert_eq!(link.packets.len(), 1, "another codec begins with a keyframe");
+    viewer.handle_unit(start + TICK * 2, &vp8_unit(true), &mut link);
+    let sequences = media_sequences(&link.packets);
+    assert_eq!((sequences.len(), sequences[1]), (2, sequences[0] + 1), "sequence numbers go on");
+    assert_eq!(link.packets[1][1] & 0x7f, 100);
 }

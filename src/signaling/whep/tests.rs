@@ -127,7 +127,7 @@ fn an_answer_is_created_with_its_address() {
     assert_eq!(reply.status, StatusCode::CREATED);
     assert_eq!(text(&reply, "location"), format!("/whep/{ID}"));
     assert_eq!(text(&reply, "content-type"), "application/sdp");
-    assert_eq!(text(&reply, "etag"), "\"ice-1\"");
+    assert_eq!(text(&reply, "etag"), "\"q7k2\"");
     assert_eq!(text(&reply, "accept-patch"), "application/trickle-ice-sdpfrag");
     assert!(text(&reply, "access-control-expose-headers").contains("Location, ETag"));
     assert!(reply.body.starts_with(b"v=0\r\n"));
