@@ -2,6 +2,7 @@
 
 pub mod alive;
 pub mod cli;
+pub mod audio;
 pub mod clock;
 pub mod config;
 pub mod daemon;

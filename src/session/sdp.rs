@@ -83,6 +83,8 @@ pub struct AudioParameters {
     pub section: usize,
     /// p
     pub payload_type: u8,
+    /// f
+    pub format: String,
 }
 /// C
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -94,10 +94,18 @@ impl Receiver {
     }
 }
 
+fn access_unit(codec: Codec, captured: Instant, keyframe: bool, size: usize) -> AccessUnit {
+    let mut data = if codec == Codec::H264 { vec![0, 0, 0, 1, if keyframe { 0x65 } else { 0x41 }] } else { vec![] };
+    data.resize(data.len() + size, 9);
+    AccessUnit { codec, data: data.into(), keyframe, captured, sample: 0 }
+}
+
 fn unit(captured: Instant, keyframe: bool, size: usize) -> Arc<Unit> {
-    let mut data = vec![0, 0, 0, 1, if keyframe { 0x65 } else { 0x41 }];
-    data.resize(5 + size, 9);
-    Arc::new(Unit::new(AccessUnit { codec: Codec::H264, data: data.into(), keyframe, captured }))
+    Arc::new(Unit::new(access_unit(Codec::H264, captured, keyframe, size)))
+}
+
+fn audio_parameters() -> AudioParameters {
+    AudioParameters { section: 1, payload_type: 111, format: String::new() }
 }
 
 fn parameters(rtx: Option<u8>) -> VideoParameters {
@@ -255,7 +263,7 @@ fn picture_ids_of_vp8_are_consecutive_and_repeats_keep_theirs() {
     let units = |tick: u32, now| {
         let keyframe = tick == 0;
         let data = vec![5; 3_000].into();
-        let unit = AccessUnit { codec: Codec::Vp8, data, keyframe, captured: now };
+        let unit = AccessUnit { codec: Codec::Vp8, data, keyframe, captured: now, sample: 0 };
         (tick.is_multiple_of(33) && tick < 1_000).then(|| Arc::new(Unit::new(unit)))
     };
     let run = run(Some(97), Duration::from_secs(2), Duration::from_millis(5), units, &mut |number, _| number % 7 == 3);

@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn a_sender_report_is_read_back() {
         let info = SenderInfo { ssrc: 7, ntp: 1 << 40, rtp: 3, packets: 4, octets: 5 };
-        let bytes = sender_report(info, "laterna").unwrap();
+        let bytes = sender_report(&[info], "laterna").unwrap();
         assert_eq!(bytes[1], 200);
         assert_eq!(bytes.len() % 4, 0);
     }
