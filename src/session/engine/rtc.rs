@@ -326,4 +326,6 @@ const _: () = {
 };
 
 #[cfg(test)]
+mod restart_tests;
+#[cfg(test)]
 mod tests;
