@@ -40,6 +40,15 @@ pub enum Feedback {
         /// How long ago it came, in 1/65536 s.
         delay: u32,
     },
+    /// What the other side says of a stream of its own; viewers have none, but a receiver of the daemon's hears the daemon's.
+    SenderReport {
+        /// The stream.
+        ssrc: u32,
+        /// NTP time of sending.
+        ntp: u64,
+        /// The same moment in the stream's RTP timestamps.
+        rtp: u32,
+    },
     /// The viewer says goodbye.
     Goodbye,
 }
@@ -64,6 +73,7 @@ pub(super) fn parse(compound: &[u8]) -> Vec<Feedback> {
         } else if let Some(report) = packet.downcast_ref::<ReceiverReport>() {
             out.extend(report.reports.iter().map(block));
         } else if let Some(report) = packet.downcast_ref::<SenderReport>() {
+            out.push(Feedback::SenderReport { ssrc: report.ssrc, ntp: report.ntp_time, rtp: report.rtp_time });
             out.extend(report.reports.iter().map(block));
         } else if packet.is::<Goodbye>() {
             out.push(Feedback::Goodbye);
@@ -191,7 +201,7 @@ mod tests {
     fn a_sender_report_is_read_back() {
         let info = SenderInfo { ssrc: 7, ntp: 1 << 40, rtp: 3, packets: 4, octets: 5 };
         let bytes = sender_report(info, "laterna").unwrap();
-        assert_eq!(bytes[1], 200);
+        assert_eq!(parse(&bytes), [Feedback::SenderReport { ssrc: 7, ntp: 1 << 40, rtp: 3 }]);
         assert_eq!(bytes.len() % 4, 0);
     }
 }
