@@ -13,6 +13,7 @@ mod hello;
 pub mod identity;
 mod records;
 pub mod rtc;
+mod srtcp;
 mod srtp;
 pub mod stun;
 

@@ -40,6 +40,15 @@ pub enum Feedback {
         /// How long ago it came, in 1/65536 s.
         delay: u32,
     },
+    /// What the other side says of a stream of its own; viewers have none, but a receiver of the daemon's hears the daemon's.
+    SenderReport {
+        /// The stream.
+        ssrc: u32,
+        /// NTP time of sending.
+        ntp: u64,
+        /// The same moment in the stream's RTP timestamps.
+        rtp: u32,
+    },
     /// The viewer says goodbye.
     Goodbye,
 }
@@ -64,6 +73,7 @@ pub(super) fn parse(compound: &[u8]) -> Vec<Feedback> {
         } else if let Some(report) = packet.downcast_ref::<ReceiverReport>() {
             out.extend(report.reports.iter().map(block));
         } else if let Some(report) = packet.downcast_ref::<SenderReport>() {
+            out.push(Feedback::SenderReport { ssrc: report.ssrc, ntp: report.ntp_time, rtp: report.rtp_time });
             out.extend(report.reports.iter().map(block));
         } else if packet.is::<Goodbye>() {
             out.push(Feedback::Goodbye);

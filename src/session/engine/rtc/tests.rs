@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use rtc_dtls::config::{ConfigBuilder, HandshakeConfig};
+use rtc_dtls::config::{ClientAuthType, ConfigBuilder, HandshakeConfig};
 use rtc_dtls::endpoint::{Endpoint, EndpointEvent};
 use rtc_ice::agent::agent_config::AgentConfig;
 use rtc_ice::agent::{Agent, Credentials};
@@ -22,7 +22,7 @@ use crate::session::engine::handshake::{CM, GCM, association};
 
 const PORT: u16 = 8889;
 
-/// The viewer's side: it controls ICE, opens DTLS, and offers the profiles in Chromium's order.
+/// The viewer's side, which offers the profiles in Chromium's order; ICE and DTLS in the roles that the daemon leaves it.
 struct Browser {
     agent: Agent,
     dtls: Endpoint,
@@ -30,6 +30,7 @@ struct Browser {
     credentials: Credentials,
     connected: bool,
     address: SocketAddr,
+    dtls_client: bool,
 }
 
 fn address(text: &str) -> SocketAddr {
@@ -41,11 +42,11 @@ fn daemon() -> SocketAddr {
 }
 
 impl Browser {
-    fn new(now: Instant, identity: &Identity, address: SocketAddr) -> Self {
+    fn new(now: Instant, identity: &Identity, address: SocketAddr, role: IceRole, dtls_client: bool) -> Self {
         let config = AgentConfig {
             multicast_dns_mode: MulticastDnsMode::Disabled,
             check_interval: CHECK_INTERVAL,
-            is_controlling: true,
+            is_controlling: role == IceRole::Controlling,
             host_acceptance_min_wait: Some(Duration::ZERO),
             ..Default::default()
         };
@@ -56,11 +57,13 @@ impl Browser {
             .with_crypto_provider(identity.crypto.clone())
             .with_certificates(vec![identity.certificate.clone()])
             .with_srtp_protection_profiles(vec![CM, GCM])
+            .with_client_auth(ClientAuthType::RequireAnyClientCert)
             .with_insecure_skip_verify(true)
-            .build(true, Some(association()))
+            .build(dtls_client, dtls_client.then(association))
             .unwrap();
-        let dtls = Endpoint::new(address, TransportProtocol::UDP, None);
-        Self { agent, dtls, config: Arc::new(config), credentials, connected: false, address }
+        let config = Arc::new(config);
+        let dtls = Endpoint::new(address, TransportProtocol::UDP, (!dtls_client).then(|| config.clone()));
+        Self { agent, dtls, config, credentials, connected: false, address, dtls_client }
     }
 
     fn transport(&self, identity: &Identity) -> RemoteTransport {
@@ -68,7 +71,7 @@ impl Browser {
             ufrag: self.credentials.ufrag.clone(),
             password: self.credentials.pwd.clone(),
             fingerprints: vec![identity.fingerprint()],
-            dtls_client: false,
+            dtls_client: !self.dtls_client,
             candidates: vec![],
         }
     }
@@ -110,13 +113,28 @@ struct Pair {
 
 impl Pair {
     fn new(known: &Identity, shown: &Identity) -> Self {
+        Self::in_roles(known, shown, IceRole::Controlled, true)
+    }
+
+    /// The daemon's ICE role and whether the browser opens the handshake.
+    fn in_roles(known: &Identity, shown: &Identity, role: IceRole, browser_opens: bool) -> Self {
         let now = Instant::now();
         let daemon_identity = Identity::generate().unwrap();
-        let mut browser = Browser::new(now, shown, address("198.51.100.7:40000"));
-        let (mut engine, local) = RtcEngine::new(now, &daemon_identity, &[daemon()], IceRole::Controlled).unwrap();
-        engine.start(now, &browser.transport(known)).unwrap();
-        browser.agent.start_connectivity_checks(now, true, local.ufrag, local.password).unwrap();
+        let browsers = if role == IceRole::Controlled { IceRole::Controlling } else { IceRole::Controlled };
+        let mut browser = Browser::new(now, shown, address("198.51.100.7:40000"), browsers, browser_opens);
+        let (mut engine, local) = RtcEngine::new(now, &daemon_identity, &[daemon()], role).unwrap();
+        let controlling = browsers == IceRole::Controlling;
+        browser.agent.start_connectivity_checks(now, controlling, local.ufrag, local.password).unwrap();
         browser.agent.add_remote_candidate(host_candidate(daemon()).unwrap()).unwrap();
+        // What comes before the other side is known does no harm.
+        let path = Path { local: daemon(), remote: browser.address };
+        for datagram in browser.datagrams(now).into_iter().chain([vec![22, 254, 253, 0], vec![0x80, 200, 0, 0]]) {
+            assert!(!engine.handle_datagram(now, path, &datagram));
+        }
+        engine.handle_timeout(now);
+        assert!(engine.poll_transmit().is_none() && engine.poll_event().is_none() && engine.poll_timeout().is_none());
+        engine.start(now, &browser.transport(known)).unwrap();
+        assert_eq!(engine.start(now, &browser.transport(known)), Err(TransportError::AlreadyStarted));
         Self { engine, browser, events: Vec::new(), crypto: known.crypto.clone(), now }
     }
 
@@ -136,7 +154,8 @@ impl Pair {
             while let Some(event) = self.engine.poll_event() {
                 self.events.push(event);
             }
-            if matches!(self.engine.phase, Phase::Handshaking) && self.browser.dtls.get_connections_keys().len() == 0 {
+            let opens = self.browser.dtls_client && self.browser.dtls.get_connections_keys().len() == 0;
+            if matches!(self.engine.phase, Phase::Handshaking) && opens {
                 let config = self.browser.config.clone();
                 self.browser.dtls.connect(self.now, association(), config, None).unwrap();
             }
@@ -175,6 +194,21 @@ fn a_viewer_connects_by_aes_gcm_and_opens_what_is_sealed() {
         feedback::sender_report(&[feedback::SenderInfo { ssrc: 2, ntp: 1, rtp: 1, packets: 1, octets: 7 }], "laterna");
     let protected = pair.engine.protect_rtcp(&report.clone().unwrap()).unwrap();
     assert_eq!(&receiver.decrypt_rtcp(&protected).unwrap()[..], &report.unwrap()[..]);
+}
+
+#[test]
+fn whoever_opens_the_handshake_the_daemon_that_called_nominates_and_connects() {
+    for browser_opens in [true, false] {
+        let identity = Identity::generate().unwrap();
+        let mut pair = Pair::in_roles(&identity, &identity, IceRole::Controlling, browser_opens);
+        pair.run(|pair| pair.browser.connected && pair.engine.checks.selected().is_some());
+        assert!(pair.browser.connected && pair.events.iter().any(|e| matches!(e, EngineEvent::Connected)));
+        let path = Path { local: daemon(), remote: pair.browser.address };
+        assert_eq!((pair.engine.path(), pair.engine.checks.selected()), (Some(path), Some(path)));
+        let (_, remote) = pair.browser.agent.get_selected_candidate_pair().expect("the browser heard the nomination");
+        assert_eq!(remote.addr(), daemon());
+        assert!(pair.engine.round_trip(pair.now).is_some());
+    }
 }
 
 #[test]
