@@ -15,14 +15,14 @@ use super::engine::rtc::RtcEngine;
 use super::fault::survives;
 use super::inbox::Inbox;
 use super::messages::{JoinIn, MediaIn};
-use super::sdp::{self, LocalStreams, NegotiationError, Offer};
+use super::sdp::{self, Capabilities, Description, LocalStreams, NegotiationError, Origin, Sync};
 use super::sink::SocketSink;
 use super::stream::VideoStream;
 use super::udp::local_addresses;
 use super::viewer::{EndReason, Viewer, ViewerEvent};
 use super::wake::{Interest, poll_until};
 use crate::clock::Clock;
-use crate::encoder::Bitrate;
+use crate::encoder::{Bitrate, Codec};
 use crate::id::{SessionId, random_base32, random_bytes};
 use crate::signaling::{Answer, Refusal, SignalIn, Trickle};
 
@@ -145,8 +145,13 @@ impl Join {
 
     fn answer(&mut self, now: Instant, session: SessionId, text: &str) -> Result<Answer, Refusal> {
         // What can't be answered takes no place.
-        let offer = Offer::parse(text).map_err(|error| refusal(&error.into()))?;
-        let agreement = sdp::negotiate(&offer).map_err(|error| refusal(&error))?;
+        let offer = Description::parse(text).map_err(|error| refusal(&error.into()))?;
+        let can = Capabilities { video: vec![Codec::H264], audio: false };
+        let agreements = sdp::negotiate(&offer, &can).map_err(|error| refusal(&error))?;
+        let Some(video) = agreements.first().and_then(|agreement| agreement.video.clone()) else {
+            return Err(refusal(&NegotiationError::NothingWanted));
+        };
+        let agreement = &agreements[0];
         if let Some(waiting) = self.broadcast.gives_way(now) {
             self.end(now, waiting, EndReason::GaveWay);
         }
@@ -169,12 +174,16 @@ impl Join {
         let streams = LocalStreams {
             video_ssrc: ssrc,
             rtx_ssrc: ssrc | 1,
+            audio_ssrc: u32::from_be_bytes(random_bytes()),
             name: self.config.name.clone(),
             cname: self.cname.clone(),
+            sync: Sync::Lip,
         };
+        let origin = Origin { id: u64::from(ssrc), version: 1 };
         let fingerprint = self.config.identity.fingerprint();
-        let sdp = sdp::answer(&offer, &agreement, &transport, &streams, &fingerprint, &addresses);
-        let stream = VideoStream::new(now, self.config.clock, agreement.video, streams, self.config.bitrate);
+        let transports = std::slice::from_ref(&transport);
+        let sdp = sdp::answer(&offer, &agreements, transports, &streams, origin, &fingerprint, &addresses);
+        let stream = VideoStream::new(now, self.config.clock, video, streams, self.config.bitrate);
         let viewer = Box::new(Viewer::new(now, session, number, engine, stream));
         debug!(viewer = number, "an offer is answered");
         self.joining.insert(session, viewer);
@@ -321,7 +330,13 @@ impl Join {
 
 fn refusal(error: &NegotiationError) -> Refusal {
     match error {
-        NegotiationError::NoCommonCodec { .. } | NegotiationError::NoVideo => Refusal::NoCommonCodec(error.to_string()),
-        NegotiationError::Offer(_) | NegotiationError::Incomplete(_) => Refusal::BadOffer(error.to_string()),
+        NegotiationError::NoCommonCodec { .. }
+        | NegotiationError::NothingWanted
+        | NegotiationError::NothingTaken(_) => Refusal::NoCommonCodec(error.to_string()),
+        NegotiationError::Description(_)
+        | NegotiationError::Incomplete(_)
+        | NegotiationError::IceLite
+        | NegotiationError::NoMultiplexing
+        | NegotiationError::OtherSections { .. } => Refusal::BadOffer(error.to_string()),
     }
 }

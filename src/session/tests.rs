@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::engine::plain::PlainEngine;
 use super::engine::{Engine, Feedback, Path};
-use super::sdp::{LocalStreams, VideoParameters};
+use super::sdp::{LocalStreams, Sync, VideoParameters};
 use super::stream::{PacketSink, VideoStream};
 use super::viewer::{EndReason, Viewer, ViewerEvent};
 use crate::clock::Clock;
@@ -101,6 +101,7 @@ fn unit(captured: Instant, keyframe: bool, size: usize) -> Arc<Unit> {
 
 fn viewer(now: Instant, rtx: Option<u8>) -> Viewer<PlainEngine> {
     let parameters = VideoParameters {
+        codec: Codec::H264,
         section: 0,
         payload_type: 96,
         format: String::new(),
@@ -109,7 +110,14 @@ fn viewer(now: Instant, rtx: Option<u8>) -> Viewer<PlainEngine> {
         playout_delay: Some(5),
         feedback: vec![],
     };
-    let streams = LocalStreams { video_ssrc: SSRC, rtx_ssrc: RTX_SSRC, name: "n".into(), cname: "c".into() };
+    let streams = LocalStreams {
+        video_ssrc: SSRC,
+        rtx_ssrc: RTX_SSRC,
+        audio_ssrc: 3,
+        name: "n".into(),
+        cname: "c".into(),
+        sync: Sync::Lip,
+    };
     let clock = Clock::from_parts(now - Duration::from_secs(10), Duration::from_secs(1_700_000_000));
     let stream = VideoStream::new(now, clock, parameters, streams, Bitrate(2_500_000));
     Viewer::new(now, SessionId::from_bytes([1; 16]), 1, PlainEngine::connected(), stream)
