@@ -236,7 +236,13 @@ fn taken(agreement: &Agreement) -> impl Iterator<Item = Codec> {
 /// What a viewer is told of an offer that can't be answered.
 pub fn refusal(error: &NegotiationError) -> Refusal {
     match error {
-        NegotiationError::NoCommonCodec { .. } | NegotiationError::NoMedia => Refusal::NoCommonCodec(error.to_string()),
-        NegotiationError::Offer(_) | NegotiationError::Incomplete(_) => Refusal::BadOffer(error.to_string()),
+        NegotiationError::NoCommonCodec { .. }
+        | NegotiationError::NothingWanted
+        | NegotiationError::NothingTaken(_) => Refusal::NoCommonCodec(error.to_string()),
+        NegotiationError::Description(_)
+        | NegotiationError::Incomplete(_)
+        | NegotiationError::IceLite
+        | NegotiationError::NoMultiplexing
+        | NegotiationError::OtherSections { .. } => Refusal::BadOffer(error.to_string()),
     }
 }
