@@ -16,8 +16,8 @@ use tracing::{info, warn};
 use crate::alive::Watch;
 use crate::clock::Clock;
 use crate::config::{AuthConfig, Listen, RunConfig};
-use crate::encoder::AccessUnit;
 use crate::encoder::worker::{EncodeWorker, WorkerConfig};
+use crate::encoder::{AccessUnit, Codec};
 use crate::fanout::Unit;
 use crate::frame::Frame;
 use crate::frame::canvas::canvas_size;
@@ -207,7 +207,7 @@ impl Pictures {
         let canvas = canvas_size(source.size(), config.size);
         let units = units.clone();
         let unit_sink = Arc::new(move |unit: AccessUnit| units.push_newest(Arc::new(Unit::new(unit))));
-        let worker_config = WorkerConfig { canvas, bitrate: config.bitrate, fps: config.fps };
+        let worker_config = WorkerConfig { codec: Codec::H264, canvas, bitrate: config.bitrate, fps: config.fps };
         let started = Arc::new(EncodeWorker::start(worker_config, unit_sink, watch)?);
         info!(source = source.describe(), %canvas, fps = config.fps, bitrate = config.bitrate.0, "ready");
         // A source is inactive when opened, so no frame has come yet.
