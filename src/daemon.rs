@@ -127,7 +127,7 @@ impl Daemon {
             let makers = makers.clone();
             Box::new(move |codec, wanted| makers.set_active(codec, wanted))
         };
-        let can = Capabilities { video: vec![Codec::H264], audio: makers.sound.is_there() };
+        let can = Capabilities { video: config.codecs.clone(), audio: makers.sound.is_there() };
         let join_config = JoinConfig {
             name: config.name.clone(),
             max_viewers: config.max_viewers,
@@ -227,10 +227,10 @@ impl Makers {
         let source = Arc::new(Source::open(&config.source, options, frame_sink, watch)?);
         let canvas = canvas_size(source.size(), config.size);
         let start = |codec: &Codec| -> anyhow::Result<(Codec, Arc<EncodeWorker>)> {
-            let worker_config = WorkerConfig { canvas, bitrate: config.bitrate, fps: config.fps };
+            let worker_config = WorkerConfig { codec: *codec, canvas, bitrate: config.bitrate, fps: config.fps };
             Ok((*codec, Arc::new(EncodeWorker::start(worker_config, unit_sink(pictures), watch)?)))
         };
-        let started = config.codecs[..1].iter().map(start).collect::<anyhow::Result<Vec<_>>>()?;
+        let started = config.codecs.iter().map(start).collect::<anyhow::Result<Vec<_>>>()?;
         let sound = Arc::new(AudioCapture::open(&(), unit_sink(sound), watch)?);
         info!(source = source.describe(), audio = sound.describe(), %canvas, fps = config.fps, bitrate = config.bitrate.0, "ready");
         // A source is inactive when opened, so no frame has come yet.

@@ -4,6 +4,7 @@ use openh264::decoder::Decoder;
 use openh264::formats::YUVSource;
 
 use super::*;
+use crate::encoder::picture::Qp;
 use crate::encoder::scenes;
 
 const RATE: Bitrate = Bitrate(2_500_000);

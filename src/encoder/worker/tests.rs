@@ -14,7 +14,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 fn start(canvas: Size) -> (EncodeWorker, Receiver<AccessUnit>) {
     let (sender, receiver) = sync_channel(1024);
-    let config = WorkerConfig { canvas, bitrate: Bitrate(1_000_000), fps: 30 };
+    let config = WorkerConfig { codec: Codec::H264, canvas, bitrate: Bitrate(1_000_000), fps: 30 };
     // A unit that nobody waits for any more is no fault of the worker's.
     let worker = EncodeWorker::start(config, Arc::new(move |unit| drop(sender.send(unit))), &Watch::new().0).unwrap();
     (worker, receiver)
@@ -136,7 +136,7 @@ fn nothing_that_was_shown_before_an_idle_time_is_shown_after_it() {
 #[test]
 fn a_sink_that_panics_ends_the_thread_and_the_watch_hears_of_it() {
     let (watch, mut news) = Watch::new();
-    let config = WorkerConfig { canvas: SIZE, bitrate: Bitrate(1_000_000), fps: 30 };
+    let config = WorkerConfig { codec: Codec::H264, canvas: SIZE, bitrate: Bitrate(1_000_000), fps: 30 };
     drop(EncodeWorker::start(config, Arc::new(|_| {}), &watch).unwrap());
     let worker = EncodeWorker::start(config, Arc::new(|_| panic!("as the test wants")), &watch).unwrap();
     worker.set_active(true);
@@ -166,6 +166,6 @@ fn odd_canvases_are_rounded_up_and_impossible_ones_refused() {
     let unit = next(&units);
     let seen = Decoder::new().unwrap().decode(&unit.data).unwrap().map(|seen| seen.dimensions());
     assert_eq!(seen, Some((322, 182)));
-    let config = WorkerConfig { canvas: Size::new(8, 8), bitrate: Bitrate(1_000_000), fps: 30 };
+    let config = WorkerConfig { codec: Codec::H264, canvas: Size::new(8, 8), bitrate: Bitrate(1_000_000), fps: 30 };
     assert!(EncodeWorker::start(config, Arc::new(|_| {}), &Watch::new().0).is_err());
 }
