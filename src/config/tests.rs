@@ -27,6 +27,8 @@ fn nothing_written_gives_the_contracts_defaults() {
         pointer: true,
         max_viewers: 500,
         auth: AuthConfig::Code { file: None },
+        room: RoomPolicy::Closed,
+        call: CallPolicy::None,
         log: LevelFilter::INFO,
     };
     assert_eq!(resolve(&[]).unwrap(), expected);
@@ -35,7 +37,7 @@ fn nothing_written_gives_the_contracts_defaults() {
 #[test]
 fn everything_written_is_kept() {
     let flags = "--source pattern --name Room --listen 127.0.0.1:0,[::1]:80 --listen 127.0.0.1:0 --udp-port 0 --codec h264 --bitrate 800k \
-                 --fps 1 --size 641x479 --cursor off --max-viewers 1 --auth code --auth-code-file /a/b --audio off --log trace";
+                 --fps 1 --size 641x479 --cursor off --max-viewers 1 --auth code --auth-code-file /a/b --room open --call glob:desk-?* --audio off --log trace";
     let expected = RunConfig {
         source: SourceSpec::Pattern,
         name: "Room".into(),
@@ -48,6 +50,8 @@ fn everything_written_is_kept() {
         pointer: false,
         max_viewers: 1,
         auth: AuthConfig::Code { file: Some("/a/b".into()) },
+        room: RoomPolicy::Open,
+        call: CallPolicy::parse("glob:desk-?*").unwrap(),
         log: LevelFilter::TRACE,
     };
     assert_eq!(resolve(&flags.split_whitespace().collect::<Vec<_>>()).unwrap(), expected);
@@ -122,6 +126,11 @@ fn what_can_not_be_parsed_says_what_was_asked_what_was_found_and_what_to_do() {
         ("--max-viewers", "0", "not a number of viewers"),
         ("--max-viewers", "10001", "not a number of viewers"),
         ("--auth", "password", "no such way to sign in"),
+        ("--room", "", "no such room"),
+        ("--room", "ajar", "no such room"),
+        ("--call", "", "nobody that can be called"),
+        ("--call", "alice", "nobody that can be called"),
+        ("--call", "glob:", "nobody that can be called"),
         ("--audio", "loud", "no such sound"),
         ("--audio", "mic:", "no such sound"),
         ("--log", "off", "no such level"),
