@@ -40,12 +40,10 @@ pub const FLAGS_NOT_YET: &[(&str, &str)] = &[
     ("config", "LATERNA_CONFIG"),
     ("fallback", "LATERNA_FALLBACK"),
     ("signaling", "LATERNA_SIGNALING"),
-    ("call", "LATERNA_CALL"),
     ("fit", "LATERNA_FIT"),
     ("capture", "LATERNA_CAPTURE"),
     ("public-ip", "LATERNA_PUBLIC_IP"),
     ("ice-server", "LATERNA_ICE_SERVER"),
-    ("room", "LATERNA_ROOM"),
     ("tls", "LATERNA_TLS"),
     ("tls-cert", "LATERNA_TLS_CERT"),
     ("tls-key", "LATERNA_TLS_KEY"),
@@ -61,6 +59,7 @@ Examples:
   laterna run --source pattern                   the test card: needs no screen
   laterna run --listen 127.0.0.1:8888            for browsers on this machine only
   laterna run --size 1280x720 --bitrate 1500k    a smaller picture for a slow network
+  laterna run --call joined                      for pages of the peerconnection protocol, which wait to be called
   DISPLAY=:1 laterna run --source screen         the screen of another X server
 
 It prints a line `open http://...`: open that address in a browser to watch.
@@ -140,6 +139,18 @@ pub struct RunArgs {
     /// The file of the code; made with a fresh one if absent (default: in the state directory)
     #[arg(long, value_name = "PATH", env = "LATERNA_AUTH_CODE_FILE", hide_env_values = true)]
     pub auth_code_file: Option<PathBuf>,
+    /// Who sees whom in the room, where clients of the peerconnection protocol meet: closed (only the daemon), open (everybody)
+    #[arg(long, value_name = "closed|open", default_value = "closed", env = "LATERNA_ROOM", hide_env_values = true)]
+    pub room: String,
+    /// Whom the daemon offers the stream when they join the room: none, joined (everybody), glob:PATTERN (names; * and ?)
+    #[arg(
+        long,
+        value_name = "none|joined|glob:PATTERN",
+        default_value = "none",
+        env = "LATERNA_CALL",
+        hide_env_values = true
+    )]
+    pub call: String,
     /// Where sound comes from (this version sends none: off)
     #[arg(long, value_name = "SPEC", default_value = "off", env = "LATERNA_AUDIO", hide_env_values = true)]
     pub audio: String,

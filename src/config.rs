@@ -12,6 +12,8 @@ use tracing::level_filters::LevelFilter;
 use crate::cli::RunArgs;
 use crate::encoder::{Bitrate, Codec};
 use crate::frame::Size;
+use crate::signaling::peerconnection::CallPolicy;
+use crate::signaling::room::RoomPolicy;
 use crate::source::SourceSpec;
 
 mod value;
@@ -37,7 +39,7 @@ pub struct RunConfig {
     pub source: SourceSpec,
     /// Under which name viewers and servers know this daemon.
     pub name: String,
-    /// Where the web page and WHEP are served.
+    /// Where the web page, WHEP and the room are served.
     pub listen: Listen,
     /// The UDP port of all media; 0 takes any.
     pub udp_port: u16,
@@ -57,6 +59,10 @@ pub struct RunConfig {
     pub auth: AuthConfig,
     /// Whether pictures wait for their sound.
     pub sync: SyncConfig,
+    /// Who sees whom in the room.
+    pub room: RoomPolicy,
+    /// Whom the daemon calls in the room.
+    pub call: CallPolicy,
     /// What is logged.
     pub log: LevelFilter,
 }
@@ -172,6 +178,8 @@ impl RunConfig {
             max_viewers: value::max_viewers(args.asked("max-viewers", &args.max_viewers))?,
             auth: value::auth(args.asked("auth", &args.auth), args.auth_code_file.clone())?,
             sync: value::sync(args.asked("sync", &args.sync))?,
+            room: value::room(args.asked("room", &args.room))?,
+            call: value::call(args.asked("call", &args.call))?,
             log: value::log(args.asked("log", &args.log))?,
         })
     }

@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
@@ -33,7 +34,8 @@ use crate::session::udp::{MediaSocket, local_addresses};
 use crate::session::wake::Waker;
 use crate::signaling::SignalIn;
 use crate::signaling::access::{Access, Code, OwnNames, state_dir};
-use crate::signaling::server::{ConnectionLimits, Deadlines, Server, ServerConfig};
+use crate::signaling::room::RoomLimits;
+use crate::signaling::server::{ConnectionLimits, Deadlines, RoomConfig, Server, ServerConfig};
 use crate::source::{Source, SourceOptions};
 
 /// Bounds of the queues between threads.
@@ -42,6 +44,8 @@ const MOST_UNITS: usize = 64;
 /// A second of sound.
 const MOST_SOUND: usize = 50;
 const MOST_SIGNALS: usize = 256;
+/// Descriptors for everything but members' waits: the other connections, the media and the sources.
+const DESCRIPTORS: usize = 768;
 /// How long all threads may take to end: the join thread's second for goodbyes, the source's two, and some more.
 const CLOSING: Duration = Duration::from_secs(4);
 
@@ -106,6 +110,12 @@ impl Daemon {
                 listen: addresses.clone(),
                 access,
                 own_names: OwnNames::of_this_machine([]),
+                room: Some(RoomConfig {
+                    name: config.name.clone(),
+                    policy: config.room,
+                    call: config.call.clone(),
+                    limits: room_limits(),
+                }),
                 limits: ConnectionLimits::default(),
                 deadlines: Deadlines::default(),
             })?),
@@ -329,6 +339,22 @@ fn access(auth: &AuthConfig) -> anyhow::Result<(Access, Option<Code>)> {
         }
     };
     Ok((Access::with_code(code.clone()), Some(code)))
+}
+
+/// The room's places: each member's wait holds a descriptor, of which the process is given as many as it may have.
+fn room_limits() -> RoomLimits {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    let current = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(error) => {
+            warn!(%error, "the limit of descriptors can't be raised: there is room for fewer members");
+            limit.current
+        }
+    };
+    let default = RoomLimits::default();
+    let spare = usize::try_from(current.unwrap_or(u64::MAX)).unwrap_or(usize::MAX).saturating_sub(DESCRIPTORS).max(1);
+    RoomLimits { members: default.members.min(spare), ..default }
 }
 
 /// Prints the ready lines of the contract, and a QR code on a terminal.

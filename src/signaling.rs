@@ -9,6 +9,8 @@ use tokio::sync::oneshot;
 use crate::id::SessionId;
 
 pub mod access;
+pub mod peerconnection;
+pub mod room;
 pub mod server;
 pub mod whep;
 

@@ -28,6 +28,8 @@ fn nothing_written_gives_the_contracts_defaults() {
         max_viewers: 500,
         auth: AuthConfig::Code { file: None },
         sync: SyncConfig::Auto,
+        room: RoomPolicy::Closed,
+        call: CallPolicy::None,
         log: LevelFilter::INFO,
     };
     assert_eq!(resolve(&[]).unwrap(), expected);
@@ -36,7 +38,7 @@ fn nothing_written_gives_the_contracts_defaults() {
 #[test]
 fn everything_written_is_kept() {
     let flags = "--source pattern --name Room --listen 127.0.0.1:0,[::1]:80 --listen 127.0.0.1:0 --udp-port 0 --codec h264 --bitrate 800k \
-                 --fps 1 --size 641x479 --cursor off --max-viewers 1 --auth code --auth-code-file /a/b --audio off --sync low-latency --log trace";
+                 --fps 1 --size 641x479 --cursor off --max-viewers 1 --auth code --auth-code-file /a/b --room open --call glob:desk-?* --audio off --sync low-latency --log trace";
     let expected = RunConfig {
         source: SourceSpec::Pattern,
         name: "Room".into(),
@@ -50,6 +52,8 @@ fn everything_written_is_kept() {
         max_viewers: 1,
         auth: AuthConfig::Code { file: Some("/a/b".into()) },
         sync: SyncConfig::LowLatency,
+        room: RoomPolicy::Open,
+        call: CallPolicy::parse("glob:desk-?*").unwrap(),
         log: LevelFilter::TRACE,
     };
     assert_eq!(resolve(&flags.split_whitespace().collect::<Vec<_>>()).unwrap(), expected);
@@ -124,6 +128,11 @@ fn what_can_not_be_parsed_says_what_was_asked_what_was_found_and_what_to_do() {
         ("--max-viewers", "0", "not a number of viewers"),
         ("--max-viewers", "10001", "not a number of viewers"),
         ("--auth", "password", "no such way to sign in"),
+        ("--room", "", "no such room"),
+        ("--room", "ajar", "no such room"),
+        ("--call", "", "nobody that can be called"),
+        ("--call", "alice", "nobody that can be called"),
+        ("--call", "glob:", "nobody that can be called"),
         ("--audio", "loud", "no such sound"),
         ("--audio", "mic:", "no such sound"),
         ("--log", "off", "no such level"),

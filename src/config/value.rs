@@ -8,6 +8,8 @@ use tracing::level_filters::LevelFilter;
 use super::{Asked, AuthConfig, ConfigError, Listen, SyncConfig};
 use crate::encoder::{Bitrate, Codec};
 use crate::frame::Size;
+use crate::signaling::peerconnection::CallPolicy;
+use crate::signaling::room::RoomPolicy;
 use crate::source::{SourceSpec, SpecError};
 
 /// Below this a screen can't be read.
@@ -167,6 +169,19 @@ pub(super) fn auth(asked: Asked, file: Option<PathBuf>) -> Result<AuthConfig, Co
         "code" => Ok(AuthConfig::Code { file }),
         _ => Err(asked.invalid("no such way to sign in", "write code, or none to let everyone watch")),
     }
+}
+
+pub(super) fn room(asked: Asked) -> Result<RoomPolicy, ConfigError> {
+    match asked.value.as_str() {
+        "closed" => Ok(RoomPolicy::Closed),
+        "open" => Ok(RoomPolicy::Open),
+        _ => Err(asked.invalid("no such room", "write closed (peers see the daemon only), or open (everybody sees everybody)")),
+    }
+}
+
+pub(super) fn call(asked: Asked) -> Result<CallPolicy, ConfigError> {
+    let advice = "write none, joined (whoever joins the room), or glob:PATTERN (names; * and ? stand for others; at most 128 characters)";
+    CallPolicy::parse(&asked.value).ok_or_else(|| asked.invalid("nobody that can be called", advice))
 }
 
 pub(super) fn audio(asked: Asked) -> Result<(), ConfigError> {
