@@ -7,11 +7,11 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+pub use super::LocalTransport;
 use super::checks::Checks;
 use super::handshake::{Handshake, Keys, Outcome};
 use super::identity::Identity;
-use super::{Engine, EngineEnd, EngineEvent, Path, RemoteTransport, Transmit, TransportError, feedback};
-pub use super::{IceRole, LocalTransport};
+use super::{Engine, EngineEnd, EngineEvent, IceRole, Path, RemoteTransport, Transmit, TransportError, feedback};
 
 /// Events and datagrams that wait to be polled.
 const MOST_WAITING: usize = 256;
