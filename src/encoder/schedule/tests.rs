@@ -263,21 +263,35 @@ fn a_scroll_keeps_its_frames_and_its_rate() {
 
 #[test]
 fn a_scroll_right_after_a_page_waits_for_its_bits_until_the_gate_lets_its_tool_through() {
-    for &codec in CODECS {
-        let tall = scenes::text(Size::new(1920, 4320), 9, 2);
-        let steps = (0..40).map(|step| (step * 50, whole(scenes::window(&tall, HD, step as usize * 60)))).collect();
-        let units = Simulation::new(codec, HD).run(steps, 6_000);
-        report("early scroll", &units);
-        let keyframes: Vec<_> = units.iter().filter(|unit| unit.keyframe).map(|unit| unit.at).collect();
-        assert!(keyframes.len() == 2 && keyframes[1] - keyframes[0] >= Duration::from_secs(1), "{keyframes:?}");
-        assert!(keyframes[1] < Duration::from_millis(1_300), "{keyframes:?}");
-        let closed: usize = units.iter().filter(|unit| unit.at < keyframes[1]).map(|unit| unit.bytes).sum();
-        assert!(closed < RATE.0 as usize / 8 * 2, "{closed} bytes before the tool");
-        let gap =
-            units.windows(2).filter(|two| two[1].at < Duration::from_secs(2)).map(|two| two[1].at - two[0].at).max();
-        assert!(gap < Some(Duration::from_millis(400)), "{gap:?} without a picture");
-        assert!(units.iter().filter(|unit| unit.change && unit.at > keyframes[1]).count() >= 12);
-    }
+    let tall = scenes::text(Size::new(1920, 4320), 9, 2);
+    let steps = (0..40).map(|step| (step * 50, whole(scenes::window(&tall, HD, step as usize * 60)))).collect();
+    let units = Simulation::new(Codec::H264, HD).run(steps, 6_000);
+    report("early scroll", &units);
+    let keyframes: Vec<_> = units.iter().filter(|unit| unit.keyframe).map(|unit| unit.at).collect();
+    assert!(keyframes.len() == 2 && keyframes[1] - keyframes[0] >= Duration::from_secs(1), "{keyframes:?}");
+    assert!(keyframes[1] < Duration::from_millis(1_300), "{keyframes:?}");
+    let closed: usize = units.iter().filter(|unit| unit.at < keyframes[1]).map(|unit| unit.bytes).sum();
+    assert!(closed < RATE.0 as usize / 8 * 2, "{closed} bytes before the tool");
+    let gap = units.windows(2).filter(|two| two[1].at < Duration::from_secs(2)).map(|two| two[1].at - two[0].at).max();
+    assert!(gap < Some(Duration::from_millis(400)), "{gap:?} without a picture");
+    assert!(units.iter().filter(|unit| unit.change && unit.at > keyframes[1]).count() >= 12);
+}
+
+#[cfg(feature = "vp8")]
+#[test]
+fn with_vp8_a_scroll_right_after_a_page_flows_at_once() {
+    let tall = scenes::text(Size::new(1920, 4320), 9, 2);
+    let steps = (0..40).map(|step| (step * 50, whole(scenes::window(&tall, HD, step as usize * 60)))).collect();
+    let units = Simulation::new(Codec::Vp8, HD).run(steps, 6_000);
+    report("early scroll with VP8", &units);
+    assert_eq!(units.iter().filter(|unit| unit.keyframe).count(), 1, "its tool takes none");
+    let moving: Vec<_> = units.iter().filter(|unit| unit.change).collect();
+    assert!(
+        moving.len() >= 35 && moving.iter().all(|unit| unit.waited < Duration::from_millis(100) && unit.psnr > 36.0)
+    );
+    let bytes: usize = moving.iter().map(|unit| unit.bytes).sum();
+    assert!(bytes < 2 * RATE.0 as usize / 8 * 3 / 2, "{bytes} bytes in two seconds, a page among them");
+    assert_sharp_then_silent(&units, 1_950, 6_000);
 }
 
 #[test]

@@ -62,7 +62,9 @@ fn course() {
     }
     println!("typed mean {:.2} ms {} B", t / 20.0, b / 20);
     for qp in [40, 40, 40, 20] {
-        say(&format!("pulse {qp}"), &enc(&page, order(qp, false)));
+        let r = enc(&page, order(qp, false));
+        std::fs::write("/tmp/vp8pulse.bin", &r.1.data).unwrap();
+        say(&format!("pulse {qp}"), &r);
     }
     // A film in a window at the coarsest quantiser; the rest must stay sharp.
     for i in 0..30u64 {
