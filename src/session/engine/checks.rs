@@ -47,6 +47,8 @@ const MOST_PATIENCE: Duration = Duration::from_secs(4);
 const MOST_CONFLICTS: u32 = 8;
 /// Datagrams that wait to be polled.
 const MOST_WAITING: usize = 256;
+/// After so much silence on the nominated pair the controlling side looks for another: two checks of consent are unanswered.
+const MOST_SILENCE: Duration = Duration::from_secs(5);
 /// The port whose datagrams rtc-ice takes for mDNS.
 const MDNS_PORT: u16 = 5353;
 
@@ -68,6 +70,8 @@ pub(super) struct Checks {
     /// What the viewer nominated, until a check of ours is answered there.
     nominated: Option<Path>,
     selected: Option<Path>,
+    /// When something authentic last came along it.
+    heard: Instant,
     /// The last round of checks and the next, and how many there have been since something came up.
     last_round: Instant,
     next_round: Instant,
@@ -93,31 +97,7 @@ impl Checks {
         addresses: &[SocketAddr],
         role: IceRole,
     ) -> Result<Self, Error> {
-        let controlling = role == IceRole::Controlling;
-        let config = AgentConfig {
-            local_ufrag: local.ufrag.clone(),
-            local_pwd: local.password.clone(),
-            multicast_dns_mode: MulticastDnsMode::Disabled,
-            check_interval: CHECK_INTERVAL,
-            keepalive_interval: Some(CONSENT_INTERVAL),
-            // Silence is the session's to judge.
-            disconnected_timeout: Some(Duration::ZERO),
-            failed_timeout: Some(Duration::ZERO),
-            candidate_types: vec![CandidateType::Host, CandidateType::PeerReflexive],
-            is_controlling: controlling,
-            // The controlled side checks again whenever it is checked.
-            max_binding_requests: controlling.then_some(MOST_ROUNDS),
-            host_acceptance_min_wait: Some(Duration::ZERO),
-            srflx_acceptance_min_wait: Some(Duration::ZERO),
-            // Browsers hide their addresses behind mDNS names: what their checks show is a host.
-            prflx_acceptance_min_wait: Some(Duration::ZERO),
-            relay_acceptance_min_wait: Some(RELAY_PATIENCE),
-            ..Default::default()
-        };
-        let mut agent = Agent::new(now, Arc::new(config), crypto.clone())?;
-        for address in addresses {
-            agent.add_local_candidate(host_candidate(*address)?)?;
-        }
+        let agent = agent(now, crypto, &local, addresses, role)?;
         Ok(Self {
             agent,
             crypto: crypto.clone(),
@@ -131,6 +111,7 @@ impl Checks {
             round_trip: None,
             nominated: None,
             selected: None,
+            heard: now,
             last_round: now,
             next_round: now,
             rounds: 0,
@@ -217,11 +198,32 @@ impl Checks {
             }
         }
         self.collect(now);
-        if self.selected.is_none() && !self.answered.contains(&path) {
+        if !self.is_settled(false) {
             self.hurry();
         }
         self.follow_nomination(request && stun::nominates(data), path);
+        if self.selected.is_none_or(|selected| selected == path) {
+            self.heard = now;
+        } else if request && now >= self.heard + MOST_SILENCE && self.role() == IceRole::Controlling {
+            self.look_again(now, path, data);
+        }
         true
+    }
+
+    /// Checks again with the same credentials, beginning where a request came from while the nominated pair is silent: a network address translator has another address for
+    /// the viewer now. rtc-ice nominates once only, so that takes another agent; the selected path stays what it is until that has nominated.
+    fn look_again(&mut self, now: Instant, path: Path, data: &[u8]) {
+        let Some(remote) = self.agent.get_remote_credentials().cloned() else { return };
+        let addresses: Vec<_> = self.agent.get_local_candidates().iter().map(Candidate::addr).collect();
+        let Ok(mut agent) = agent(now, &self.crypto, &self.local, &addresses, IceRole::Controlling) else { return };
+        if agent.start_connectivity_checks(now, true, remote.ufrag, remote.pwd).is_err() {
+            return;
+        }
+        (self.agent, self.heard) = (agent, now);
+        self.pending.clear();
+        self.pass(now, path, data);
+        self.collect(now);
+        self.hurry();
     }
 
     /// The pair that the controlling side nominated last is the one, once a check of ours was answered there (RFC 8445, section 7.3.1.5).
@@ -313,17 +315,25 @@ impl Checks {
 
     /// Does what is due; `connected` sessions only keep consent alive, but for pairs that are still to be nominated.
     pub(super) fn handle_timeout(&mut self, now: Instant, connected: bool) {
-        if !self.poll_timeout().is_some_and(|due| due <= now) {
+        if self.poll_timeout().is_none_or(|due| due > now) {
             return;
         }
         self.last_round = now;
         self.rounds = self.rounds.saturating_add(1);
-        let settled = self.selected.is_some() || (connected && self.role() == IceRole::Controlled);
         let doubled = CHECK_INTERVAL * (1 << self.rounds.saturating_sub(QUICK_ROUNDS).min(10));
-        self.next_round = now + if settled { CONSENT_INTERVAL } else { doubled.min(CONSENT_INTERVAL) };
+        self.next_round =
+            now + if self.is_settled(connected) { CONSENT_INTERVAL } else { doubled.min(CONSENT_INTERVAL) };
         // The only error is one of mDNS, which is off.
         let _ = self.agent.handle_timeout(now);
         self.collect(now);
+    }
+
+    /// Whether there is nothing to be found any more.
+    fn is_settled(&self, connected: bool) -> bool {
+        match self.role() {
+            IceRole::Controlling => self.agent.get_selected_candidate_pair().is_some(),
+            IceRole::Controlled => connected || self.selected.is_some(),
+        }
     }
 
     /// When [`Checks::handle_timeout`] wants to be called next.
@@ -361,6 +371,42 @@ impl Checks {
             self.transmits.push_back(Transmit { path, data: message.message.to_vec() });
         }
     }
+}
+
+/// An agent of rtc-ice that has only the daemon's side.
+fn agent(
+    now: Instant,
+    crypto: &Arc<dyn RTCCryptoProvider>,
+    local: &LocalTransport,
+    addresses: &[SocketAddr],
+    role: IceRole,
+) -> Result<Agent, Error> {
+    let controlling = role == IceRole::Controlling;
+    let config = AgentConfig {
+        local_ufrag: local.ufrag.clone(),
+        local_pwd: local.password.clone(),
+        multicast_dns_mode: MulticastDnsMode::Disabled,
+        check_interval: CHECK_INTERVAL,
+        keepalive_interval: Some(CONSENT_INTERVAL),
+        // Silence is the session's to judge.
+        disconnected_timeout: Some(Duration::ZERO),
+        failed_timeout: Some(Duration::ZERO),
+        candidate_types: vec![CandidateType::Host, CandidateType::PeerReflexive],
+        is_controlling: controlling,
+        // The controlled side checks again whenever it is checked.
+        max_binding_requests: controlling.then_some(MOST_ROUNDS),
+        host_acceptance_min_wait: Some(Duration::ZERO),
+        srflx_acceptance_min_wait: Some(Duration::ZERO),
+        // Browsers hide their addresses behind mDNS names: what their checks show is a host.
+        prflx_acceptance_min_wait: Some(Duration::ZERO),
+        relay_acceptance_min_wait: Some(RELAY_PATIENCE),
+        ..Default::default()
+    };
+    let mut agent = Agent::new(now, Arc::new(config), crypto.clone())?;
+    for address in addresses {
+        agent.add_local_candidate(host_candidate(*address)?)?;
+    }
+    Ok(agent)
 }
 
 /// An address of this machine as a candidate.

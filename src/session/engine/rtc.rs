@@ -11,7 +11,7 @@ use super::checks::Checks;
 use super::handshake::{Handshake, Keys, Outcome};
 use super::identity::Identity;
 use super::{Engine, EngineEnd, EngineEvent, Path, RemoteTransport, Transmit, TransportError, feedback};
-pub use super::{IceRole, LocalTransport};
+pub use super::LocalTransport;
 
 /// Events and datagrams that wait to be polled.
 const MOST_WAITING: usize = 256;

@@ -45,6 +45,8 @@ struct Net {
     now: Instant,
     sides: [Side; 2],
     dead: HashSet<SocketAddr>,
+    /// The viewer's own address and what a translator makes of it.
+    translated: Option<(SocketAddr, SocketAddr)>,
     index: u64,
     /// Signs of life at each side.
     heard: [u32; 2],
@@ -59,7 +61,15 @@ impl Net {
         let mut viewer = Side::new(now, "198.51.100.7:40000", IceRole::Controlled, !daemon_opens);
         daemon.engine.start(now, &viewer.transport()).unwrap();
         viewer.engine.start(now, &daemon.transport()).unwrap();
-        Self { now, sides: [daemon, viewer], dead: HashSet::new(), index: 0, heard: [0; 2], receiver: None }
+        Self {
+            now,
+            sides: [daemon, viewer],
+            dead: HashSet::new(),
+            translated: None,
+            index: 0,
+            heard: [0; 2],
+            receiver: None,
+        }
     }
 
     fn connected() -> Self {
@@ -96,16 +106,25 @@ impl Net {
     }
 
     fn deliver(&mut self, to: usize, path: Path, data: &[u8]) -> bool {
-        let arrives = self.arrives(to, path);
-        let path = Path { local: path.remote, remote: path.local };
-        let heard = arrives && self.sides[to].engine.handle_datagram(self.now, path, data);
+        let Some(path) = self.way(to, path) else { return false };
+        let heard = self.sides[to].engine.handle_datagram(self.now, path, data);
         self.heard[to] += u32::from(heard);
         heard
     }
 
-    fn arrives(&self, to: usize, path: Path) -> bool {
+    /// How a datagram arrives that left along `path`, if it does.
+    fn way(&self, to: usize, path: Path) -> Option<Path> {
+        let (mut from, mut at) = (path.local, path.remote);
+        if let Some((inside, outside)) = self.translated {
+            from = if from == inside { outside } else { from };
+            at = if at == outside { inside } else { at };
+            if path.remote == inside {
+                return None;
+            }
+        }
         let alive = |address| !self.dead.contains(address);
-        alive(&path.local) && alive(&path.remote) && self.sides[to].addresses.contains(&path.remote)
+        let arrives = alive(&path.local) && alive(&path.remote) && self.sides[to].addresses.contains(&at);
+        arrives.then_some(Path { local: at, remote: from })
     }
 
     /// Lets steps pass until `done`; returns whether it came to that.
@@ -126,7 +145,7 @@ impl Net {
         packet.resize(packet.len() + self.sides[0].engine.tag_length(), 0);
         assert!(self.sides[0].engine.seal(&mut packet, 12, self.index));
         let path = self.sides[0].engine.path().unwrap();
-        if !self.arrives(1, path) {
+        if self.way(1, path).is_none() {
             return false;
         }
         let handshake = self.sides[1].engine.handshake.as_ref().unwrap();
@@ -173,8 +192,15 @@ fn a_conflict_of_roles_is_repaired() {
         let mut viewer = Side::new(now, "198.51.100.7:40000", role, true);
         daemon.engine.start(now, &viewer.transport()).unwrap();
         viewer.engine.start(now, &daemon.transport()).unwrap();
-        let mut net =
-            Net { now, sides: [daemon, viewer], dead: HashSet::new(), index: 0, heard: [0; 2], receiver: None };
+        let mut net = Net {
+            now,
+            sides: [daemon, viewer],
+            dead: HashSet::new(),
+            translated: None,
+            index: 0,
+            heard: [0; 2],
+            receiver: None,
+        };
         assert!(net.run(1_000, Net::has_settled), "both {role:?}");
         assert_ne!(net.sides[0].engine.checks.role(), net.sides[1].engine.checks.role());
     }
@@ -244,6 +270,40 @@ fn a_restart_that_finds_nothing_leaves_the_path_as_it_is() {
 
 /// Longer than between two checks of consent.
 const CONSENT: Duration = Duration::from_secs(3);
+
+#[test]
+fn a_called_viewer_is_followed_to_the_address_that_it_has_now() {
+    let mut net = Net::connected();
+    let outside = "203.0.113.9:61000".parse().unwrap();
+    net.run(1_000, |_| false);
+    net.translated = Some((net.sides[1].addresses[0], outside));
+    assert!(!net.media());
+    let path = |net: &Net| net.sides[0].engine.path().unwrap().remote;
+    assert!(net.run(2_000, |net| path(net) == outside), "before the session is given up for silence");
+    let heard = net.heard[0];
+    for _ in 0..4_000 {
+        net.step();
+        assert!(net.media());
+    }
+    assert!((4..40).contains(&(net.heard[0] - heard)), "signs of life in twenty seconds: {:?}", net.heard);
+}
+
+#[test]
+fn datagrams_alone_restart_nothing() {
+    let mut net = Net::connected();
+    let before = net.sides[0].engine.path();
+    // The viewer has restarted, but nobody told the daemon: its checks have a name that nobody gave them.
+    let of_daemon = RemoteTransport { ufrag: LocalTransport::random().ufrag, ..net.sides[0].transport() };
+    let elsewhere = ["203.0.113.5:50000".parse().unwrap()];
+    net.sides[1].addresses.extend(elsewhere);
+    net.sides[1].engine.restart(net.now, &of_daemon, LocalTransport::random(), &elsewhere).unwrap();
+    for _ in 0..1_000 {
+        net.step();
+        assert!(net.media() && net.sides[0].engine.fresh.is_none());
+    }
+    assert_eq!(net.sides[0].engine.path(), before);
+    assert!(!net.sides[0].engine.has_validated(elsewhere[0]));
+}
 
 #[test]
 fn a_restart_before_the_connection_comes_about() {
