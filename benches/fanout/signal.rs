@@ -1,0 +1,103 @@
+//! WHEP from the viewer's side: an offer as Chromium writes it, and what the answer says.
+
+use std::fmt::Write as _;
+use std::io::{Read, Write as _};
+use std::net::{SocketAddr, TcpStream};
+
+use laterna::session::engine::{LocalTransport, RemoteTransport};
+
+/// The id of the transport-wide sequence number in the offers.
+pub const TRANSPORT_CC: u8 = 3;
+
+/// What an answer says.
+#[derive(Debug)]
+pub struct Answer {
+    /// The daemon's transport; candidates on loopback alone.
+    pub remote: RemoteTransport,
+    /// SSRC of the media.
+    pub ssrc: u32,
+}
+
+/// A request that is under way.
+pub struct Post {
+    stream: TcpStream,
+    response: Vec<u8>,
+}
+
+impl Post {
+    /// Posts an offer.
+    pub fn begin(to: SocketAddr, code: Option<&str>, offer: &str) -> std::io::Result<Self> {
+        let mut stream = TcpStream::connect(to)?;
+        let mut head =
+            format!("POST /whep HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\nContent-Type: application/sdp\r\n");
+        if let Some(code) = code {
+            let _ = write!(head, "Authorization: Bearer {code}\r\n");
+        }
+        let _ = write!(head, "Content-Length: {}\r\n\r\n{offer}", offer.len());
+        stream.write_all(head.as_bytes())?;
+        stream.set_nonblocking(true)?;
+        Ok(Self { stream, response: Vec::new() })
+    }
+
+    /// The connection, to wait for.
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// Reads what has come; once that is the whole, what it says.
+    pub fn handle_readable(&mut self) -> Option<Result<Answer, String>> {
+        let mut chunk = [0; 8192];
+        loop {
+            match self.stream.read(&mut chunk) {
+                Ok(0) => break,
+                Ok(count) => self.response.extend_from_slice(&chunk[..count]),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return None,
+                Err(error) => return Some(Err(error.to_string())),
+            }
+        }
+        let text = String::from_utf8_lossy(&self.response);
+        if !text.starts_with("HTTP/1.1 201") {
+            return Some(Err(text.into_owned()));
+        }
+        Some(answer(&text).ok_or_else(|| format!("an answer that lacks something: {text}")))
+    }
+}
+
+/// An offer of one video section that only receives.
+pub fn offer(local: &LocalTransport, fingerprint: &[u8; 32], address: SocketAddr) -> String {
+    let hash: Vec<_> = fingerprint.iter().map(|byte| format!("{byte:02X}")).collect();
+    let (hash, LocalTransport { ufrag, password }) = (hash.join(":"), local);
+    let (ip, port) = (address.ip(), address.port());
+    let mut out = format!(
+        "v=0\r\no=- 4611731400430051336 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\na=extmap-allow-mixed\r\na=msid-semantic: WMS\r\n\
+         m=video 9 UDP/TLS/RTP/SAVPF 106 107\r\nc=IN IP4 0.0.0.0\r\na=rtcp:9 IN IP4 0.0.0.0\r\n\
+         a=candidate:1 1 udp 2113937151 {ip} {port} typ host\r\na=ice-ufrag:{ufrag}\r\na=ice-pwd:{password}\r\na=ice-options:trickle\r\n\
+         a=fingerprint:sha-256 {hash}\r\na=setup:actpass\r\na=mid:0\r\n\
+         a=extmap:{TRANSPORT_CC} http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01\r\n\
+         a=extmap:5 http://www.webrtc.org/experiments/rtp-hdrext/playout-delay\r\na=recvonly\r\na=rtcp-mux\r\na=rtcp-rsize\r\n\
+         a=rtpmap:106 H264/90000\r\n"
+    );
+    for feedback in ["goog-remb", "transport-cc", "ccm fir", "nack", "nack pli"] {
+        let _ = write!(out, "a=rtcp-fb:106 {feedback}\r\n");
+    }
+    out + "a=fmtp:106 level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f\r\n\
+           a=rtpmap:107 rtx/90000\r\na=fmtp:107 apt=106\r\n"
+}
+
+fn answer(text: &str) -> Option<Answer> {
+    let values = |name: &'static str| text.lines().filter_map(move |line| line.strip_prefix(name));
+    let hash = values("a=fingerprint:sha-256 ").next()?;
+    let hash: Vec<u8> = hash.split(':').map(|byte| u8::from_str_radix(byte, 16)).collect::<Result<_, _>>().ok()?;
+    let remote = RemoteTransport {
+        ufrag: values("a=ice-ufrag:").next()?.to_owned(),
+        password: values("a=ice-pwd:").next()?.to_owned(),
+        fingerprints: vec![hash.try_into().ok()?],
+        dtls_client: values("a=setup:").next()? == "passive",
+        candidates: values("a=")
+            .filter(|v| v.starts_with("candidate:") && v.contains(" 127.0.0.1 "))
+            .map(Into::into)
+            .collect(),
+    };
+    let ssrc = values("a=ssrc:").next()?.split(' ').next()?.parse().ok()?;
+    Some(Answer { remote, ssrc })
+}
