@@ -141,8 +141,8 @@ pub struct RunArgs {
     /// The file of the code; made with a fresh one if absent (default: in the state directory)
     #[arg(long, value_name = "PATH", env = "LATERNA_AUTH_CODE_FILE", hide_env_values = true)]
     pub auth_code_file: Option<PathBuf>,
-    /// Where sound comes from (this version sends none: off)
-    #[arg(long, value_name = "SPEC", default_value = "off", env = "LATERNA_AUDIO", hide_env_values = true)]
+    /// Where sound comes from: auto (system where a sound server runs, else off), system, mic, mic:NAME, tone, off
+    #[arg(long, value_name = "SPEC", default_value = "auto", env = "LATERNA_AUDIO", hide_env_values = true)]
     pub audio: String,
     /// What is logged on stderr: error, warn, info, debug, trace
     #[arg(long, value_name = "LEVEL", default_value = "info", env = "LATERNA_LOG", hide_env_values = true)]

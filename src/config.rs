@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use tracing::level_filters::LevelFilter;
 
+use crate::audio::AudioSpec;
 use crate::cli::RunArgs;
 use crate::encoder::{Bitrate, Codec};
 use crate::frame::Size;
@@ -55,6 +56,8 @@ pub struct RunConfig {
     pub max_viewers: usize,
     /// Who may watch.
     pub auth: AuthConfig,
+    /// Where sound comes from.
+    pub audio: AudioSpec,
     /// What is logged.
     pub log: LevelFilter,
 }
@@ -142,7 +145,6 @@ pub fn one_line(text: &str) -> String {
 impl RunConfig {
     /// Resolves what was written; `hostname` completes the default name.
     pub fn resolve(args: &RunArgs, hostname: &str) -> Result<Self, ConfigError> {
-        value::audio(args.asked("audio", &args.audio))?;
         Ok(Self {
             source: value::source(args.asked("source", &args.source))?,
             name: match &args.name {
@@ -158,6 +160,7 @@ impl RunConfig {
             pointer: value::cursor(args.asked("cursor", &args.cursor))?,
             max_viewers: value::max_viewers(args.asked("max-viewers", &args.max_viewers))?,
             auth: value::auth(args.asked("auth", &args.auth), args.auth_code_file.clone())?,
+            audio: value::audio(args.asked("audio", &args.audio))?,
             log: value::log(args.asked("log", &args.log))?,
         })
     }

@@ -41,4 +41,6 @@ pub struct AccessUnit {
     pub keyframe: bool,
     /// When its picture, or the first of its samples, was captured.
     pub captured: Instant,
+    /// Sound: the number of its first sample at 48 kHz; after a gap it has jumped by the gap. Pictures: 0.
+    pub sample: u64,
 }

@@ -27,6 +27,7 @@ fn nothing_written_gives_the_contracts_defaults() {
         pointer: true,
         max_viewers: 500,
         auth: AuthConfig::Code { file: None },
+        audio: AudioSpec::Auto,
         log: LevelFilter::INFO,
     };
     assert_eq!(resolve(&[]).unwrap(), expected);
@@ -35,7 +36,7 @@ fn nothing_written_gives_the_contracts_defaults() {
 #[test]
 fn everything_written_is_kept() {
     let flags = "--source pattern --name Room --listen 127.0.0.1:0,[::1]:80 --listen 127.0.0.1:0 --udp-port 0 --codec h264 --bitrate 800k \
-                 --fps 1 --size 641x479 --cursor off --max-viewers 1 --auth code --auth-code-file /a/b --audio off --log trace";
+                 --fps 1 --size 641x479 --cursor off --max-viewers 1 --auth code --auth-code-file /a/b --audio mic:USB --log trace";
     let expected = RunConfig {
         source: SourceSpec::Pattern,
         name: "Room".into(),
@@ -48,6 +49,7 @@ fn everything_written_is_kept() {
         pointer: false,
         max_viewers: 1,
         auth: AuthConfig::Code { file: Some("/a/b".into()) },
+        audio: AudioSpec::Mic(Some("USB".into())),
         log: LevelFilter::TRACE,
     };
     assert_eq!(resolve(&flags.split_whitespace().collect::<Vec<_>>()).unwrap(), expected);
@@ -145,8 +147,7 @@ fn what_comes_later_is_refused_as_not_yet() {
         ("--codec", "vp8,h264"),
         ("--codec", "av1"),
         ("--codec", "h264,av1"),
-        ("--audio", "auto"),
-        ("--audio", "mic:USB"),
+        ("--audio", "file"),
         ("--audio", "system+mic"),
     ];
     for (flag, value) in table {

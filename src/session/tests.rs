@@ -96,7 +96,7 @@ impl Receiver {
 fn unit(captured: Instant, keyframe: bool, size: usize) -> Arc<Unit> {
     let mut data = vec![0, 0, 0, 1, if keyframe { 0x65 } else { 0x41 }];
     data.resize(5 + size, 9);
-    Arc::new(Unit::new(AccessUnit { codec: Codec::H264, data: data.into(), keyframe, captured }))
+    Arc::new(Unit::new(AccessUnit { codec: Codec::H264, data: data.into(), keyframe, captured, sample: 0 }))
 }
 
 fn viewer(now: Instant, rtx: Option<u8>) -> Viewer<PlainEngine> {

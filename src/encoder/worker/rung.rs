@@ -168,7 +168,7 @@ impl Rung {
         tracing::trace!(bytes, keyframe = unit.keyframe, qp, psnr = ?unit.luma_psnr, "unit");
         self.count(&unit, fault);
         self.last_stamp = Some(stamp);
-        Ok(AccessUnit { codec: Codec::H264, data: unit.data, keyframe: unit.keyframe, captured: stamp })
+        Ok(AccessUnit { codec: Codec::H264, data: unit.data, keyframe: unit.keyframe, captured: stamp, sample: 0 })
     }
 
     /// Encodes the canvas once.
