@@ -10,6 +10,7 @@ pub mod encoder;
 pub mod fanout;
 pub mod frame;
 pub mod id;
+mod orders;
 pub mod session;
 pub mod signaling;
 pub mod source;
