@@ -1,4 +1,8 @@
-//! shim
+//! Sound: captured, cut to 20 ms, and encoded once for all viewers.
+
+mod spec;
+
+pub use spec::{AudioSpec, AudioSpecError};
 use std::sync::Arc;
 use crate::encoder::AccessUnit;
 use crate::alive::Watch;
@@ -6,7 +10,7 @@ use crate::alive::Watch;
 pub struct AudioCapture;
 impl AudioCapture {
     /// s
-    pub fn open(_: &(), _: Arc<dyn Fn(AccessUnit) + Send + Sync>, _: &Watch) -> anyhow::Result<Self> { Ok(Self) }
+    pub fn open(_: &AudioSpec, _: Arc<dyn Fn(AccessUnit) + Send + Sync>, _: &Watch) -> anyhow::Result<Self> { Ok(Self) }
     /// s
     pub fn set_active(&self, _: bool) {}
     /// s

@@ -151,8 +151,8 @@ pub struct RunArgs {
         hide_env_values = true
     )]
     pub call: String,
-    /// Where sound comes from (this version sends none: off)
-    #[arg(long, value_name = "SPEC", default_value = "off", env = "LATERNA_AUDIO", hide_env_values = true)]
+    /// Where sound comes from: auto (system where a sound server runs, else off), system, mic, mic:NAME, tone, off
+    #[arg(long, value_name = "SPEC", default_value = "auto", env = "LATERNA_AUDIO", hide_env_values = true)]
     pub audio: String,
     /// Whether pictures wait for their sound: auto, lip, low-latency (auto: lip where the sound is the system's)
     #[arg(long, value_name = "HOW", default_value = "auto", env = "LATERNA_SYNC", hide_env_values = true)]

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use tracing::level_filters::LevelFilter;
 
+use crate::audio::AudioSpec;
 use crate::cli::RunArgs;
 use crate::encoder::{Bitrate, Codec};
 use crate::frame::Size;
@@ -63,6 +64,8 @@ pub struct RunConfig {
     pub room: RoomPolicy,
     /// Whom the daemon calls in the room.
     pub call: CallPolicy,
+    /// Where sound comes from.
+    pub audio: AudioSpec,
     /// What is logged.
     pub log: LevelFilter,
 }
@@ -161,7 +164,6 @@ pub fn one_line(text: &str) -> String {
 impl RunConfig {
     /// Resolves what was written; `hostname` completes the default name.
     pub fn resolve(args: &RunArgs, hostname: &str) -> Result<Self, ConfigError> {
-        value::audio(args.asked("audio", &args.audio))?;
         Ok(Self {
             source: value::source(args.asked("source", &args.source))?,
             name: match &args.name {
@@ -180,6 +182,7 @@ impl RunConfig {
             sync: value::sync(args.asked("sync", &args.sync))?,
             room: value::room(args.asked("room", &args.room))?,
             call: value::call(args.asked("call", &args.call))?,
+            audio: value::audio(args.asked("audio", &args.audio))?,
             log: value::log(args.asked("log", &args.log))?,
         })
     }

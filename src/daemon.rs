@@ -241,7 +241,7 @@ impl Makers {
             Ok((*codec, Arc::new(EncodeWorker::start(worker_config, unit_sink(pictures), watch)?)))
         };
         let started = config.codecs.iter().map(start).collect::<anyhow::Result<Vec<_>>>()?;
-        let sound = Arc::new(AudioCapture::open(&(), unit_sink(sound), watch)?);
+        let sound = Arc::new(AudioCapture::open(&config.audio, unit_sink(sound), watch)?);
         info!(source = source.describe(), audio = sound.describe(), %canvas, fps = config.fps, bitrate = config.bitrate.0, "ready");
         // A source is inactive when opened, so no frame has come yet.
         let _ = workers.set(started.clone());

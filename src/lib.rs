@@ -1,6 +1,7 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
 pub mod alive;
+pub mod audio;
 pub mod cli;
 pub mod audio;
 pub mod clock;
@@ -10,6 +11,7 @@ pub mod encoder;
 pub mod fanout;
 pub mod frame;
 pub mod id;
+mod orders;
 pub mod session;
 pub mod signaling;
 pub mod source;

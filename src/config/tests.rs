@@ -30,6 +30,7 @@ fn nothing_written_gives_the_contracts_defaults() {
         sync: SyncConfig::Auto,
         room: RoomPolicy::Closed,
         call: CallPolicy::None,
+        audio: AudioSpec::Auto,
         log: LevelFilter::INFO,
     };
     assert_eq!(resolve(&[]).unwrap(), expected);
@@ -38,7 +39,7 @@ fn nothing_written_gives_the_contracts_defaults() {
 #[test]
 fn everything_written_is_kept() {
     let flags = "--source pattern --name Room --listen 127.0.0.1:0,[::1]:80 --listen 127.0.0.1:0 --udp-port 0 --codec h264 --bitrate 800k \
-                 --fps 1 --size 641x479 --cursor off --max-viewers 1 --auth code --auth-code-file /a/b --room open --call glob:desk-?* --audio off --sync low-latency --log trace";
+                 --fps 1 --size 641x479 --cursor off --max-viewers 1 --auth code --auth-code-file /a/b --room open --call glob:desk-?* --audio mic:USB --sync low-latency --log trace";
     let expected = RunConfig {
         source: SourceSpec::Pattern,
         name: "Room".into(),
@@ -54,6 +55,7 @@ fn everything_written_is_kept() {
         sync: SyncConfig::LowLatency,
         room: RoomPolicy::Open,
         call: CallPolicy::parse("glob:desk-?*").unwrap(),
+        audio: AudioSpec::Mic(Some("USB".into())),
         log: LevelFilter::TRACE,
     };
     assert_eq!(resolve(&flags.split_whitespace().collect::<Vec<_>>()).unwrap(), expected);
@@ -156,8 +158,7 @@ fn what_comes_later_is_refused_as_not_yet() {
         ("--codec", "vp8,h264"),
         ("--codec", "av1"),
         ("--codec", "h264,av1"),
-        ("--audio", "auto"),
-        ("--audio", "mic:USB"),
+        ("--audio", "file"),
         ("--audio", "system+mic"),
     ];
     for (flag, value) in table {

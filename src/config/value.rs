@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use tracing::level_filters::LevelFilter;
 
 use super::{Asked, AuthConfig, ConfigError, Listen, SyncConfig};
+use crate::audio::{AudioSpec, AudioSpecError};
 use crate::encoder::{Bitrate, Codec};
 use crate::frame::Size;
 use crate::signaling::peerconnection::CallPolicy;
@@ -184,20 +185,14 @@ pub(super) fn call(asked: Asked) -> Result<CallPolicy, ConfigError> {
     CallPolicy::parse(&asked.value).ok_or_else(|| asked.invalid("nobody that can be called", advice))
 }
 
-pub(super) fn audio(asked: Asked) -> Result<(), ConfigError> {
-    match asked.value.as_str() {
-        "off" => Ok(()),
-        "auto" | "system" | "mic" | "system+mic" | "file" | "tone" => {
-            Err(asked.not_yet("this version sends no sound; write off"))
+pub(super) fn audio(asked: Asked) -> Result<AudioSpec, ConfigError> {
+    AudioSpec::parse(&asked.value).map_err(|error| {
+        let advice = "write auto, system, mic, mic:NAME, tone or off";
+        match error {
+            AudioSpecError::NotYet { what, .. } => asked.not_yet(&format!("{what}; {advice}")),
+            AudioSpecError::Unknown { .. } => asked.invalid("no such sound", advice),
         }
-        named if named.strip_prefix("mic:").is_some_and(|name| !name.is_empty()) => {
-            Err(asked.not_yet("this version sends no sound; write off"))
-        }
-        _ => {
-            let advice = "write off; auto, system, mic, mic:NAME, system+mic, file and tone come later";
-            Err(asked.invalid("no such sound", advice))
-        }
-    }
+    })
 }
 
 pub(super) fn sync(asked: Asked) -> Result<SyncConfig, ConfigError> {

@@ -114,8 +114,8 @@ fn what_comes_later_is_refused_as_not_yet() {
         ("--source", "pattern + camera"),
         ("--codec", "vp8"),
         ("--codec", "av1"),
-        ("--audio", "auto"),
-        ("--audio", "mic:USB"),
+        ("--audio", "file"),
+        ("--audio", "system+mic"),
     ] {
         let line = refused(&["run", flag, value], &[]);
         assert!(line.contains(flag) && line.contains(value) && line.contains("not yet"), "{line}");
