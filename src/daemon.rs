@@ -15,11 +15,11 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 use crate::alive::Watch;
+use crate::audio::AudioCapture;
 use crate::clock::Clock;
 use crate::config::{AuthConfig, Listen, RunConfig};
-use crate::audio::AudioCapture;
-use crate::encoder::{AccessUnit, Codec};
 use crate::encoder::worker::{EncodeWorker, WorkerConfig};
+use crate::encoder::{AccessUnit, Codec};
 use crate::fanout::Unit;
 use crate::frame::Frame;
 use crate::frame::canvas::canvas_size;

@@ -180,7 +180,13 @@ mod tests {
     fn unit(keyframe: bool, size: usize) -> Arc<Unit> {
         let mut data = vec![0, 0, 0, 1, if keyframe { 0x65 } else { 0x41 }];
         data.resize(size.max(6), 7);
-        Arc::new(Unit::new(AccessUnit { codec: Codec::H264, data: data.into(), keyframe, captured: Instant::now(), sample: 0 }))
+        Arc::new(Unit::new(AccessUnit {
+            codec: Codec::H264,
+            data: data.into(),
+            keyframe,
+            captured: Instant::now(),
+            sample: 0,
+        }))
     }
 
     /// What a joiner at `next` gets before it is live, or why it gets nothing.

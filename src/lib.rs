@@ -3,7 +3,6 @@
 pub mod alive;
 pub mod audio;
 pub mod cli;
-pub mod audio;
 pub mod clock;
 pub mod config;
 pub mod daemon;

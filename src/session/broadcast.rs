@@ -110,7 +110,14 @@ pub struct Broadcast {
 impl Broadcast {
     /// Makes a broadcast of at most `limit` sessions.
     pub fn new(limit: usize) -> Self {
-        Self { limit, closing: false, wanted: Vec::new(), entries: HashMap::new(), numbers: 0, outputs: VecDeque::new() }
+        Self {
+            limit,
+            closing: false,
+            wanted: Vec::new(),
+            entries: HashMap::new(),
+            numbers: 0,
+            outputs: VecDeque::new(),
+        }
     }
 
     /// Takes an offer, or the wish for one: admits it, under a number for the log, or refuses.
@@ -161,14 +168,10 @@ impl Broadcast {
 
     /// The session that gives way to a new one where all places are taken: the oldest that has not connected for a while.
     pub fn gives_way(&self, now: Instant) -> Option<SessionId> {
-        let joining = self
-            .entries
-            .iter()
-            .filter(|(_, entry)| entry.place == Place::Joining && entry.second_of.is_none() && now >= entry.since + MOST_PATIENCE);
-        joining
-            .filter(|_| self.taken() >= self.limit)
-            .min_by_key(|(_, entry)| entry.since)
-            .map(|(session, _)| *session)
+        let joining = self.entries.iter().filter(|(_, entry)| {
+            entry.place == Place::Joining && entry.second_of.is_none() && now >= entry.since + MOST_PATIENCE
+        });
+        joining.filter(|_| self.taken() >= self.limit).min_by_key(|(_, entry)| entry.since).map(|(session, _)| *session)
     }
 
     /// Does what is due.
@@ -247,9 +250,11 @@ impl Broadcast {
     pub fn handle_trickle(&self, session: SessionId, trickle: &Trickle) -> Result<Place, Refusal> {
         let entry = self.entries.get(&session).ok_or(Refusal::UnknownSession)?;
         match &trickle.ufrag {
-            Some(ufrag) if !self.transports(session).any(|entry| entry.newcomer.ufrags.contains(ufrag)) => Err(Refusal::Conflict(
-                "the fragment's ice-ufrag is not that of this session's offer; make a new session".to_owned(),
-            )),
+            Some(ufrag) if !self.transports(session).any(|entry| entry.newcomer.ufrags.contains(ufrag)) => {
+                Err(Refusal::Conflict(
+                    "the fragment's ice-ufrag is not that of this session's offer; make a new session".to_owned(),
+                ))
+            }
             _ => Ok(entry.place),
         }
     }

@@ -209,7 +209,8 @@ impl Dialogue {
         let [transport] = self.transports.as_mut_slice() else {
             return Err(Refusal::Conflict("a session without BUNDLE is restarted by an offer only".to_owned()));
         };
-        let (Some(ufrag), Some(password), Some(agreement)) = (trickle.ufrag, trickle.password, &mut transport.agreement)
+        let (Some(ufrag), Some(password), Some(agreement)) =
+            (trickle.ufrag, trickle.password, &mut transport.agreement)
         else {
             return Err(Refusal::BadOffer("an ICE restart has a=ice-ufrag and a=ice-pwd".to_owned()));
         };

@@ -221,7 +221,8 @@ mod tests {
 
     fn filled(now: Instant, from: u64, count: u64) -> History {
         let data = [&[0, 0, 0, 1, 0x41][..], &[9; 1000]].concat().into();
-        let unit = Arc::new(Unit::new(AccessUnit { codec: Codec::H264, data, keyframe: false, captured: now, sample: 0 }));
+        let unit =
+            Arc::new(Unit::new(AccessUnit { codec: Codec::H264, data, keyframe: false, captured: now, sample: 0 }));
         let mut history = History::new(now, RATE);
         for sequence in from..from + count {
             let packet =

@@ -222,7 +222,8 @@ impl Join {
         let (can, addresses) = (self.capabilities(), self.addresses());
         let mut dialogue = Dialogue::new(&self.speaker);
         let (local, sdp) = dialogue.offer(session, &can, &self.speaker, &addresses);
-        let made = self.make(now, session, number, &local, IceRole::Controlling, dialogue.streams().clone(), &addresses);
+        let made =
+            self.make(now, session, number, &local, IceRole::Controlling, dialogue.streams().clone(), &addresses);
         if let Err(refusal) = made {
             self.broadcast.handle_unanswered(now, session);
             return Err(refusal);
@@ -262,7 +263,13 @@ impl Join {
         let number = self.broadcast.number(session).ok_or(Refusal::UnknownSession)?;
         self.take_steps(now, session, number, steps, &addresses)?;
         let candidates = sdp::candidates(&addresses);
-        Ok(Trickle { ufrag: Some(local.ufrag), password: Some(local.password), candidates, end: true, ..Trickle::default() })
+        Ok(Trickle {
+            ufrag: Some(local.ufrag),
+            password: Some(local.password),
+            candidates,
+            end: true,
+            ..Trickle::default()
+        })
     }
 
     /// Finds a place for a newcomer.

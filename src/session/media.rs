@@ -409,7 +409,11 @@ impl Media {
     fn flush(&mut self) {
         self.sink.flush();
         for number in self.sink.take_overflowed() {
-            let route = self.routes.values_mut().filter_map(|route| route.viewer.as_mut()).find(|v| v.number == number && v.video_codec().is_some());
+            let route = self
+                .routes
+                .values_mut()
+                .filter_map(|route| route.viewer.as_mut())
+                .find(|v| v.number == number && v.video_codec().is_some());
             if let Some(viewer) = route {
                 debug!(viewer = number, "the socket is full: the picture goes on at the next keyframe");
                 viewer.handle_overflow(Instant::now());

@@ -9,9 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::allowance::Allowance;
 use super::engine::feedback::{SenderInfo, sender_report};
-use super::engine::{
-    Engine, EngineEnd, EngineEvent, Feedback, LocalTransport, Path, Transmit, TransportError,
-};
+use super::engine::{Engine, EngineEnd, EngineEvent, Feedback, LocalTransport, Path, Transmit, TransportError};
 use super::history::HistoryCounters;
 use super::sdp::{Agreement, AudioParameters, LocalStreams, VideoParameters};
 use super::sound::SoundStream;

@@ -133,7 +133,8 @@ fn random_operations_keep_the_invariants() {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let session = id((state >> 40) as u8 % 8);
         let other = id((state >> 44) as u8 % 8);
-        let codecs: Vec<_> = CODECS.into_iter().enumerate().filter(|(i, _)| state >> (50 + i) & 1 == 1).map(|(_, c)| c).collect();
+        let codecs: Vec<_> =
+            CODECS.into_iter().enumerate().filter(|(i, _)| state >> (50 + i) & 1 == 1).map(|(_, c)| c).collect();
         let replaces = (state >> 55 & 3 == 0).then_some(other);
         let newcomer = Newcomer { ufrags: vec![], codecs: codecs.clone(), replaces };
         match (state >> 60) % 6 {
@@ -181,7 +182,11 @@ fn random_operations_keep_the_invariants() {
         let firsts = broadcast.entries.values().filter(|entry| entry.second_of.is_none()).count();
         let successors = broadcast.entries.values().filter(|entry| entry.newcomer.replaces.is_some()).count();
         assert!(firsts <= 5 + successors);
-        let orphan = broadcast.entries.values().filter_map(|entry| entry.second_of).find(|first| broadcast.place(*first).is_none());
+        let orphan = broadcast
+            .entries
+            .values()
+            .filter_map(|entry| entry.second_of)
+            .find(|first| broadcast.place(*first).is_none());
         assert_eq!(orphan, None);
     }
     assert!(watching <= 6);

@@ -33,7 +33,13 @@ impl Stage {
 
     fn post(&mut self, from: PeerId, to: PeerId, body: &'static str) -> Result<(), RoomRefusal> {
         let content_type = Bytes::from_static(b"text/plain");
-        self.room.handle_message((from, from_port(HERE)), to, content_type, Bytes::from_static(body.as_bytes()), self.now)
+        self.room.handle_message(
+            (from, from_port(HERE)),
+            to,
+            content_type,
+            Bytes::from_static(body.as_bytes()),
+            self.now,
+        )
     }
 
     fn outputs(&mut self) -> Vec<Output> {
@@ -78,7 +84,10 @@ fn in_a_closed_room_a_peer_sees_the_daemon_only() {
         assert_eq!(stage.post(bob, target, "x"), Err(RoomRefusal::Gone));
     }
     assert_eq!(stage.post(bob, DAEMON, "x"), Ok(()));
-    assert_eq!(stage.outputs(), [Output::Received { peer: bob, from: from_port(HERE), body: Bytes::from_static(b"x") }]);
+    assert_eq!(
+        stage.outputs(),
+        [Output::Received { peer: bob, from: from_port(HERE), body: Bytes::from_static(b"x") }]
+    );
     stage.room.send(alice, Bytes::from_static(b"for you"), stage.now);
     assert_eq!(stage.delivered(), [(alice, "1:for you".to_owned())]);
     stage.room.handle_wait_gone(alice, waiting, stage.now);
@@ -110,10 +119,16 @@ fn an_id_is_of_use_only_where_it_signed_in() {
     let room = &mut stage.room;
     assert_eq!(room.handle_wait(alice, THERE, WaitToken(9), now), Err(RoomRefusal::Gone));
     assert_eq!(room.handle_sign_out(alice, THERE, now), Err(RoomRefusal::Gone));
-    assert_eq!(room.handle_message((alice, from_port(THERE)), bob, Bytes::new(), body.clone(), now), Err(RoomRefusal::Gone));
+    assert_eq!(
+        room.handle_message((alice, from_port(THERE)), bob, Bytes::new(), body.clone(), now),
+        Err(RoomRefusal::Gone)
+    );
     for address in [HERE, THERE] {
         assert_eq!(room.handle_wait(DAEMON, address, WaitToken(9), now), Err(RoomRefusal::Gone));
-        assert_eq!(room.handle_message((DAEMON, from_port(address)), bob, Bytes::new(), body.clone(), now), Err(RoomRefusal::Gone));
+        assert_eq!(
+            room.handle_message((DAEMON, from_port(address)), bob, Bytes::new(), body.clone(), now),
+            Err(RoomRefusal::Gone)
+        );
     }
     let mapped: IpAddr = "::ffff:192.0.2.1".parse().unwrap();
     assert_eq!(room.handle_wait(alice, mapped, WaitToken(9), now), Ok(()));
@@ -254,7 +269,8 @@ fn whatever_happens_the_room_keeps_its_bounds_and_loses_nothing_uncounted() {
                 let lengths: Vec<_> = room.members.values().map(|m| m.mailbox.len() as u64).collect();
                 let lost = room.lost;
                 room.handle_timeout(now);
-                let left = room.outputs.iter().filter(|o| matches!(o, Output::Left { why: Leaving::Silent, .. })).count();
+                let left =
+                    room.outputs.iter().filter(|o| matches!(o, Output::Left { why: Leaving::Silent, .. })).count();
                 assert!(left > 0, "a timeout that is due does something");
                 let given = room.outputs.iter().filter(|o| matches!(o, Output::Deliver { .. })).count() as u64;
                 let kept: u64 = room.members.values().map(|m| m.mailbox.len() as u64).sum();

@@ -259,10 +259,8 @@ fn make(status: StatusCode, content_type: Option<HeaderValue>, pragma: Option<Pe
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, fixed("*"));
     headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, fixed("true"));
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, fixed("POST, GET, OPTIONS"));
-    headers.insert(
-        header::ACCESS_CONTROL_ALLOW_HEADERS,
-        fixed("Content-Type, Content-Length, Connection, Cache-Control"),
-    );
+    headers
+        .insert(header::ACCESS_CONTROL_ALLOW_HEADERS, fixed("Content-Type, Content-Length, Connection, Cache-Control"));
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, fixed("Content-Length, Pragma"));
     Reply { headers, ..Reply::empty(status).with_body(body) }
 }
