@@ -108,12 +108,12 @@ pub struct RunArgs {
     /// The UDP port of pictures, on all addresses; 0 takes any
     #[arg(long, value_name = "N", default_value = "8889", env = "LATERNA_UDP_PORT", hide_env_values = true)]
     pub udp_port: String,
-    /// The codecs, the preferred one first (this version sends h264; vp8 is not yet sent)
+    /// The codecs, the preferred one first: h264, vp8
     #[arg(
         long,
         value_name = "LIST",
         value_delimiter = ',',
-        default_value = "h264,vp8",
+        default_value = if cfg!(feature = "vp8") { "h264,vp8" } else { "h264" },
         env = "LATERNA_CODEC",
         hide_env_values = true
     )]

@@ -20,7 +20,7 @@ fn nothing_written_gives_the_contracts_defaults() {
         name: "laterna@host".into(),
         listen: Listen::At(vec!["[::]:8888".parse().unwrap()]),
         udp_port: 8889,
-        codecs: vec![Codec::H264, Codec::Vp8],
+        codecs: if cfg!(feature = "vp8") { vec![Codec::H264, Codec::Vp8] } else { vec![Codec::H264] },
         bitrate: Bitrate(2_500_000),
         fps: 30,
         size: None,
@@ -154,8 +154,6 @@ fn what_comes_later_is_refused_as_not_yet() {
         ("--source", "screen:HDMI-1"),
         ("--source", "file:/a.mp4"),
         ("--source", "camera"),
-        ("--codec", "vp8"),
-        ("--codec", "vp8,h264"),
         ("--codec", "av1"),
         ("--codec", "h264,av1"),
         ("--audio", "file"),
@@ -164,5 +162,28 @@ fn what_comes_later_is_refused_as_not_yet() {
     for (flag, value) in table {
         let line = resolve(&[flag, value]).unwrap_err();
         assert!(line.starts_with(flag) && line.contains("not yet"), "{flag} {value}: {line}");
+    }
+}
+
+#[cfg(feature = "vp8")]
+#[test]
+fn codecs_are_taken_in_the_order_of_preference() {
+    for (value, codecs) in [
+        ("vp8", &[Codec::Vp8][..]),
+        ("h264", &[Codec::H264]),
+        ("vp8,h264", &[Codec::Vp8, Codec::H264]),
+        ("h264,vp8", &[Codec::H264, Codec::Vp8]),
+        ("vp8,vp8", &[Codec::Vp8]),
+    ] {
+        assert_eq!(resolve(&["--codec", value]).unwrap().codecs, codecs, "{value}");
+    }
+}
+
+#[cfg(not(feature = "vp8"))]
+#[test]
+fn a_codec_that_is_not_built_in_is_refused() {
+    for value in ["vp8", "h264,vp8"] {
+        let line = resolve(&["--codec", value]).unwrap_err();
+        assert!(line.starts_with("--codec") && line.contains("built without VP8"), "{line}");
     }
 }

@@ -76,13 +76,14 @@ pub(super) fn codecs(all: impl Iterator<Item = Asked>) -> Result<Vec<Codec>, Con
     for asked in all {
         let codec = match asked.value.as_str() {
             "h264" => Codec::H264,
-            // The preference could not be kept: it is refused rather than forgotten.
-            "vp8" if codecs.is_empty() => {
-                return Err(asked.not_yet("h264 is the only encoder of this version; write h264, or h264,vp8"));
+            "vp8" if cfg!(feature = "vp8") => Codec::Vp8,
+            "vp8" => {
+                return Err(
+                    asked.invalid("this program was built without VP8", "write h264, or build with its feature vp8")
+                );
             }
-            "vp8" => Codec::Vp8,
-            "av1" => return Err(asked.not_yet("h264 is the only encoder of this version; write h264")),
-            _ => return Err(asked.invalid("no codec of that name", "write h264, or h264,vp8")),
+            "av1" => return Err(asked.not_yet("h264 and vp8 are the encoders of this version; write h264,vp8")),
+            _ => return Err(asked.invalid("no codec of that name", "write h264, vp8, h264,vp8 or vp8,h264")),
         };
         if !codecs.contains(&codec) {
             codecs.push(codec);

@@ -53,7 +53,10 @@ impl VideoEncoder {
     /// Encodes one picture with a tool that it has; after an error the encoder is to be dropped.
     pub fn encode(&mut self, planes: &I420, at: MediaTime, tool: Tool, order: Order) -> Result<Encoded, EncoderError> {
         match self {
-            Self::H264(encoder) => encoder.encode(planes, at, order),
+            Self::H264(encoder) => {
+                debug_assert_eq!(encoder.tool(), tool, "another tool takes another encoder");
+                encoder.encode(planes, at, order)
+            }
             #[cfg(feature = "vp8")]
             Self::Vp8(encoder) => encoder.encode(planes, tool, order),
         }

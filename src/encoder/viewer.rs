@@ -29,7 +29,7 @@ impl Viewer {
         match codec {
             Codec::H264 => Self::H264(Box::new(Decoder::new().unwrap())),
             #[cfg(feature = "vp8")]
-            Codec::Vp8 => Self::Vp8(Vp8Decoder::new()),
+            Codec::Vp8 => Self::Vp8(Vp8Decoder::start()),
             other => panic!("{other} has no pictures"),
         }
     }

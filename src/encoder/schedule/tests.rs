@@ -132,9 +132,7 @@ impl Simulation {
                     let psnr = luma_psnr(picture, &self.viewer.see(&unit.data));
                     let (bytes, keyframe) = (unit.data.len(), unit.keyframe);
                     if plan.reason == Reason::Pulse {
-                        // VP8 says of each macroblock that it is skipped.
-                        let most = if self.codec == Codec::Vp8 { 600 } else { 300 };
-                        assert!(bytes < most && !keyframe, "a pulse of {bytes} bytes");
+                        assert!(bytes < 300 && !keyframe, "a pulse of {bytes} bytes");
                         self.pulses.push(now);
                         return;
                     }

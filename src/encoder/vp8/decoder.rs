@@ -18,7 +18,7 @@ pub struct Vp8Decoder(Box<vpx_codec_ctx_t>);
 
 impl Vp8Decoder {
     /// Makes a decoder that has seen nothing.
-    pub fn new() -> Self {
+    pub fn start() -> Self {
         // SAFETY: all fields are valid as zeros.
         let mut context: Box<vpx_codec_ctx_t> = Box::new(unsafe { MaybeUninit::zeroed().assume_init() });
         // SAFETY: the context is writable; no configuration is needed.

@@ -1,115 +1,178 @@
-#![allow(clippy::unwrap_used, clippy::print_stdout)]
-
-use std::time::Instant;
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // the tables explain a failure
 
 use super::*;
 use crate::clock::MediaTime;
-use crate::encoder::Bitrate;
 use crate::encoder::h264::H264Encoder;
-use crate::encoder::scenes;
+use crate::encoder::viewer::{Viewer, luma_psnr};
+use crate::encoder::{Bitrate, Codec, scenes};
 
-const HD: Size = Size::new(1920, 1080);
+const SIZE: Size = Size::new(642, 362);
+const TOOLS: [Tool; 2] = [Tool::Camera, Tool::Screen];
 
 fn order(qp: u8, keyframe: bool) -> Order {
     Order { qp: Qp(qp), keyframe, refine: false, measure: true }
 }
 
-#[allow(unsafe_code)]
-fn cpu() -> f64 {
-    unsafe {
-        let mut t: libc::timespec = std::mem::zeroed();
-        libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut t);
-        t.tv_sec as f64 * 1e3 + t.tv_nsec as f64 / 1e6
+#[test]
+fn only_asked_keyframes_come_whatever_else_changes() {
+    let mut encoder = Vp8Encoder::new(SIZE).unwrap();
+    let mut viewer = Viewer::new(Codec::Vp8);
+    for picture in 0..60u64 {
+        // Each picture has another quantiser and another tool; every fifth is a new page.
+        let page = scenes::text(SIZE, picture / 5, 5);
+        let asked = picture == 20;
+        let tool = TOOLS[picture as usize % 2];
+        let unit = encoder.encode(&page, tool, order(20 + (picture % 20) as u8, asked)).unwrap();
+        let keyframe = asked || picture == 0;
+        assert_eq!((unit.keyframe, unit.data[0] & 1), (keyframe, u8::from(!keyframe)), "picture {picture}");
+        let seen = luma_psnr(&page, &viewer.see(&unit.data));
+        let told = f64::from(unit.luma_psnr.unwrap());
+        assert!((seen - told).abs() < 0.01 && told > 25.0, "picture {picture}: {seen} dB is seen, {told} told");
     }
 }
 
 #[test]
-#[ignore]
-fn course() {
-    let use_h = knob("H264", 0);
-    let mut h =
-        H264Encoder::new(HD, if use_h == 2 { Tool::Screen } else { Tool::Camera }, Bitrate(2_500_000), 30).unwrap();
-    let mut v = Vp8Encoder::new(HD).unwrap();
-    let mut n = 0u64;
-    let mut enc = |p: &I420, o: Order| {
-        n += 1;
-        let c = cpu();
-        let u = if use_h > 0 {
-            h.encode(p, MediaTime(n * 33_000_000), o).unwrap()
-        } else {
-            v.encode(p, if knob("FAR", 0) == 1 { Tool::Screen } else { Tool::Camera }, o).unwrap()
-        };
-        (cpu() - c, u)
-    };
-    let say = |what: &str, (ms, u): &(f64, Encoded)| {
-        println!("{what:10} {ms:6.2} ms {:7} B {:5.2} dB key {}", u.data.len(), u.luma_psnr.unwrap_or(0.0), u.keyframe)
-    };
-    let mut page = scenes::text(HD, 1, 2);
-    for _ in 0..3 {
-        say("page 32", &enc(&page, order(32, true)));
-    }
-    for qp in [28, 24, 22, 20, 18, 16] {
-        say(&format!("refine {qp}"), &enc(&page, Order { refine: true, ..order(qp, false) }));
-    }
-    let mut dice = scenes::Dice::new(1);
-    let mut nomeasure = |qp| Order { measure: false, ..order(qp, false) };
-    let (mut t, mut b) = (0.0, 0);
-    for key in 0..20usize {
-        scenes::glyph(&mut page, &mut dice, 1400 + key * 8, 507);
-        let r = enc(&page, nomeasure(20));
-        t += r.0;
-        b += r.1.data.len();
-    }
-    println!("typed mean {:.2} ms {} B", t / 20.0, b / 20);
-    for qp in [40, 40, 40, 20] {
-        let r = enc(&page, order(qp, false));
-        std::fs::write("/tmp/vp8pulse.bin", &r.1.data).unwrap();
-        say(&format!("pulse {qp}"), &r);
-    }
-    // A film in a window at the coarsest quantiser; the rest must stay sharp.
-    for i in 0..30u64 {
-        let f = scenes::film(Size::new(480, 270), i);
-        for row in 0..270 {
-            page.y[(row + 700) * 1920 + 1000..][..480].copy_from_slice(&f.y[row * 480..][..480]);
-        }
-        let r = enc(&page, order(40, false));
-        if i % 10 == 9 {
-            say("window 40", &r);
+fn pictures_of_each_size_are_seen_whole() {
+    for (width, height) in [(16, 16), (18, 16), (16, 34), (322, 182), (1366, 768), (2160, 3840), (3840, 2160)] {
+        let size = Size::new(width, height);
+        let (mut encoder, mut viewer) = (Vp8Encoder::new(size).unwrap(), Viewer::new(Codec::Vp8));
+        for seed in 0..2 {
+            let page = scenes::text(size, seed, 5);
+            let unit = encoder.encode(&page, Tool::Camera, order(20, false)).unwrap();
+            let psnr = luma_psnr(&page, &viewer.see(&unit.data));
+            assert!(psnr > 36.0, "{size}: {psnr} dB");
         }
     }
-    let tall = scenes::text(Size::new(1920, 8000), 9, 2);
-    for (step, qp) in [(16usize, 32u8), (60, 32), (100, 32), (3, 32)] {
-        enc(&scenes::window(&tall, HD, 0), order(32, true));
-        let (mut t, mut b, mut d) = (0.0, 0, 0.0);
-        for i in 1..=20usize {
-            let r = enc(&scenes::window(&tall, HD, step * i), order(qp, false));
-            t += r.0;
-            b += r.1.data.len();
-            d += r.1.luma_psnr.unwrap();
-        }
-        println!("scroll {step} at {qp}: {:.2} ms {} B {:.2} dB", t / 20.0, b / 20, d / 20.0);
-    }
-    let small = Size::new(960, 540);
-    let (mut t, mut b, mut d) = (0.0, 0, 0.0);
-    let mut v = Vp8Encoder::new(small).unwrap();
-    let mut h = H264Encoder::new(small, Tool::Camera, Bitrate(2_500_000), 30).unwrap();
-    for i in 0..20u64 {
-        let c = cpu();
-        let f = scenes::film(small, i);
-        let u = if use_h > 0 {
-            h.encode(&f, MediaTime(i * 33_000_000), order(30, false)).unwrap()
-        } else {
-            v.encode(&f, Tool::Camera, order(30, false)).unwrap()
-        };
-        if i > 0 {
-            t += cpu() - c;
-            b += u.data.len();
-            d += u.luma_psnr.unwrap();
-        }
-    }
-    println!("film 540p at 30: {:.2} ms {} B {:.2} dB", t / 19.0, b / 19, d / 19.0);
-    let _ = Instant::now();
 }
-fn knob(name: &str, default: i32) -> i32 {
-    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
+
+#[test]
+fn sizes_and_planes_that_do_not_fit_are_refused() {
+    for size in [Size::new(14, 16), Size::new(641, 360), Size::new(4096, 2160), Size::new(2162, 2162), Size::new(0, 0)]
+    {
+        assert_eq!(Vp8Encoder::new(size).err(), Some(EncoderError::Size(size)));
+    }
+    let mut encoder = Vp8Encoder::new(SIZE).unwrap();
+    let other = Size::new(640, 362);
+    let error = encoder.encode(&scenes::paper(other), Tool::Camera, order(30, true)).err();
+    assert_eq!(error, Some(EncoderError::Planes { expected: SIZE, found: other }));
+    let mut short = scenes::paper(SIZE);
+    short.v.pop();
+    assert!(encoder.encode(&short, Tool::Camera, order(30, true)).is_err());
+}
+
+#[test]
+fn quantisers_grow_with_those_of_h264_and_text_is_as_true() {
+    let all: Vec<_> = (0..=u8::MAX).map(|qp| quantiser(Qp(qp))).collect();
+    assert!(all.windows(2).all(|two| two[0] <= two[1]), "{all:?}");
+    assert!(all[12..=46].windows(2).all(|two| two[0] < two[1]), "each of those in use is one of its own: {all:?}");
+    assert_eq!((all[0], all[51], all[255]), (0, MOST_QUANTISER, MOST_QUANTISER));
+    let page = scenes::text(SIZE, 1, 4);
+    for qp in (20..=42).step_by(2) {
+        let mut h264 = H264Encoder::new(SIZE, Tool::Camera, Bitrate(2_500_000), 30).unwrap();
+        let one = h264.encode(&page, MediaTime(0), order(qp, true)).unwrap();
+        let other = Vp8Encoder::new(SIZE).unwrap().encode(&page, Tool::Camera, order(qp, true)).unwrap();
+        let (a, b) = (one.luma_psnr.unwrap(), other.luma_psnr.unwrap());
+        println!("{qp}: h264 {a:.1} dB {} B, vp8 {b:.1} dB {} B", one.data.len(), other.data.len());
+        assert!((-1.0..2.5).contains(&(b - a)), "at {qp} H.264 has {a} dB and VP8 {b} dB");
+    }
+}
+
+#[test]
+fn an_unchanged_source_becomes_sharp() {
+    for tool in TOOLS {
+        let mut encoder = Vp8Encoder::new(SIZE).unwrap();
+        let page = scenes::text(SIZE, 1, 5);
+        let mut last = encoder.encode(&page, tool, order(32, true)).unwrap().luma_psnr.unwrap();
+        for qp in [28, 24, 20, 16] {
+            let unit = encoder.encode(&page, tool, Order { refine: true, ..order(qp, false) }).unwrap();
+            let psnr = unit.luma_psnr.unwrap();
+            assert!(psnr > last + 0.7 && !unit.keyframe, "{tool:?} at {qp}: {psnr} dB after {last} dB");
+            last = psnr;
+        }
+        assert!(last > 45.0, "{tool:?}: {last} dB");
+    }
+}
+
+#[test]
+fn a_picture_that_is_repeated_coarsely_costs_little_and_stays_as_it_is() {
+    let mut encoder = Vp8Encoder::new(SIZE).unwrap();
+    let page = scenes::text(SIZE, 1, 5);
+    let sharp = encoder.encode(&page, Tool::Camera, order(16, true)).unwrap().luma_psnr.unwrap();
+    for _ in 0..50 {
+        let unit = encoder.encode(&page, Tool::Camera, order(40, false)).unwrap();
+        let psnr = unit.luma_psnr.unwrap();
+        assert!(unit.data.len() < 100 && psnr > sharp - 0.1, "{} bytes, {psnr} dB of {sharp}", unit.data.len());
+    }
+}
+
+/// Luma PSNR of the rows above `bottom`.
+fn psnr_above(page: &I420, seen: &I420, bottom: usize) -> f64 {
+    let cut = |picture: &I420| {
+        let luma = picture.y[..bottom * SIZE.width as usize].to_vec();
+        I420 { size: Size::new(SIZE.width, bottom as u32), y: luma, u: Vec::new(), v: Vec::new() }
+    };
+    luma_psnr(&cut(page), &cut(seen))
+}
+
+#[test]
+fn what_does_not_change_is_not_worn_out_by_what_does() {
+    let (mut encoder, mut viewer) = (Vp8Encoder::new(SIZE).unwrap(), Viewer::new(Codec::Vp8));
+    let width = SIZE.width as usize;
+    let mut page = scenes::text(SIZE, 1, 5);
+    // Soft shapes beside the text: what a loop filter would smooth.
+    let soft = scenes::film(SIZE, 0);
+    for row in 0..200 {
+        page.y[row * width..][..300].copy_from_slice(&soft.y[row * width..][..300]);
+    }
+    let first = encoder.encode(&page, Tool::Camera, order(14, true)).unwrap();
+    let before = psnr_above(&page, &viewer.see(&first.data), 192);
+    for frame in 0..60 {
+        let film = scenes::film(SIZE, frame);
+        page.y[250 * width..].copy_from_slice(&film.y[250 * width..]);
+        let unit = encoder.encode(&page, Tool::Camera, order(40, false)).unwrap();
+        let after = psnr_above(&page, &viewer.see(&unit.data), 192);
+        assert!(after > before - 1.0, "{after} dB of {before} dB are left after {frame} pictures");
+    }
+}
+
+#[test]
+fn noise_at_the_sharp_quantiser_is_encoded() {
+    let mut encoder = Vp8Encoder::new(SIZE).unwrap();
+    let mut noise = scenes::paper(SIZE);
+    let mut dice = scenes::Dice::new(1);
+    for picture in 0..3 {
+        noise.y.iter_mut().for_each(|pixel| *pixel = dice.below(256) as u8);
+        let unit = encoder.encode(&noise, Tool::Camera, order(20, false)).unwrap();
+        assert!(unit.keyframe == (picture == 0) && unit.luma_psnr.unwrap() > 36.0);
+    }
+}
+
+#[test]
+fn saturated_colours_are_true_as_keyframe_and_as_change() {
+    for change in [false, true] {
+        for qp in [20, 26, 36] {
+            let (page, centres) = scenes::patches(SIZE);
+            let (mut encoder, mut viewer) = (Vp8Encoder::new(SIZE).unwrap(), Viewer::new(Codec::Vp8));
+            if change {
+                let first = encoder.encode(&scenes::text(SIZE, 3, 2), Tool::Camera, order(20, true)).unwrap();
+                viewer.see(&first.data);
+            }
+            let unit = encoder.encode(&page, Tool::Camera, order(qp, !change)).unwrap();
+            let first = scenes::worst_chroma(&viewer.see(&unit.data), &page, &centres);
+            let unit = encoder.encode(&page, Tool::Camera, Order { refine: true, ..order(16, false) }).unwrap();
+            let refined = scenes::worst_chroma(&viewer.see(&unit.data), &page, &centres);
+            assert!(first <= 4 && refined <= 2, "change {change} at {qp}: off by {first}, refined {refined}");
+        }
+    }
+}
+
+#[test]
+fn a_scrolled_page_is_found_by_the_searching_tool_at_once() {
+    let tall = scenes::text(Size::new(642, 1400), 9, 3);
+    let mut encoder = Vp8Encoder::new(SIZE).unwrap();
+    let page = encoder.encode(&scenes::window(&tall, SIZE, 0), Tool::Camera, order(28, true)).unwrap().data.len();
+    for step in 1..10 {
+        let unit = encoder.encode(&scenes::window(&tall, SIZE, step * 60), Tool::Screen, order(28, false)).unwrap();
+        assert!(!unit.keyframe && unit.data.len() * 2 < page, "step {step}: {} of {page} bytes", unit.data.len());
+    }
 }
