@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod cli;
+mod firefox;
 mod leaving;
 mod screen;
 mod shutdown;
