@@ -5,6 +5,7 @@ mod bad_input;
 mod cli;
 mod firefox;
 mod leaving;
+mod page;
 mod screen;
 mod shutdown;
 mod sizes;

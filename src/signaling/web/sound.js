@@ -12,6 +12,8 @@ let isThere = false;
 let isWanted = true;
 /** Whether the browser holds it back until it is asked by a click or a key. */
 let isHeld = false;
+/** How loud the viewer last left it, from 0 to 1: what sound that is turned on again has. */
+let volume = 1;
 
 /** `none`: the broadcast has no sound; `blocked`: the browser wants a click first; `off`: the viewer doesn't want it; `on`: it plays. */
 export function state() {
@@ -53,6 +55,7 @@ export async function play() {
 export function toggle() {
   if (!isThere) return;
   isWanted = state() !== 'on';
+  audio.volume = volume;
   play();
 }
 
@@ -65,6 +68,9 @@ export function control() {
     isWanted = part > 0;
     if (isWanted) audio.volume = part;
     play();
+  });
+  at('volume').addEventListener('change', () => {
+    if (isWanted) volume = audio.volume;
   });
   audio.addEventListener('playing', () => {
     isHeld = false;

@@ -157,7 +157,8 @@ function refused(mine, reply, words) {
     case 504:
       if (reason === 'full') show('full', text.full);
       else showAway();
-      retry(Math.max(wait, nextDelay()));
+      // A class that waits for places doesn't come back in one moment.
+      retry(Math.max(wait, nextDelay()) + Math.random() * RETRY_MIN);
       return;
     default:
       show('error', text.error, words);
