@@ -130,6 +130,7 @@ async fn the_page_and_its_parts_are_served_with_strict_headers() {
     for (path, content_type) in [
         ("/", "text/html; charset=utf-8"),
         ("/viewer.js", "text/javascript; charset=utf-8"),
+        ("/sound.js", "text/javascript; charset=utf-8"),
         ("/viewer.css", "text/css; charset=utf-8"),
         ("/favicon.ico", "image/svg+xml"),
     ] {
