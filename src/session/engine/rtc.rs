@@ -7,11 +7,11 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+pub use super::LocalTransport;
 use super::checks::Checks;
 use super::handshake::{Handshake, Keys, Outcome};
 use super::identity::Identity;
-use super::{Engine, EngineEnd, EngineEvent, Path, RemoteTransport, Transmit, TransportError, feedback};
-pub use super::LocalTransport;
+use super::{Engine, EngineEnd, EngineEvent, IceRole, Path, RemoteTransport, Transmit, TransportError, feedback};
 
 /// Events and datagrams that wait to be polled.
 const MOST_WAITING: usize = 256;
@@ -95,7 +95,10 @@ impl RtcEngine {
             self.dtls_path = Some(path);
         }
         self.follow_checks();
-        if let Some(Err(why)) = self.handshake.as_mut().map(|handshake| handshake.open(now)) {
+        // Who has only checked us may not have heard from us yet, and drops a ClientHello from an address that it does not know.
+        if self.checks.has_answer()
+            && let Some(Err(why)) = self.handshake.as_mut().map(|handshake| handshake.open(now))
+        {
             self.end(EngineEnd::Handshake(why));
         }
         self.collect_records();
