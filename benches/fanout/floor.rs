@@ -37,7 +37,7 @@ fn replay(viewers: usize, pictures: &[Picture], segmented: bool, report: &mut Re
     let mut receiver = Child::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)), None);
     let sinks: Vec<_> =
         receiver.sink(viewers).into_iter().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))).collect();
-    let socket = Socket::open().unwrap();
+    let socket = Socket::open(Ipv4Addr::LOCALHOST).unwrap();
     let provider = rtc_crypto::default_provider().unwrap();
     let cipher = |index: usize| provider.crypto().new_aead(AeadAlgorithm::Aes128Gcm, &[index as u8; 16]).unwrap();
     let mut ciphers: Vec<_> = (0..viewers).map(cipher).collect();

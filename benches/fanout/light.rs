@@ -2,7 +2,7 @@
 //!
 //! It never decodes and never decrypts media: by rule 5 the first picture of a viewer is a keyframe.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use laterna::clock::Clock;
@@ -52,9 +52,9 @@ pub struct Light {
 }
 
 impl Light {
-    /// Prepares a viewer and its offer.
-    pub fn new(now: Instant, identity: &Identity) -> Self {
-        let socket = Socket::open().unwrap();
+    /// Prepares a viewer at an address of its own, and its offer.
+    pub fn new(now: Instant, ip: Ipv4Addr, identity: &Identity) -> Self {
+        let socket = Socket::open(ip).unwrap();
         let address = socket.address();
         let (engine, local) = RtcEngine::new(now, identity, &[address], IceRole::Controlling).unwrap();
         let offer = signal::offer(&local, &identity.fingerprint(), address);
@@ -86,7 +86,7 @@ impl Light {
     /// Posts the offer.
     pub fn ask(&mut self, server: SocketAddr, code: Option<&str>) {
         self.posted = Instant::now();
-        match Post::begin(server, code, &self.offer) {
+        match Post::begin(self.socket.address().ip(), server, code, &self.offer) {
             Ok(post) => self.post = Some(post),
             Err(error) => self.failed = Some(error.to_string()),
         }

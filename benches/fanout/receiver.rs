@@ -4,7 +4,7 @@
 //! `mark` (begin to count), `run MS`, `take WATCHED` (what was counted; the pictures of the first so many viewers).
 
 use std::io::Read as _;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -93,7 +93,7 @@ impl Receiver {
 
     fn open_sinks(&mut self, count: usize) -> Value {
         for index in 0..count {
-            let socket = Socket::open().unwrap();
+            let socket = Socket::open(Ipv4Addr::LOCALHOST).unwrap();
             self.watch(&socket, SINK | index as u64);
             self.sinks.push(socket);
         }
@@ -105,7 +105,7 @@ impl Receiver {
     fn join(&mut self, count: usize) -> Value {
         let (first, code) = (self.viewers.len(), self.code.clone());
         for index in first..first + count {
-            let viewer = Light::new(Instant::now(), &self.identity);
+            let viewer = Light::new(Instant::now(), address(index), &self.identity);
             self.watch(&viewer.socket, VIEWER | index as u64);
             self.viewers.push(viewer);
         }
@@ -216,4 +216,9 @@ impl Receiver {
     fn watch(&self, fd: impl AsFd, data: u64) {
         epoll::add(&self.epoll, fd, epoll::EventData::new_u64(data), epoll::EventFlags::IN).unwrap();
     }
+}
+
+/// Each viewer has an address of its own, as in a class: the server bounds the connections of one address.
+fn address(index: usize) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 1, 0, 1)) + index as u32)
 }

@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 use std::io::{Read, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 
 use laterna::session::engine::{LocalTransport, RemoteTransport};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 /// The id of the transport-wide sequence number in the offers.
 pub const TRANSPORT_CC: u8 = 3;
@@ -25,9 +26,12 @@ pub struct Post {
 }
 
 impl Post {
-    /// Posts an offer.
-    pub fn begin(to: SocketAddr, code: Option<&str>, offer: &str) -> std::io::Result<Self> {
-        let mut stream = TcpStream::connect(to)?;
+    /// Posts an offer from a local address.
+    pub fn begin(from: IpAddr, to: SocketAddr, code: Option<&str>, offer: &str) -> std::io::Result<Self> {
+        let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        rustix::net::bind(&socket, &SocketAddr::new(from, 0))?;
+        rustix::net::connect(&socket, &to)?;
+        let mut stream = TcpStream::from(socket);
         let mut head =
             format!("POST /whep HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\nContent-Type: application/sdp\r\n");
         if let Some(code) = code {

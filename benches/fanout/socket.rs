@@ -51,8 +51,8 @@ pub struct Departure<'a> {
 }
 
 impl Socket {
-    /// Opens a socket on a free port of 127.0.0.1.
-    pub fn open() -> io::Result<Self> {
+    /// Opens a socket on a free port of this address of loopback.
+    pub fn open(ip: Ipv4Addr) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let fd = rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, flags, None)?;
         for size in [sockopt::set_socket_recv_buffer_size_force, sockopt::set_socket_send_buffer_size_force] {
@@ -62,7 +62,7 @@ impl Socket {
         for option in [libc::SO_RXQ_OVFL, libc::SO_TIMESTAMPNS] {
             set_option(fd.as_fd(), libc::SOL_SOCKET, option, 1)?;
         }
-        rustix::net::bind(&fd, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+        rustix::net::bind(&fd, &SocketAddr::from((ip, 0)))?;
         let address = SocketAddr::try_from(rustix::net::getsockname(&fd)?)?;
         Ok(Self { fd, address })
     }

@@ -138,6 +138,11 @@ impl Checks {
         if self.agent.role() { IceRole::Controlling } else { IceRole::Controlled }
     }
 
+    /// Whether a check of ours was answered on any path: the other side can be reached, and knows us.
+    pub(super) fn has_answer(&self) -> bool {
+        !self.answered.is_empty()
+    }
+
     /// The pair that is nominated and was answered.
     pub(super) fn selected(&self) -> Option<Path> {
         self.selected

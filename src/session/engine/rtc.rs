@@ -108,7 +108,10 @@ impl RtcEngine {
             self.dtls_path = Some(path);
         }
         self.follow_checks();
-        if let Some(Err(why)) = self.handshake.as_mut().map(|handshake| handshake.open(now)) {
+        // Who has only checked us may not have heard from us yet, and drops a ClientHello from an address that it does not know.
+        if self.checks.has_answer()
+            && let Some(Err(why)) = self.handshake.as_mut().map(|handshake| handshake.open(now))
+        {
             self.end(EngineEnd::Handshake(why));
         }
         self.collect_records();
