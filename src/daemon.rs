@@ -88,11 +88,14 @@ struct Daemon {
     makers: Makers,
 }
 
+/// One for each video codec.
+type Workers = Vec<(Codec, Arc<EncodeWorker>)>;
+
 /// What makes units: the source puts frames into the workers, one for each video codec.
 #[derive(Clone)]
 struct Makers {
     source: Arc<Source>,
-    workers: Vec<(Codec, Arc<EncodeWorker>)>,
+    workers: Workers,
     /// The video codecs that are wanted: the source runs while there is one.
     wanted: Arc<Mutex<Vec<Codec>>>,
     sound: Arc<AudioCapture>,
@@ -224,7 +227,7 @@ impl Makers {
             Arc::new(move |unit: AccessUnit| queue.push_newest(Arc::new(Unit::new(unit))))
         };
         let options = SourceOptions { fps: config.fps, pointer: config.pointer, size: config.size };
-        let workers: Arc<OnceLock<Vec<(Codec, Arc<EncodeWorker>)>>> = Arc::default();
+        let workers: Arc<OnceLock<Workers>> = Arc::default();
         let frame_sink = {
             let workers = workers.clone();
             Arc::new(move |frame: Frame| {
@@ -240,7 +243,7 @@ impl Makers {
             let worker_config = WorkerConfig { codec: *codec, canvas, bitrate: config.bitrate, fps: config.fps };
             Ok((*codec, Arc::new(EncodeWorker::start(worker_config, unit_sink(pictures), watch)?)))
         };
-        let started = config.codecs.iter().map(start).collect::<anyhow::Result<Vec<_>>>()?;
+        let started = config.codecs.iter().map(start).collect::<anyhow::Result<Workers>>()?;
         let sound = Arc::new(AudioCapture::open(&config.audio, unit_sink(sound), watch)?);
         info!(source = source.describe(), audio = sound.describe(), %canvas, fps = config.fps, bitrate = config.bitrate.0, "ready");
         // A source is inactive when opened, so no frame has come yet.

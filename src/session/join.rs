@@ -222,12 +222,14 @@ impl Join {
         let (can, addresses) = (self.capabilities(), self.addresses());
         let mut dialogue = Dialogue::new(&self.speaker);
         let (local, sdp) = dialogue.offer(session, &can, &self.speaker, &addresses);
-        let made =
-            self.make(now, session, number, &local, IceRole::Controlling, dialogue.streams().clone(), &addresses);
-        if let Err(refusal) = made {
-            self.broadcast.handle_unanswered(now, session);
-            return Err(refusal);
-        }
+        let engine = match self.engine(now, &local, IceRole::Controlling, &addresses) {
+            Ok(engine) => engine,
+            Err(refusal) => {
+                self.broadcast.handle_unanswered(now, session);
+                return Err(refusal);
+            }
+        };
+        self.take_in(now, session, number, engine, dialogue.streams().clone(), local.ufrag);
         self.dialogues.insert(session, dialogue);
         debug!(viewer = number, "an offer is made");
         Ok(Answer { sdp })
@@ -300,7 +302,8 @@ impl Join {
                     }
                     let Some(dialogue) = self.dialogues.get(&session) else { continue };
                     let streams = dialogue.streams().clone();
-                    self.make(now, transport, number, &local, IceRole::Controlled, streams, addresses)?;
+                    let engine = self.engine(now, &local, IceRole::Controlled, addresses)?;
+                    self.take_in(now, transport, number, engine, streams, local.ufrag);
                     let Some(viewer) = self.joining.get_mut(&transport) else { continue };
                     viewer.start(now, &agreement).map_err(|error| unusable(&error))?;
                 }
@@ -323,23 +326,30 @@ impl Join {
         Ok(())
     }
 
-    /// Makes the session of one transport.
-    fn make(
+    fn engine(
+        &self,
+        now: Instant,
+        local: &LocalTransport,
+        role: IceRole,
+        addresses: &[SocketAddr],
+    ) -> Result<RtcEngine, Refusal> {
+        let made = RtcEngine::with_credentials(now, &self.config.identity, addresses, local.clone(), role);
+        made.map_err(|error| unusable(&error))
+    }
+
+    /// Takes in the session of one transport; the media thread hands it what comes for `ufrag`.
+    fn take_in(
         &mut self,
         now: Instant,
         session: SessionId,
         number: u32,
-        local: &LocalTransport,
-        role: IceRole,
+        engine: RtcEngine,
         streams: LocalStreams,
-        addresses: &[SocketAddr],
-    ) -> Result<(), Refusal> {
-        let engine = RtcEngine::with_credentials(now, &self.config.identity, addresses, local.clone(), role)
-            .map_err(|error| unusable(&error))?;
+        ufrag: String,
+    ) {
         let kit = StreamKit { clock: self.config.clock, streams, rate: self.config.bitrate };
         self.joining.insert(session, Box::new(Viewer::new(now, session, number, engine, kit)));
-        self.tell_media(MediaIn::Expect { session, ufrag: local.ufrag.clone() });
-        Ok(())
+        self.tell_media(MediaIn::Expect { session, ufrag });
     }
 
     fn change(&mut self, now: Instant, session: SessionId, change: Change) {

@@ -456,11 +456,9 @@ impl<E: Engine> Viewer<E> {
         let Some(stream) = self.video.as_mut().filter(|_| self.picture != Picture::Off) else { return };
         let own = stream.ssrc();
         match feedback {
-            Feedback::KeyframeRequest { ssrc } if *ssrc == own => {
-                // A keyframe costs everyone: who asks all the time is heard now and then only.
-                if self.keyframes.take(now) {
-                    self.events.push_back(ViewerEvent::KeyframeWanted);
-                }
+            // A keyframe costs everyone: who asks all the time is heard now and then only.
+            Feedback::KeyframeRequest { ssrc } if *ssrc == own && self.keyframes.take(now) => {
+                self.events.push_back(ViewerEvent::KeyframeWanted);
             }
             Feedback::Missing { ssrc, sequences } if *ssrc == own => {
                 let round_trip = self.round_trip.unwrap_or(PRESUMED_ROUND_TRIP);
