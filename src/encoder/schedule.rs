@@ -340,7 +340,9 @@ impl Schedule {
         let too_large = !keyframe && self.debt.is_fault(size);
         let near_keyframe = size.0 * 2.0 > self.intra.size(self.whole, self.keyframe_qp(self.whole)).0;
         let page = too_large && near_keyframe && plan.reason == Reason::Change;
-        if page && self.gate.is_open(now) && self.debt.affords_keyframe(now) {
+        // Where the tool for it was free, a scrolled picture is made of the one before, and no keyframe is better.
+        let found = self.free_tool && plan.tool == Tool::Screen;
+        if page && !found && self.gate.is_open(now) && self.debt.affords_keyframe(now) {
             self.fresh = true;
             return Verdict::Redo;
         }
