@@ -8,7 +8,11 @@ use crate::encoder::Codec;
 
 mod answer;
 mod attributes;
+#[cfg(test)]
+mod checker;
 mod codecs;
+#[cfg(test)]
+mod corpus;
 mod description;
 mod negotiate;
 mod offer;

@@ -16,7 +16,7 @@ pub fn description(codec: Codec) -> &'static str {
     match codec {
         Codec::H264 => "H264 (constrained baseline, packetization-mode=1)",
         Codec::Vp8 => "VP8",
-        Codec::Opus => "Opus",
+        Codec::Opus => "Opus (48 kHz, stereo, packets of 20 ms)",
     }
 }
 

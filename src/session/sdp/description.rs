@@ -377,7 +377,11 @@ impl Section {
     pub fn restricted_to(&self, other: &Self) -> Self {
         let mut section = self.clone();
         let same = |a: Option<&str>, b: Option<&str>| a.zip(b).is_some_and(|(a, b)| a.eq_ignore_ascii_case(b));
-        section.payload_types.retain(|pt| other.payload_types.contains(pt) && same(self.map(*pt), other.map(*pt)));
+        let apt =
+            |section: &Self, pt| section.format(pt).and_then(|format| parameter(format, "apt")).map(str::to_owned);
+        section.payload_types.retain(|pt| {
+            other.payload_types.contains(pt) && same(self.map(*pt), other.map(*pt)) && apt(self, *pt) == apt(other, *pt)
+        });
         section.extensions.retain(|ours| other.extensions.iter().any(|its| (its.id, &its.uri) == (ours.id, &ours.uri)));
         section.feedback = other
             .feedback

@@ -70,7 +70,7 @@ impl Transport {
     /// The sections on it that can be kept, the tagged one first (RFC 9143, section 7.3.1): in the group's order, but none first that has a
     /// zero port, if that can be.
     pub fn sections(self, description: &Description) -> Vec<usize> {
-        let mut members = match self {
+        let indices: Vec<_> = match self {
             Self::Section(index) => vec![index],
             Self::Group(group) => description.bundles[group]
                 .iter()
@@ -78,8 +78,12 @@ impl Transport {
                 .filter(|index| Self::of(description, *index) == self)
                 .collect(),
         };
-        members.retain(|index| can_be_kept(description, &description.sections[*index]));
-        members.dedup();
+        let mut members = Vec::new();
+        for index in indices {
+            if can_be_kept(description, &description.sections[index]) && !members.contains(&index) {
+                members.push(index);
+            }
+        }
         if let Some(tagged) = members.iter().position(|index| description.sections[*index].port != 0) {
             members[..=tagged].rotate_right(1);
         }
@@ -184,10 +188,9 @@ pub fn remote_transport(description: &Description, index: usize) -> Result<Remot
         return Err(NegotiationError::Incomplete("a=fingerprint of SHA-256"));
     }
     let setup = of(&section.setup, &description.setup);
-    let candidates = sections
-        .iter()
-        .filter(|s| std::ptr::eq(*s, section) || (s.ufrag.is_some() && s.ufrag == section.ufrag))
-        .flat_map(|s| s.candidates.iter().cloned())
-        .collect();
+    // A viewer may list its candidates under another section of the same transport.
+    let of_same = |s: &&Section| !s.candidates.is_empty() && s.ufrag.is_some() && s.ufrag == section.ufrag;
+    let lists_them = Some(section).filter(|s| !s.candidates.is_empty()).or_else(|| sections.iter().find(of_same));
+    let candidates = lists_them.map(|s| s.candidates.clone()).unwrap_or_default();
     Ok(RemoteTransport { ufrag, password, fingerprints, dtls_client: setup.as_deref() == Some("passive"), candidates })
 }

@@ -22,7 +22,7 @@ fn all() -> Capabilities {
     Capabilities { video: vec![Codec::H264, Codec::Vp8], audio: true }
 }
 
-fn streams() -> LocalStreams {
+pub(super) fn streams() -> LocalStreams {
     LocalStreams {
         video_ssrc: 11,
         rtx_ssrc: 12,
@@ -33,11 +33,11 @@ fn streams() -> LocalStreams {
     }
 }
 
-fn local(name: &str) -> LocalTransport {
+pub(super) fn local(name: &str) -> LocalTransport {
     LocalTransport { ufrag: name.into(), password: name.repeat(22) }
 }
 
-fn addresses() -> [SocketAddr; 2] {
+pub(super) fn addresses() -> [SocketAddr; 2] {
     ["192.0.2.1:8889".parse().unwrap(), "[::1]:8889".parse().unwrap()]
 }
 
@@ -162,5 +162,118 @@ fn damaged_offers_are_answered_or_refused() {
             let (_, answer) = answered_by(std::str::from_utf8(&bytes).unwrap(), &all());
             assert!(answer.split("\r\n").all(|l| l.is_empty() || l.as_bytes()[1] == b'='), "{answer}");
         }
+    }
+}
+
+fn recorded(path: &str) -> String {
+    std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(path)).unwrap()
+}
+
+#[test]
+fn sections_that_are_not_bundled_get_a_transport_each() {
+    let (agreements, answer) = answered_by(&recorded("offers/made-no-bundle.sdp"), &all());
+    let [video, audio] = agreements.try_into().unwrap();
+    assert_eq!((video.audio, video.video.unwrap().section), (None, 1));
+    assert_eq!((audio.video, audio.audio.unwrap().section), (None, 0));
+    assert_eq!((video.remote.ufrag.as_str(), audio.remote.ufrag.as_str()), ("9aZ+", "4f2K"));
+    assert!(video.remote.candidates[0].contains("40002") && audio.remote.candidates[0].contains("40001"));
+    let (sound, picture) = answer.split_once("m=video").unwrap();
+    assert!(sound.contains("a=ice-ufrag:second\r\n") && picture.contains("a=ice-ufrag:first\r\n"));
+    assert_eq!(answer.matches("a=end-of-candidates").count(), 2);
+}
+
+#[test]
+fn a_group_may_name_a_section_twice_or_one_that_is_not_there() {
+    let (_, answer) = answered(&CHROMIUM.replace("BUNDLE 0 1", "BUNDLE 1 9 0 1"));
+    assert!(answer.contains("a=group:BUNDLE 1 0\r\n"));
+    let (_, sound) = answer.split_once("m=audio").unwrap();
+    assert!(sound.contains("a=candidate:"), "the section tagged first carries the transport");
+}
+
+#[test]
+fn one_media_stream_or_two() {
+    let offer = Description::parse(CHROMIUM).unwrap();
+    let agreements = negotiate(&offer, &all()).unwrap();
+    let origin = Origin { id: 5, version: 6 };
+    let streams = LocalStreams { sync: Sync::LowLatency, ..streams() };
+    let text = answer(&offer, &agreements, &[local("first")], &streams, origin, &[7; 32], &addresses());
+    for line in ["a=msid:laterna video", "a=msid:laterna-audio audio", "a=ssrc:13 msid:laterna-audio audio"] {
+        assert!(text.lines().any(|l| l == line), "no {line:?} in\n{text}");
+    }
+    assert!(text.contains("o=- 5 6 IN IP4 127.0.0.1\r\n"));
+}
+
+#[test]
+fn a_section_of_a_group_may_leave_its_transport_to_another() {
+    let offer = recorded("offers/firefox-recvonly-both-max-bundle.sdp");
+    let (agreement, answer) = answered(&offer);
+    assert_eq!(agreement.video.unwrap().codec, Codec::Vp8);
+    assert!(agreement.audio.is_some() && answer.contains("a=group:BUNDLE 0 1\r\n"));
+    assert!(answer.contains("\r\nm=audio 9 "), "bundle-only is accepted with a port");
+}
+
+fn called(can: &Capabilities) -> String {
+    offer(can, &local("ours"), &streams(), Origin { id: 5, version: 1 }, &[7; 32], &addresses())
+}
+
+#[test]
+fn browsers_answers_to_the_daemons_offer_are_understood() {
+    let own = called(&all());
+    let accepted = |name, can: &Capabilities| accept(&own, &Description::parse(&recorded(name)).unwrap(), can).unwrap();
+    let chromium = accepted("answers/chromium.sdp", &all());
+    let video = chromium.video.unwrap();
+    assert_eq!((video.codec, video.payload_type, video.rtx), (Codec::H264, 102, Some(103)));
+    assert_eq!((video.transport_cc, video.playout_delay), (Some(3), Some(5)));
+    assert_eq!(chromium.audio.unwrap().payload_type, 111);
+    assert!(!chromium.remote.dtls_client && chromium.remote.candidates.len() == 2);
+    let first_vp8 = Capabilities { video: vec![Codec::Vp8, Codec::H264], audio: true };
+    assert_eq!(accepted("answers/chromium.sdp", &first_vp8).video.unwrap().codec, Codec::Vp8);
+    let firefox = accepted("answers/firefox.sdp", &all());
+    assert_eq!(firefox.video.unwrap().codec, Codec::Vp8, "it has no H.264");
+    assert!(firefox.audio.is_some());
+}
+
+#[test]
+fn an_answer_never_adds_to_the_daemons_offer() {
+    let own = called(&all());
+    let answer = recorded("answers/chromium.sdp");
+    let accepted = |answer: &str| accept(&own, &Description::parse(answer).unwrap(), &all());
+    // Another number for what was offered, or another meaning of the number, is not what was offered.
+    let renumbered = answer.replace("102 103 96 97", "102 103 98 97").replace("rtpmap:96 VP8", "rtpmap:98 VP8");
+    let renumbered = renumbered.replace("rtpmap:102 H264", "rtpmap:102 AV1");
+    assert_eq!(accepted(&renumbered).unwrap().video, None);
+    let moved = answer.replace("extmap:3 ", "extmap:4 ").replace("rtcp-fb:102 transport-cc", "rtcp-fb:102 goog-remb");
+    let video = accepted(&moved).unwrap().video.unwrap();
+    assert_eq!((video.transport_cc, video.feedback.contains(&"transport-cc")), (None, false));
+    let swapped = answer.replace("apt=102", "apt=96");
+    assert_eq!(accepted(&swapped).unwrap().video.unwrap().rtx, None);
+    let unbundled = accepted(&answer.replace("a=group:BUNDLE video audio\r\n", "")).unwrap();
+    assert!(unbundled.video.is_some() && unbundled.audio.is_none(), "there is one transport");
+    let sound_only = accepted(&answer.replacen("a=recvonly", "a=inactive", 1)).unwrap();
+    assert!(sound_only.video.is_none() && sound_only.audio.is_some());
+    assert!(accepted(&answer.replace("setup:active", "setup:passive")).unwrap().remote.dtls_client);
+    let refused = |answer: &str| accepted(answer).unwrap_err();
+    assert!(matches!(refused(&answer.replace("a=recvonly", "a=inactive")), NegotiationError::NothingTaken(_)));
+    let (video, _) = answer.split_once("m=audio").unwrap();
+    assert_eq!(refused(video), NegotiationError::OtherSections { asked: 2, found: 1 });
+    assert_eq!(refused(&answer.replace("a=ice-pwd", "a=x")), NegotiationError::Incomplete("a=ice-pwd"));
+}
+
+#[test]
+fn the_daemons_offer_has_what_it_can_send_and_no_more() {
+    for (video, audio) in [(vec![Codec::Vp8, Codec::H264], true), (vec![Codec::Vp8], false), (vec![], true)] {
+        let can = Capabilities { video, audio };
+        let text = called(&can);
+        let own = Description::parse(&text).unwrap();
+        let codecs: Vec<_> = own.sections.iter().flat_map(Section::codec_names).collect();
+        let has = |name| codecs.contains(&name);
+        assert_eq!(has("H264"), can.video.contains(&Codec::H264));
+        assert_eq!(has("VP8"), can.video.contains(&Codec::Vp8));
+        assert_eq!(has("opus"), can.audio);
+        assert!(own.sections.iter().all(|s| s.rtcp_mux && s.direction == Direction::SendOnly));
+        assert_eq!(own.sections.len(), usize::from(!can.video.is_empty()) + usize::from(can.audio));
+        assert_eq!(text.matches("a=setup:actpass").count(), own.sections.len());
+        assert_eq!(text.matches("a=end-of-candidates").count(), 1);
+        assert_eq!(own.bundles.len(), 1);
     }
 }
