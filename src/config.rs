@@ -9,9 +9,12 @@ use std::path::PathBuf;
 
 use tracing::level_filters::LevelFilter;
 
+use crate::audio::AudioSpec;
 use crate::cli::RunArgs;
 use crate::encoder::{Bitrate, Codec};
 use crate::frame::Size;
+use crate::signaling::peerconnection::CallPolicy;
+use crate::signaling::room::RoomPolicy;
 use crate::source::SourceSpec;
 
 mod value;
@@ -37,7 +40,7 @@ pub struct RunConfig {
     pub source: SourceSpec,
     /// Under which name viewers and servers know this daemon.
     pub name: String,
-    /// Where the web page and WHEP are served.
+    /// Where the web page, WHEP and the room are served.
     pub listen: Listen,
     /// The UDP port of all media; 0 takes any.
     pub udp_port: u16,
@@ -55,6 +58,14 @@ pub struct RunConfig {
     pub max_viewers: usize,
     /// Who may watch.
     pub auth: AuthConfig,
+    /// Whether pictures wait for their sound.
+    pub sync: SyncConfig,
+    /// Who sees whom in the room.
+    pub room: RoomPolicy,
+    /// Whom the daemon calls in the room.
+    pub call: CallPolicy,
+    /// Where sound comes from.
+    pub audio: AudioSpec,
     /// What is logged.
     pub log: LevelFilter,
 }
@@ -78,6 +89,17 @@ pub enum AuthConfig {
         /// Where the code is kept; `None` is the state directory.
         file: Option<PathBuf>,
     },
+}
+
+/// Whether pictures wait for their sound (rule 11): browsers delay a picture to its sound where both are one MediaStream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyncConfig {
+    /// Where the source itself carries the sound.
+    Auto,
+    /// They do.
+    Lip,
+    /// They don't.
+    LowLatency,
 }
 
 /// Why a setting is refused; one line that says what was asked, what was found and what to do.
@@ -142,7 +164,6 @@ pub fn one_line(text: &str) -> String {
 impl RunConfig {
     /// Resolves what was written; `hostname` completes the default name.
     pub fn resolve(args: &RunArgs, hostname: &str) -> Result<Self, ConfigError> {
-        value::audio(args.asked("audio", &args.audio))?;
         Ok(Self {
             source: value::source(args.asked("source", &args.source))?,
             name: match &args.name {
@@ -158,6 +179,10 @@ impl RunConfig {
             pointer: value::cursor(args.asked("cursor", &args.cursor))?,
             max_viewers: value::max_viewers(args.asked("max-viewers", &args.max_viewers))?,
             auth: value::auth(args.asked("auth", &args.auth), args.auth_code_file.clone())?,
+            sync: value::sync(args.asked("sync", &args.sync))?,
+            room: value::room(args.asked("room", &args.room))?,
+            call: value::call(args.asked("call", &args.call))?,
+            audio: value::audio(args.asked("audio", &args.audio))?,
             log: value::log(args.asked("log", &args.log))?,
         })
     }

@@ -1,6 +1,7 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
 pub mod alive;
+pub mod audio;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -9,6 +10,7 @@ pub mod encoder;
 pub mod fanout;
 pub mod frame;
 pub mod id;
+mod orders;
 pub mod session;
 pub mod signaling;
 pub mod source;

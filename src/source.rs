@@ -2,31 +2,23 @@
 //!
 //! Owns the handle by which a source is steered. It never looks at pixels and never decides who watches.
 
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::sync::Arc;
 
 use tracing::warn;
 
 use crate::alive::Watch;
 use crate::frame::{Frame, Size};
+use crate::orders::{OrderedThread, Orders, SpawnError};
 
-mod orders;
 pub mod pattern;
 mod pool;
 mod spec;
 pub mod x11;
 
-use orders::{Mode, Orders};
 pub use spec::{SourceSpec, SpecError};
 
 /// Takes each captured frame; must not block.
 pub type FrameSink = Arc<dyn Fn(Frame) + Send + Sync>;
-
-/// How long a source may take to open.
-const OPENING: Duration = Duration::from_secs(5);
-/// How long a source's thread may take to end before it is left behind.
-const CLOSING: Duration = Duration::from_secs(2);
 
 /// How a source is opened.
 #[derive(Debug, Clone, Copy)]
@@ -65,11 +57,7 @@ pub enum SourceError {
 /// An open source: idle until it is made active; closed when dropped.
 #[derive(Debug)]
 pub struct Source {
-    orders: Arc<Orders>,
-    thread: Option<JoinHandle<()>>,
-    /// Read only when dropping; the lock lets threads share the source meanwhile.
-    ended: Mutex<mpsc::Receiver<()>>,
-    opened: Opened,
+    thread: OrderedThread<Opened>,
 }
 
 /// What a backend tells of itself once it is open.
@@ -122,22 +110,22 @@ impl Source {
 
     /// The source's own size when it was opened.
     pub fn size(&self) -> Size {
-        self.opened.size
+        self.thread.opened().size
     }
 
     /// What it is, for people: `screen :0 1920x1080`.
     pub fn describe(&self) -> String {
-        self.opened.description.clone()
+        self.thread.opened().description.clone()
     }
 
     /// Lets frames flow, the first one whole and at once, or stops all work.
     pub fn set_active(&self, active: bool) {
-        self.orders.set_mode(if active { Mode::Active } else { Mode::Idle });
+        self.thread.set_active(active);
     }
 
     /// Asks for one frame with everything damaged, at once; nothing happens while the source is not active.
     pub fn refresh(&self) {
-        self.orders.ask_refresh();
+        self.thread.ask_refresh();
     }
 
     /// Opens a backend in a thread called `name`, where it then runs until it is stopped; waits until it is open.
@@ -148,54 +136,11 @@ impl Source {
         open: impl FnOnce() -> Result<(Opened, B), SourceError> + Send + 'static,
         run: impl FnOnce(B, &Orders) + Send + 'static,
     ) -> Result<Self, SourceError> {
-        let system = |what, error| SourceError::System { spec, what, error };
-        let orders = Arc::new(Orders::new().map_err(|error| system("making an eventfd", error))?);
-        let (opening, opened) = mpsc::sync_channel(1);
-        let (ending, ended) = mpsc::sync_channel(1);
-        let (thread_orders, alive) = (orders.clone(), watch.guard());
-        let thread = std::thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || {
-                // Dropped with the thread: that is how its end is seen.
-                let _ending: mpsc::SyncSender<()> = ending;
-                // Where nobody listens, opening has timed out.
-                match open() {
-                    Ok((opened, backend)) => {
-                        let _given_up = opening.send(Ok(opened));
-                        run(backend, &thread_orders);
-                        if thread_orders.take().mode == Mode::Stopped {
-                            alive.release();
-                        }
-                    }
-                    Err(error) => {
-                        alive.release();
-                        let _given_up = opening.send(Err(error));
-                    }
-                }
-            })
-            .map_err(|error| system("starting its thread", error))?;
-        let opened = match opened.recv_timeout(OPENING) {
-            Ok(opened) => opened?,
-            Err(_) => {
-                orders.set_mode(Mode::Stopped);
-                let error = std::io::Error::from(std::io::ErrorKind::TimedOut);
-                return Err(system("waiting for it to answer", error));
-            }
-        };
-        Ok(Self { orders, thread: Some(thread), ended: Mutex::new(ended), opened })
-    }
-}
-
-impl Drop for Source {
-    fn drop(&mut self) {
-        self.orders.set_mode(Mode::Stopped);
-        let Some(thread) = self.thread.take() else { return };
-        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if matches!(ended.recv_timeout(CLOSING), Err(mpsc::RecvTimeoutError::Timeout)) {
-            warn!("{} does not answer; its thread is left behind", self.opened.description);
-        } else if thread.join().is_err() {
-            tracing::error!("the thread of {} panicked", self.opened.description);
-        }
+        let thread = OrderedThread::spawn(name, watch, |_| open(), run).map_err(|error| match error {
+            SpawnError::Open(error) => error,
+            SpawnError::System(what, error) => SourceError::System { spec, what, error },
+        })?;
+        Ok(Self { thread })
     }
 }
 

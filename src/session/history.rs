@@ -36,6 +36,8 @@ pub struct SentPacket {
     pub payload: usize,
     /// Its RTP timestamp.
     pub timestamp: u32,
+    /// The viewer's id of its picture (15 bits).
+    pub picture: u16,
     /// The packet as it went out, for viewers without RTX: they get the identical ciphertext again (rule 4).
     pub sealed: Option<Bytes>,
 }
@@ -219,10 +221,12 @@ mod tests {
 
     fn filled(now: Instant, from: u64, count: u64) -> History {
         let data = [&[0, 0, 0, 1, 0x41][..], &[9; 1000]].concat().into();
-        let unit = Arc::new(Unit::new(AccessUnit { codec: Codec::H264, data, keyframe: false, captured: now }));
+        let unit =
+            Arc::new(Unit::new(AccessUnit { codec: Codec::H264, data, keyframe: false, captured: now, sample: 0 }));
         let mut history = History::new(now, RATE);
         for sequence in from..from + count {
-            let packet = SentPacket { sequence, unit: unit.clone(), payload: 0, timestamp: 0, sealed: None };
+            let packet =
+                SentPacket { sequence, unit: unit.clone(), payload: 0, timestamp: 0, picture: 0, sealed: None };
             history.record(now, packet);
             history.record_number(sequence - from, sequence);
         }

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, error};
 
-use super::orders::{Mode, Orders};
 use super::pool::{Pick, Pool};
 use super::{FrameSink, Opened, Source, SourceError, SourceOptions};
 use crate::alive::Watch;
 use crate::frame::{Damage, Frame, Picture, Rect, Size};
+use crate::orders::{Mode, Orders};
 
 mod card;
 pub mod strip;

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
 use x11rb::errors::ReplyOrIdError;
 
-use super::orders::{Mode, Orders};
 use super::{FrameSink, Opened, Source, SourceError, SourceOptions};
 use crate::alive::Watch;
+use crate::orders::{Mode, Orders};
 
 mod capture;
 mod pointer;

@@ -3,7 +3,9 @@
 
 mod bad_input;
 mod cli;
+mod firefox;
 mod leaving;
+mod page;
 mod screen;
 mod shutdown;
 mod sizes;

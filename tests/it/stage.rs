@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::browser::Browser;
 use crate::support::daemon::{Daemon, Setup};
+use crate::support::page::Page;
 
 /// How long a picture may take that has no bar of its own.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -18,9 +19,9 @@ pub const GONE: &[&str] = &["viewer left"];
 pub const FAILED: &[&str] = &["viewer never connected"];
 
 /// A daemon and its viewer page, playing.
-pub struct Stage {
+pub struct Stage<B = Browser> {
     /// The browser; its present window shows the viewer page.
-    pub browser: Browser,
+    pub browser: B,
     /// The daemon.
     pub daemon: Daemon,
     size: (u16, u16),
@@ -34,8 +35,14 @@ impl Stage {
 
     /// As [`Self::open`], with more arguments for the browser.
     pub fn open_with(setup: &Setup, size: (u16, u16), args: &[&str]) -> Self {
+        Self::play(setup, size, Browser::start_with(args))
+    }
+}
+
+impl<B: Page> Stage<B> {
+    /// Starts a daemon that sends a source of `size`, and awaits that its page plays in a browser.
+    pub fn play(setup: &Setup, size: (u16, u16), browser: B) -> Self {
         let daemon = setup.start();
-        let browser = Browser::start_with(args);
         browser.open(&daemon.page());
         let stage = Self { browser, daemon, size };
         stage.awaits_state(&["playing"], SOON);

@@ -1,5 +1,5 @@
 // What tests ask of a page: the video's pixels (strip, colours), its frames as they are shown, the connection's statistics.
-// Put into every document before the page's own scripts; everything hangs off `window.lt`.
+// Put into every document, by Chromium before the page's own scripts; everything hangs off `window.lt`.
 (() => {
   'use strict';
   if (window.lt) return;

@@ -63,8 +63,22 @@ impl RtcEngine {
         role: IceRole,
     ) -> Result<(Self, LocalTransport), TransportError> {
         let local = LocalTransport::random();
-        let checks = Checks::new(now, &identity.crypto, local.clone(), addresses, role).map_err(unusable)?;
-        let engine = Self {
+        Ok((Self::with_credentials(now, identity, addresses, local.clone(), role)?, local))
+    }
+
+    /// The same, with credentials that were drawn before.
+    ///
+    /// # Errors
+    /// Where an address is refused by the crates.
+    pub fn with_credentials(
+        now: Instant,
+        identity: &Identity,
+        addresses: &[SocketAddr],
+        local: LocalTransport,
+        role: IceRole,
+    ) -> Result<Self, TransportError> {
+        let checks = Checks::new(now, &identity.crypto, local, addresses, role).map_err(unusable)?;
+        Ok(Self {
             identity: identity.clone(),
             checks,
             fresh: None,
@@ -76,8 +90,7 @@ impl RtcEngine {
             restarts: (now, 0),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
-        };
-        Ok((engine, local))
+        })
     }
 
     fn handle_stun(&mut self, now: Instant, path: Path, data: &[u8]) -> bool {

@@ -191,7 +191,7 @@ fn a_viewer_connects_by_aes_gcm_and_opens_what_is_sealed() {
     assert!(pair.engine.seal(&mut packet, 12, 9));
     assert_eq!(&receiver.decrypt_rtp(&packet).unwrap()[12..], b"picture");
     let report =
-        feedback::sender_report(feedback::SenderInfo { ssrc: 2, ntp: 1, rtp: 1, packets: 1, octets: 7 }, "laterna");
+        feedback::sender_report(&[feedback::SenderInfo { ssrc: 2, ntp: 1, rtp: 1, packets: 1, octets: 7 }], "laterna");
     let protected = pair.engine.protect_rtcp(&report.clone().unwrap()).unwrap();
     assert_eq!(&receiver.decrypt_rtcp(&protected).unwrap()[..], &report.unwrap()[..]);
 }
