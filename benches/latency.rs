@@ -1,7 +1,8 @@
 //! `./dev bench`: what it takes from the screen to the browser, in time and in CPU, each figure beside its floor and its bar.
 //!
-//! `--only latency`: audio off, one viewer, 1920x1080, Chromium through chromedriver. `--only fanout`: many light viewers. A table goes
-//! to stdout, JSON to `--json PATH`; `--quick` makes everything short (for smoke tests: its figures mean little).
+//! `--only latency`: audio off, one viewer, 1920x1080, Chromium through chromedriver. `--only fanout`: many light viewers, what they cost
+//! (`--only cost`, perhaps for other numbers of them: `--viewers 1,200`) and how they join (`--only storm`). A table goes to stdout, JSON
+//! to `--json PATH`; `--quick` makes everything short (for smoke tests: its figures mean little).
 //!
 //! *Shown* is the time of the `requestVideoFrameCallback` of the first frame that carries a change's number (or a later one, where
 //! changes were put into one frame): `performance.timeOrigin + performance.now()`, the same wall clock that the X client reads
@@ -89,10 +90,14 @@ impl Kind {
     }
 }
 
+const PARTS: [&str; 4] = ["latency", "fanout", "cost", "storm"];
+const USAGE: &str = "[--quick] [--only latency|fanout|cost|storm] [--viewers N,N…] [--json PATH]";
+
 /// What is asked for on the command line.
 struct Arguments {
     quick: bool,
     only: Option<String>,
+    viewers: Option<Vec<usize>>,
     json: Option<PathBuf>,
 }
 
@@ -104,21 +109,26 @@ fn main() -> ExitCode {
         fanout::receive(rest);
         return ExitCode::SUCCESS;
     }
-    let Arguments { quick, only, json } = match arguments(args) {
+    let Arguments { quick, only, viewers, json } = match arguments(args) {
         Ok(arguments) => arguments,
         Err(arg) => {
-            eprintln!("latency: {arg:?} can't be understood; usage: [--quick] [--only latency|fanout] [--json PATH]");
+            eprintln!("latency: {arg:?} can't be understood; usage: {USAGE}");
             return ExitCode::from(2);
         }
     };
-    let wanted = |part: &str| only.as_deref().is_none_or(|only| only == part);
+    let wanted = |parts: [&str; 2]| only.as_deref().is_none_or(|only| parts.contains(&only));
     let mut report = Report::new();
     println!("{}", report.machine());
-    if wanted("latency") {
+    if wanted(["latency", "latency"]) {
         measure_latency(if quick { Effort::QUICK } else { Effort::FULL }, &mut report);
     }
-    if wanted("fanout") {
-        fanout::measure(if quick { fanout::Effort::QUICK } else { fanout::Effort::FULL }, &mut report);
+    let mut effort = if quick { fanout::Effort::QUICK } else { fanout::Effort::FULL };
+    effort.viewers = viewers.map_or(effort.viewers, Into::into);
+    if wanted(["fanout", "cost"]) {
+        fanout::cost::measure(&effort, &mut report);
+    }
+    if wanted(["fanout", "storm"]) {
+        fanout::storm::measure(&effort, &mut report);
     }
     println!("\n{}", report.table());
     if let Some(path) = json {
@@ -138,14 +148,20 @@ fn measure_latency(effort: Effort, report: &mut Report) {
 
 /// The arguments, or the one that can't be understood.
 fn arguments(args: Vec<String>) -> Result<Arguments, String> {
-    let mut understood = Arguments { quick: false, only: None, json: None };
+    let mut understood = Arguments { quick: false, only: None, viewers: None, json: None };
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--quick" => understood.quick = true,
             "--only" => {
-                let part = args.next().filter(|part| ["latency", "fanout"].contains(&part.as_str()));
+                let part = args.next().filter(|part| PARTS.contains(&part.as_str()));
                 understood.only = Some(part.ok_or(arg)?);
+            }
+            "--viewers" => {
+                let numbers = args.next().unwrap_or_default();
+                let numbers: Vec<usize> = numbers.split(',').map_while(|number| number.parse().ok()).collect();
+                let rising = numbers.is_sorted_by(|a, b| a < b) && numbers.first().is_some_and(|least| *least > 0);
+                understood.viewers = Some(rising.then_some(numbers).ok_or(arg)?);
             }
             "--json" => understood.json = Some(PathBuf::from(args.next().ok_or(arg)?)),
             // Cargo says so to every benchmark.

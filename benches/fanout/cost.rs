@@ -19,7 +19,7 @@ struct Step {
 }
 
 /// Measures each number of viewers.
-pub fn measure(effort: Effort, report: &mut Report) {
+pub fn measure(effort: &Effort, report: &mut Report) {
     let scene = Scene::start();
     let daemon = scene.broadcast();
     let mut receiver = Child::of(&daemon);
@@ -57,12 +57,13 @@ pub fn measure(effort: Effort, report: &mut Report) {
     drop(scene);
     let pictures = last.map(|taken| taken.pictures).unwrap_or_default().swap_remove(0);
     let viewers = steps.last().map_or(0, |step| step.viewers);
+    let least = steps.first().map_or(0, |step| step.viewers);
     let floor = floor::measure(viewers, &pictures, report);
     tell(&steps, &floor, report);
     report.add("sender drops", "packets", missing.saturating_sub(lost).max(dropped) as f64, None, Some(0.0));
     report.note("losses of the receiver's sockets, and retransmissions", json!(format!("{lost}, {repeats}")));
     let grown = memory.last().zip(memory.first()).map_or(0.0, |(last, first)| last - first);
-    report.add("memory of a further viewer", "KiB", grown / (viewers - 1) as f64, None, Some(300.0));
+    report.add("memory of a further viewer", "KiB", grown / (viewers - least).max(1) as f64, None, Some(300.0));
 }
 
 fn step(viewers: usize, taken: &Taken, used: &Threads, took: Duration) -> Step {

@@ -4,16 +4,16 @@
 //! and transport-wide feedback each 100 ms, and counts RTP without decoding it. All is on loopback, where the kernel charges the
 //! receiver's side of each packet (delivery, and the splitting of a GSO run) to the sender's CPU, in the floor as in the daemon.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::SCREEN;
-use crate::report::Report;
 use crate::support::daemon::{Daemon, Setup};
 use crate::support::xclient::{Drawing, XClient};
 use crate::support::xvfb::Xvfb;
 
 mod child;
-mod cost;
+pub mod cost;
 mod floor;
 mod light;
 mod receiver;
@@ -21,7 +21,7 @@ mod rtcp;
 mod rtp;
 mod signal;
 mod socket;
-mod storm;
+pub mod storm;
 mod threads;
 
 pub use receiver::run as receive;
@@ -36,10 +36,10 @@ const CHANGES: u32 = 25;
 const LINES: u16 = 10;
 
 /// How much is measured.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Effort {
     /// Numbers of viewers, rising.
-    viewers: &'static [usize],
+    pub viewers: Cow<'static, [usize]>,
     /// Each number of viewers.
     window: Duration,
     /// After a join, before anything counts.
@@ -55,7 +55,7 @@ pub struct Effort {
 impl Effort {
     /// What the issue asks for.
     pub const FULL: Self = Self {
-        viewers: &[1, 10, 50, 100, 200],
+        viewers: Cow::Borrowed(&[1, 10, 50, 100, 200]),
         window: Duration::from_secs(8),
         settle: Duration::from_secs(3),
         alone: 20,
@@ -64,7 +64,7 @@ impl Effort {
     };
     /// For smoke tests: its figures mean little.
     pub const QUICK: Self = Self {
-        viewers: &[1, 5, 10],
+        viewers: Cow::Borrowed(&[1, 5, 10]),
         window: Duration::from_secs(2),
         settle: Duration::from_secs(1),
         alone: 2,
@@ -109,10 +109,4 @@ fn dropped_by(daemon: Daemon) -> u64 {
     let count = |line: &str| line.split("dropped=").nth(1)?.split(' ').next()?.parse::<u64>().ok();
     let line = log.wait(Duration::from_secs(5), |line| line.contains("datagrams of the media socket"));
     line.and_then(|line| count(&line.text)).expect("the media thread says what it dropped")
-}
-
-/// Measures all.
-pub fn measure(effort: Effort, report: &mut Report) {
-    cost::measure(effort, report);
-    storm::measure(effort, report);
 }

@@ -18,7 +18,7 @@ const AFTERMATH: f64 = 0.1;
 const CALMING: Duration = Duration::from_secs(2);
 
 /// Measures joins.
-pub fn measure(effort: Effort, report: &mut Report) {
+pub fn measure(effort: &Effort, report: &mut Report) {
     let scene = Scene::start();
     for (index, count) in effort.storms.iter().copied().enumerate() {
         let daemon = scene.broadcast();
@@ -45,7 +45,7 @@ pub fn measure(effort: Effort, report: &mut Report) {
     }
 }
 
-fn alone(effort: Effort, receiver: &mut Child, report: &mut Report) {
+fn alone(effort: &Effort, receiver: &mut Child, report: &mut Report) {
     let (mut connected, mut pictured) = (Vec::new(), Vec::new());
     for _ in 0..effort.alone {
         let joined = receiver.join(1);
