@@ -175,7 +175,8 @@ pub(super) fn room(asked: Asked) -> Result<RoomPolicy, ConfigError> {
     match asked.value.as_str() {
         "closed" => Ok(RoomPolicy::Closed),
         "open" => Ok(RoomPolicy::Open),
-        _ => Err(asked.invalid("no such room", "write closed (peers see the daemon only), or open (everybody sees everybody)")),
+        _ => Err(asked
+            .invalid("no such room", "write closed (peers see the daemon only), or open (everybody sees everybody)")),
     }
 }
 

@@ -253,7 +253,8 @@ mod tests {
         let now = Instant::now();
         let mut broadcast = Broadcast::new(2);
         assert_eq!(broadcast.handle_offer(now, id(1), "abcd"), Ok(1));
-        let trickle = |ufrag: Option<&str>| Trickle { ufrag: ufrag.map(str::to_owned), end: true, ..Trickle::default() };
+        let trickle =
+            |ufrag: Option<&str>| Trickle { ufrag: ufrag.map(str::to_owned), end: true, ..Trickle::default() };
         for ufrag in [None, Some("abcd")] {
             assert_eq!(broadcast.handle_trickle(id(1), &trickle(ufrag)), Ok(Place::Joining));
         }

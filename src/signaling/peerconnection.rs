@@ -246,7 +246,8 @@ impl PeerConnections {
 
     /// Takes the broadcast's word on a question.
     pub fn handle_outcome(&mut self, ask: AskId, outcome: Outcome) {
-        let Some((&id, peer)) = self.peers.iter_mut().find(|(_, peer)| matches!(peer.asked, Some((open, _)) if open == ask))
+        let Some((&id, peer)) =
+            self.peers.iter_mut().find(|(_, peer)| matches!(peer.asked, Some((open, _)) if open == ask))
         else {
             // What was asked has been left since.
             return;

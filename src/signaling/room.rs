@@ -17,8 +17,8 @@ pub mod mailbox;
 mod tests;
 pub mod wire;
 
-pub use mailbox::{Message, Sender};
 use mailbox::Mailbox;
+pub use mailbox::{Message, Sender};
 
 /// A member without a pending wait is dropped after this time.
 pub const SILENCE: Duration = Duration::from_secs(30);

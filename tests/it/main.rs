@@ -4,6 +4,7 @@
 mod bad_input;
 mod cli;
 mod leaving;
+mod room;
 mod screen;
 mod shutdown;
 mod sizes;

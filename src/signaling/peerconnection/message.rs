@@ -123,13 +123,14 @@ mod tests {
 
     #[test]
     fn descriptions_are_read_as_clients_write_them() {
-        let multi_line = b"{\n   \"sdp\" : \"v=0\\r\\no=- 4611 2 IN IP4 127.0.0.1\\r\\n\",\n   \"type\" : \"answer\"\n}\n";
+        let multi_line =
+            b"{\n   \"sdp\" : \"v=0\\r\\no=- 4611 2 IN IP4 127.0.0.1\\r\\n\",\n   \"type\" : \"answer\"\n}\n";
         let Ok(Message::Description { kind: Kind::Answer, sdp }) = parse(multi_line) else { panic!("an answer") };
         assert_eq!(origin(&sdp), Some("4611"));
-        assert_eq!(parse(describe(Kind::Offer, "v=0").as_bytes()).unwrap(), Message::Description {
-            kind: Kind::Offer,
-            sdp: "v=0".to_owned()
-        });
+        assert_eq!(
+            parse(describe(Kind::Offer, "v=0").as_bytes()).unwrap(),
+            Message::Description { kind: Kind::Offer, sdp: "v=0".to_owned() }
+        );
         assert_eq!(describe(Kind::Answer, "v=0\r\n"), r#"{"sdp":"v=0\r\n","type":"answer"}"#);
         assert_eq!(parse(br#"{"type":"offer-loopback"}"#), Ok(Message::OfferLoopback));
         assert_eq!(parse(b"BYE"), Ok(Message::Bye));
