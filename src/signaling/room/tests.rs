@@ -224,9 +224,8 @@ fn whatever_happens_the_room_keeps_its_bounds_and_loses_nothing_uncounted() {
             let address = if random.below(2) == 0 { HERE } else { THERE };
             // Mostly the latest, who are still there.
             let mut any = || {
-                ids[ids.len()
-                    - 1
-                    - random.below(ids.len().min(if random.below(8) > 0 { 8 } else { 99 }) as u64) as usize]
+                let latest = if random.below(8) > 0 { 8 } else { 99 };
+                ids[ids.len() - 1 - random.below(ids.len().min(latest) as u64) as usize]
             };
             let (id, other) = (any(), any());
             let before: BTreeMap<_, _> = room.members.iter().map(|(id, m)| (*id, m.mailbox.len() as u64)).collect();
