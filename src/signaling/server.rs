@@ -35,6 +35,8 @@ mod pages;
 mod reply;
 mod room;
 #[cfg(test)]
+mod room_tests;
+#[cfg(test)]
 mod tests;
 mod version;
 

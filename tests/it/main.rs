@@ -6,6 +6,7 @@ mod cli;
 mod firefox;
 mod leaving;
 mod page;
+mod room;
 mod screen;
 mod shutdown;
 mod sizes;

@@ -264,3 +264,67 @@ fn make(status: StatusCode, content_type: Option<HeaderValue>, pragma: Option<Pe
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, fixed("Content-Length, Pragma"));
     Reply { headers, ..Reply::empty(status).with_body(body) }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let pair = |(name, value): &(&'static str, &'static str)| {
+            (HeaderName::from_static(name), HeaderValue::from_static(value))
+        };
+        lines.iter().map(pair).collect()
+    }
+
+    #[test]
+    fn paths_are_read_with_and_without_a_code() {
+        let at = |path| target(path).map(|target| (target.code, target.endpoint));
+        assert_eq!(at("/sign_in"), Some((None, Endpoint::SignIn)));
+        assert_eq!(at("/k/abc/wait"), Some((Some("abc"), Endpoint::Wait)));
+        assert_eq!(at("/k//message"), Some((Some(""), Endpoint::Message)));
+        assert_eq!(at("/k/abc"), Some((Some("abc"), Endpoint::Other)));
+        assert_eq!(at("/k/abc/whep"), Some((Some("abc"), Endpoint::Other)));
+        for others in ["/", "/k", "/wait/", "/Wait", "/whep"] {
+            assert_eq!(at(others), None, "{others}");
+        }
+        assert_eq!((redacted("/k/abc/wait"), redacted("/wait")), ("/k/…", "/wait"));
+    }
+
+    #[test]
+    fn requests_are_read_in_any_order_of_their_parameters() {
+        let typed = headers(&[("content-type", "text/plain"), ("content-length", "1")]);
+        let post = |query| read(&Method::POST, Endpoint::Message, query, &typed);
+        let (from, to, content_type) = (PeerId(1), PeerId(2), Bytes::from_static(b"text/plain"));
+        let wanted = Wanted::Post { from, to, content_type };
+        assert_eq!(post("peer_id=1&to=2").unwrap(), wanted);
+        assert_eq!(post("to=2&x=3&peer_id=1").unwrap(), wanted);
+        for bad in [
+            "",
+            "peer_id=1",
+            "peer_id=1&to=",
+            "peer_id=1&to=-2",
+            "peer_id=1&to=+2",
+            "peer_id=1&to=99999999999999999999",
+        ] {
+            assert_eq!(post(bad).unwrap_err().status, StatusCode::INTERNAL_SERVER_ERROR, "{bad}");
+        }
+        let wait = read(&Method::GET, Endpoint::Wait, "peer_id=7", &HeaderMap::new());
+        assert_eq!(wait.unwrap(), Wanted::Wait(PeerId(7)));
+        let sign_in = read(&Method::GET, Endpoint::SignIn, "a=b&c,d", &HeaderMap::new());
+        assert_eq!(sign_in.unwrap(), Wanted::SignIn("a=b&c,d".to_owned()));
+    }
+
+    #[test]
+    fn what_the_original_leaves_hanging_is_refused() {
+        let status = |method, endpoint, lines| {
+            read(&method, endpoint, "peer_id=1&to=2", &headers(lines)).unwrap_err().status.as_u16()
+        };
+        assert_eq!(status(Method::HEAD, Endpoint::SignIn, &[]), 405);
+        assert_eq!(status(Method::PUT, Endpoint::Message, &[]), 405);
+        assert_eq!(status(Method::POST, Endpoint::Wait, &[]), 405);
+        assert_eq!(status(Method::POST, Endpoint::Message, &[("content-type", "text/plain")]), 411);
+        assert_eq!(status(Method::POST, Endpoint::Message, &[("content-length", "3")]), 415);
+        assert_eq!(status(Method::GET, Endpoint::Other, &[]), 500);
+    }
+}

@@ -2,11 +2,13 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Bytes, Incoming};
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
@@ -74,7 +76,7 @@ impl Exchange {
         request: Request<Incoming>,
         from: SocketAddr,
         enter: impl Fn(Stage),
-    ) -> Result<Response<Full<Bytes>>, Infallible> {
+    ) -> Result<Response<Whole>, Infallible> {
         let (head, body) = request.into_parts();
         if let Some((room, target)) = self.of_room(head.uri.path()) {
             let reply = self.answer_member(room, target, &head, body, from, enter).await;
@@ -371,9 +373,34 @@ async fn discard(mut body: Incoming, headers: &HeaderMap, wait: Duration) {
     }
 }
 
-/// Sends a reply as it is.
-fn bare(reply: Reply) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(reply.body));
+/// The body of a reply, in one piece.
+#[derive(Debug)]
+pub(super) struct Whole {
+    content: Full<Bytes>,
+    /// Whether it is announced even where it is empty: hyper keeps the place of `Content-Length` for a body only.
+    is_announced: bool,
+}
+
+impl Body for Whole {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Pin::new(&mut self.content).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        !self.is_announced && self.content.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.content.size_hint()
+    }
+}
+
+/// Sends a reply as it is, its headers in their order.
+fn bare(reply: Reply) -> Response<Whole> {
+    let mut response = Response::new(Whole { content: Full::new(reply.body), is_announced: true });
     *response.status_mut() = reply.status;
     *response.headers_mut() = reply.headers;
     if let Some(reason) = reply.reason {
@@ -383,8 +410,9 @@ fn bare(reply: Reply) -> Response<Full<Bytes>> {
 }
 
 /// Adds what every reply carries but the room's.
-fn response(reply: Reply) -> Response<Full<Bytes>> {
+fn response(reply: Reply) -> Response<Whole> {
     let mut response = bare(reply);
+    response.body_mut().is_announced = false;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));

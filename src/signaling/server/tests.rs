@@ -11,18 +11,18 @@ use crate::id::SessionId;
 use crate::signaling::access::Code;
 use crate::signaling::{Answer, Refusal};
 
-const CODE: &str = "abcdefgh23";
+pub(super) const CODE: &str = "abcdefgh23";
 const OFFER: &str = "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\n";
-const LONG: Duration = Duration::from_secs(20);
+pub(super) const LONG: Duration = Duration::from_secs(20);
 
-struct Running {
-    address: SocketAddr,
-    signals: mpsc::Receiver<SignalIn>,
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<()>,
+pub(super) struct Running {
+    pub(super) address: SocketAddr,
+    pub(super) signals: mpsc::Receiver<SignalIn>,
+    pub(super) stop: oneshot::Sender<()>,
+    pub(super) task: JoinHandle<()>,
 }
 
-fn config(limits: ConnectionLimits, deadlines: Deadlines) -> ServerConfig {
+pub(super) fn config(limits: ConnectionLimits, deadlines: Deadlines) -> ServerConfig {
     ServerConfig {
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         access: Access::with_code(Code::parse(CODE).unwrap()),
@@ -33,7 +33,7 @@ fn config(limits: ConnectionLimits, deadlines: Deadlines) -> ServerConfig {
     }
 }
 
-fn start_with(config: ServerConfig, queue: usize) -> Running {
+pub(super) fn start_with(config: ServerConfig, queue: usize) -> Running {
     let server = Server::bind(config).unwrap();
     let address = server.local_addrs()[0];
     let (sender, signals) = mpsc::channel(queue);
@@ -73,12 +73,12 @@ fn stub_broadcast(mut signals: mpsc::Receiver<SignalIn>) -> JoinHandle<()> {
     })
 }
 
-async fn connect(address: SocketAddr) -> TcpStream {
+pub(super) async fn connect(address: SocketAddr) -> TcpStream {
     timeout(LONG, TcpStream::connect(address)).await.unwrap().unwrap()
 }
 
 /// Reads until the server closes.
-async fn rest(stream: &mut TcpStream) -> String {
+pub(super) async fn rest(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     timeout(LONG, stream.read_to_end(&mut bytes)).await.expect("the server closes in time").unwrap();
     String::from_utf8_lossy(&bytes).into_owned()
@@ -103,7 +103,7 @@ async fn one_reply(stream: &mut TcpStream) -> String {
     .expect("a reply in time")
 }
 
-async fn exchange(address: SocketAddr, request: &str) -> String {
+pub(super) async fn exchange(address: SocketAddr, request: &str) -> String {
     let mut stream = connect(address).await;
     stream.write_all(request.as_bytes()).await.unwrap();
     rest(&mut stream).await
@@ -120,7 +120,7 @@ fn post_offer(body: &str) -> String {
     request("POST", "/whep", &format!("Authorization: Bearer {CODE}\r\nContent-Type: application/sdp\r\n"), body)
 }
 
-fn status(reply: &str) -> u16 {
+pub(super) fn status(reply: &str) -> u16 {
     reply.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("no status in {reply:?}"))
 }
 
