@@ -130,14 +130,16 @@ impl Dialogue {
         // A codec that is in use stays: changing it would cost a keyframe and bring nothing.
         let current = self.codecs();
         can.video.sort_by_key(|codec| !current.contains(codec));
-        let agreements = sdp::negotiate(offer, &can).map_err(|error| refusal(&error))?;
-        for (transport, agreement) in self.transports.iter().zip(&agreements) {
-            let known = transport.agreement.as_ref().map(|agreement| &agreement.remote);
-            if known.is_some_and(|known| !known.has_certificate_of(&agreement.remote)) {
+        let mut agreements = sdp::negotiate(offer, &can).map_err(|error| refusal(&error))?;
+        for (transport, agreement) in self.transports.iter().zip(&mut agreements) {
+            let Some(known) = transport.agreement.as_ref().map(|agreement| &agreement.remote) else { continue };
+            if !known.has_certificate_of(&agreement.remote) {
                 return Err(Refusal::Conflict(
                     "the offer has another certificate than the session; make a new session".to_owned(),
                 ));
             }
+            // The DTLS association goes on, and with it who began it (RFC 8842, section 5.4).
+            agreement.remote.dtls_client = known.dtls_client;
         }
         let ended = self.transports.split_off(agreements.len().min(self.transports.len()));
         let mut steps: Vec<_> = ended.into_iter().map(|transport| Step::End(transport.session)).collect();
