@@ -15,9 +15,9 @@ use tracing::warn;
 use crate::alive::Watch;
 
 /// How long a thread may take to open what it captures.
-const OPENING: Duration = Duration::from_secs(5);
+pub(crate) const OPENING: Duration = Duration::from_secs(5);
 /// How long a thread may take to end before it is left behind.
-const CLOSING: Duration = Duration::from_secs(2);
+pub(crate) const CLOSING: Duration = Duration::from_secs(2);
 
 /// What a thread is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,6 +7,7 @@ mod leaving;
 mod screen;
 mod shutdown;
 mod sizes;
+mod sound;
 mod stage;
 mod support_check;
 

@@ -10,7 +10,9 @@ pub mod browser;
 pub mod daemon;
 pub mod http;
 pub mod process;
+pub mod pulse;
 pub mod strip;
+pub mod tone;
 pub mod xclient;
 pub mod xvfb;
 

@@ -16,7 +16,8 @@ use x11rb::wrapper::ConnectionExt as _;
 
 use super::*;
 use crate::frame::{Damage, Frame, Rect, Size};
-use crate::source::{CLOSING, OPENING, SourceSpec};
+use crate::orders::{CLOSING, OPENING};
+use crate::source::SourceSpec;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 /// How long nothing must happen to be called still.
