@@ -1,26 +1,179 @@
 //! Sound: captured, cut to 20 ms, and encoded once for all viewers.
+//!
+//! Owns the handle by which sound is steered, and the thread `audio`, where device and encoder live. No device is open and
+//! nothing is encoded while nobody listens. It never decides who does.
 
-mod spec;
+use std::time::{Duration, Instant};
+
+use tracing::info;
 
 use crate::alive::Watch;
-use crate::encoder::AccessUnit;
+use crate::encoder::worker::UnitSink;
+use crate::orders::{OrderedThread, Orders, SpawnError};
+
+#[cfg(feature = "alsa")]
+mod alsa;
+mod capture;
+#[cfg(any(feature = "alsa", feature = "pulse"))]
+mod microphones;
+mod opus;
+mod outage;
+#[cfg(feature = "pulse")]
+mod pulse;
+mod spec;
+mod timeline;
+pub mod tone;
+
+use capture::Device;
+use opus::{OpusEncoder, OpusError};
 pub use spec::{AudioSpec, AudioSpecError};
-use std::sync::Arc;
-/// shim
-pub struct AudioCapture;
+
+/// Hz, of all sound here.
+pub const SAMPLE_RATE: u32 = 48_000;
+/// All sound here is stereo.
+pub const CHANNELS: usize = 2;
+/// The extent of a block, and of a packet.
+pub const BLOCK: Duration = Duration::from_millis(20);
+/// Samples of each channel in a block.
+pub const BLOCK_SAMPLES: usize = 960;
+
+/// Why there is no sound.
+#[derive(Debug, thiserror::Error)]
+pub enum AudioError {
+    /// The device that was asked for can't be had.
+    #[error("audio {spec}: {found}")]
+    Unavailable {
+        /// What was asked for.
+        spec: AudioSpec,
+        /// What was found, and what to do.
+        found: String,
+    },
+    /// The operating system refuses something.
+    #[error("audio {spec}: {what}: {error}")]
+    System {
+        /// What was asked for.
+        spec: AudioSpec,
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        error: std::io::Error,
+    },
+}
+
+/// The sound of a broadcast: idle until it is made active; closed when dropped.
+#[derive(Debug)]
+pub struct AudioCapture {
+    /// `None` where there is no sound.
+    thread: Option<OrderedThread<String>>,
+}
+
 impl AudioCapture {
-    /// s
-    pub fn open(_: &AudioSpec, _: Arc<dyn Fn(AccessUnit) + Send + Sync>, _: &Watch) -> anyhow::Result<Self> {
-        Ok(Self)
+    /// Opens what `spec` names; `sink` gets its packets while it is active, from the thread `audio`.
+    ///
+    /// `watch` hears of it where that thread ends before this is dropped. A device that is lost later is tried again for as long as
+    /// it is wanted, and the log says so once.
+    ///
+    /// # Errors
+    /// [`AudioError`] where what is named can't be had; `auto` goes without sound and says so in the log.
+    pub fn open(spec: &AudioSpec, sink: UnitSink, watch: &Watch) -> Result<Self, AudioError> {
+        Self::open_on(None, spec, sink, watch)
     }
-    /// s
-    pub fn set_active(&self, _: bool) {}
-    /// s
-    pub fn describe(&self) -> String {
-        String::new()
+
+    /// Opens what `spec` names as [`AudioCapture::open`] does, on the sound server at this address in the place of
+    /// `$PULSE_SERVER`.
+    ///
+    /// # Errors
+    /// As [`AudioCapture::open`].
+    pub fn open_on(server: Option<&str>, spec: &AudioSpec, sink: UnitSink, watch: &Watch) -> Result<Self, AudioError> {
+        if *spec == AudioSpec::Off {
+            return Ok(Self { thread: None });
+        }
+        let (wanted, server) = (spec.clone(), server.map(str::to_owned));
+        let open = move |orders: &Orders| -> Result<_, InputError> {
+            let (device, description) = Device::choose(&wanted, server.as_deref(), orders)?;
+            Ok((description, (device, OpusEncoder::new()?)))
+        };
+        let run = move |(device, encoder), orders: &Orders| capture::run(&device, encoder, orders, &sink);
+        let error = match OrderedThread::spawn("audio", watch, open, run) {
+            Ok(thread) => return Ok(Self { thread: Some(thread) }),
+            Err(SpawnError::Open(error)) => AudioError::Unavailable { spec: spec.clone(), found: error.to_string() },
+            Err(SpawnError::System(what, error)) => AudioError::System { spec: spec.clone(), what, error },
+        };
+        if *spec == AudioSpec::Auto {
+            info!("without sound: {error}");
+            return Ok(Self { thread: None });
+        }
+        Err(error)
     }
-    /// s
+
+    /// Whether there is any sound to listen to.
     pub fn is_there(&self) -> bool {
-        false
+        self.thread.is_some()
     }
+
+    /// What it is, for people: `system (speakers)`, or `off`.
+    pub fn describe(&self) -> String {
+        self.thread.as_ref().map_or_else(|| "off".to_owned(), |thread| thread.opened().clone())
+    }
+
+    /// Lets packets flow, or closes the device.
+    pub fn set_active(&self, active: bool) {
+        if let Some(thread) = &self.thread {
+            thread.set_active(active);
+        }
+    }
+}
+
+/// 20 ms of sound as it was captured.
+#[derive(Debug)]
+struct Block {
+    /// Interleaved, 16 bits.
+    samples: Box<[i16; BLOCK_SAMPLES * CHANNELS]>,
+    /// When the first sample was captured, as far as its arrival tells.
+    captured: Instant,
+    /// Whether samples were lost right before it, or it is the first one.
+    anew: bool,
+}
+
+impl Block {
+    fn new(now: Instant) -> Self {
+        Self { samples: Box::new([0; BLOCK_SAMPLES * CHANNELS]), captured: now, anew: true }
+    }
+}
+
+/// Why waiting for sound was over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Event {
+    /// A block is whole.
+    Block,
+    /// There may be an order, or nothing.
+    Order,
+}
+
+/// Why a device gives no sound.
+#[derive(Debug, thiserror::Error)]
+enum InputError {
+    /// No sound server can be reached.
+    #[error("no sound server: {0}; start PulseAudio or PipeWire as this user, or set PULSE_SERVER")]
+    NoServer(String),
+    /// What was asked for is not among what there is.
+    #[error("{found}; {advice}")]
+    Missing {
+        /// What was found.
+        found: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// It was there and is not any more, or does not work.
+    #[error("{0}")]
+    Lost(String),
+    /// The encoder can't be made.
+    #[error(transparent)]
+    Encoder(#[from] OpusError),
+    /// The sound server's default device is another one.
+    #[error("another default device")]
+    Moved,
+    /// An order came meanwhile.
+    #[error("interrupted")]
+    Interrupted,
 }

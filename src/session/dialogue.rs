@@ -10,6 +10,9 @@ use crate::encoder::Codec;
 use crate::id::{SessionId, random_bytes};
 use crate::signaling::{Refusal, Trickle};
 
+#[cfg(test)]
+mod tests;
+
 /// What is said of the daemon in each description.
 #[derive(Debug, Clone)]
 pub struct Speaker {
@@ -130,7 +133,12 @@ impl Dialogue {
         // A codec that is in use stays: changing it would cost a keyframe and bring nothing.
         let current = self.codecs();
         can.video.sort_by_key(|codec| !current.contains(codec));
-        let mut agreements = sdp::negotiate(offer, &can).map_err(|error| refusal(&error))?;
+        let mut agreements = match sdp::negotiate(offer, &can) {
+            // Whoever is connected may want nothing for a while.
+            Err(NegotiationError::NothingWanted) if !self.transports.is_empty() => sdp::pause(offer),
+            said => said,
+        }
+        .map_err(|error| refusal(&error))?;
         for (transport, agreement) in self.transports.iter().zip(&mut agreements) {
             let Some(known) = transport.agreement.as_ref().map(|agreement| &agreement.remote) else { continue };
             if !known.has_certificate_of(&agreement.remote) {

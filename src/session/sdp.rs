@@ -22,7 +22,7 @@ mod tests;
 pub use answer::answer;
 pub use attributes::candidates;
 pub use description::{Description, DescriptionError, Direction, Extension, Kind, Section};
-pub use negotiate::{NegotiationError, negotiate};
+pub use negotiate::{NegotiationError, negotiate, pause};
 pub use offer::{accept, offer};
 
 /// Header extension of transport-wide sequence numbers (draft-holmer-rmcat-transport-wide-cc-extensions-01).
@@ -42,6 +42,8 @@ pub struct Capabilities {
 /// What is agreed for one transport.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Agreement {
+    /// Index of a section in the offer that the transport is of.
+    pub section: usize,
     /// The video, where it goes this way.
     pub video: Option<VideoParameters>,
     /// The sound, where it goes this way.

@@ -381,7 +381,7 @@ fn agreement(video: Option<VideoParameters>, audio: bool) -> Agreement {
         dtls_client: false,
         candidates: vec![],
     };
-    Agreement { video, audio: audio.then(audio_parameters), remote }
+    Agreement { section: 0, video, audio: audio.then(audio_parameters), remote }
 }
 
 fn sound(captured: Instant, sample: u64) -> Unit {

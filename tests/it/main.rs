@@ -10,6 +10,7 @@ mod room;
 mod screen;
 mod shutdown;
 mod sizes;
+mod sound;
 mod stage;
 mod support_check;
 

@@ -12,7 +12,9 @@ pub mod firefox;
 pub mod http;
 pub mod page;
 pub mod process;
+pub mod pulse;
 pub mod strip;
+pub mod tone;
 pub mod xclient;
 pub mod xvfb;
 

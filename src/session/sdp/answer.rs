@@ -24,7 +24,7 @@ pub fn answer(
     fingerprint: &[u8; 32],
     candidates: &[SocketAddr],
 ) -> String {
-    let used: Vec<_> = agreements.iter().zip(transports).filter_map(|pair| Used::new(offer, pair)).collect();
+    let used: Vec<_> = agreements.iter().zip(transports).map(|pair| Used::new(offer, pair)).collect();
     let mid = |index: &usize| offer.sections[*index].mid.as_deref();
     let groups: Vec<Vec<_>> = used
         .iter()
@@ -84,11 +84,9 @@ struct Used<'a> {
 }
 
 impl<'a> Used<'a> {
-    fn new(offer: &Description, (agreement, local): (&'a Agreement, &'a LocalTransport)) -> Option<Self> {
-        let video = agreement.video.as_ref().map(|video| video.section);
-        let served = video.or(agreement.audio.as_ref().map(|audio| audio.section))?;
-        let transport = Transport::of(offer, served);
-        Some(Self { transport, sections: transport.sections(offer), agreement, local })
+    fn new(offer: &Description, (agreement, local): (&'a Agreement, &'a LocalTransport)) -> Self {
+        let transport = Transport::of(offer, agreement.section);
+        Self { transport, sections: transport.sections(offer), agreement, local }
     }
 }
 

@@ -131,12 +131,14 @@ pub fn negotiate(offer: &Description, can: &Capabilities) -> Result<Vec<Agreemen
     let mut agreements = Vec::new();
     let video_transport = video.as_ref().map(|video| Transport::of(offer, video.section));
     if let Some((video, remote)) = video.and_then(|video| remote(video.section).map(|remote| (video, remote))) {
-        agreements.push(Agreement { video: Some(video), audio: None, remote });
+        agreements.push(Agreement { section: video.section, video: Some(video), audio: None, remote });
     }
     if let Some((audio, remote)) = audio.and_then(|audio| remote(audio.section).map(|remote| (audio, remote))) {
         match agreements.first_mut().filter(|_| video_transport == Some(Transport::of(offer, audio.section))) {
             Some(shared) => shared.audio = Some(audio),
-            None => agreements.push(Agreement { video: None, audio: Some(audio), remote }),
+            None => {
+                agreements.push(Agreement { section: audio.section, video: None, audio: Some(audio), remote });
+            }
         }
     }
     if !agreements.is_empty() {
@@ -145,6 +147,16 @@ pub fn negotiate(offer: &Description, can: &Capabilities) -> Result<Vec<Agreemen
     // An offer without a transport is broken, whatever its codecs are.
     reachable.into_iter().collect::<Result<Vec<_>, NegotiationError>>()?;
     Err(no_common_codec(usable.iter().map(|(_, section)| *section), can))
+}
+
+/// What is agreed where a viewer that is connected wants nothing for now: its transport, and nothing on it.
+///
+/// # Errors
+/// Where no transport can be kept either.
+pub fn pause(offer: &Description) -> Result<Vec<Agreement>, NegotiationError> {
+    let kept = (0..offer.sections.len()).find(|index| can_be_kept(offer, &offer.sections[*index]));
+    let section = kept.ok_or(NegotiationError::NothingWanted)?;
+    Ok(vec![Agreement { section, video: None, audio: None, remote: remote_transport(offer, section)? }])
 }
 
 fn no_common_codec<'a>(sections: impl Iterator<Item = &'a Section> + Clone, can: &Capabilities) -> NegotiationError {

@@ -116,5 +116,5 @@ pub fn accept(own_offer: &str, answer: &Description, can: &Capabilities) -> Resu
     let served = served.ok_or_else(|| NegotiationError::NothingTaken(sent(can)))?;
     let transport = Transport::of(answer, served);
     let audio = audio.filter(|audio| Transport::of(answer, audio.section) == transport);
-    Ok(Agreement { video, audio, remote: remote_transport(answer, served)? })
+    Ok(Agreement { section: served, video, audio, remote: remote_transport(answer, served)? })
 }
