@@ -21,6 +21,9 @@ use message::{Kind, Message};
 
 /// How long a peer that joined has to offer before it is called.
 pub const CALL_AFTER: Duration = Duration::from_secs(1);
+/// So many are called at once at most, the others this time later: a class that joins together must not fill the broadcast's queue.
+const CALLS_AT_ONCE: usize = 64;
+const NEXT_CALLS_AFTER: Duration = Duration::from_millis(50);
 /// The most candidates of a peer that are kept until their description comes.
 const EARLY_CANDIDATES: usize = 64;
 
@@ -267,8 +270,14 @@ impl PeerConnections {
     pub fn handle_timeout(&mut self, now: Instant) {
         let mut due = Vec::new();
         for (id, peer) in &mut self.peers {
-            if peer.call_at.take_if(|at| *at <= now).is_some() {
+            if peer.call_at.is_none_or(|at| at > now) {
+                continue;
+            }
+            if due.len() < CALLS_AT_ONCE {
+                peer.call_at = None;
                 due.push(*id);
+            } else {
+                peer.call_at = Some(now + NEXT_CALLS_AFTER);
             }
         }
         for id in due {

@@ -230,6 +230,20 @@ fn who_is_not_meant_or_has_offered_is_not_called() {
 }
 
 #[test]
+fn a_class_that_joins_at_once_is_called_in_parts() {
+    let mut stage = Stage::new("joined");
+    for number in 0..CALLS_AT_ONCE as u64 {
+        stage.peers.handle_joined(PeerId(100 + number), b"pupil", stage.now);
+    }
+    stage.now += CALL_AFTER;
+    stage.peers.handle_timeout(stage.now);
+    assert_eq!(stage.outputs().len(), CALLS_AT_ONCE);
+    assert_eq!(stage.peers.poll_timeout(), Some(stage.now + NEXT_CALLS_AFTER));
+    stage.peers.handle_timeout(stage.now + NEXT_CALLS_AFTER);
+    assert_eq!((stage.outputs().len(), stage.peers.poll_timeout()), (1, None));
+}
+
+#[test]
 fn when_both_offer_the_peers_wins() {
     let mut stage = Stage::called();
     stage.offers(7);

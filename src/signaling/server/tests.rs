@@ -124,6 +124,13 @@ pub(super) fn status(reply: &str) -> u16 {
     reply.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("no status in {reply:?}"))
 }
 
+/// Both ends of all connections are in this process.
+pub(super) fn allow_many_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let had = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: had.maximum.or(Some(65_536)), maximum: had.maximum }).unwrap();
+}
+
 #[tokio::test]
 async fn the_page_and_its_parts_are_served_with_strict_headers() {
     let running = start();
@@ -322,10 +329,7 @@ async fn a_full_queue_and_a_gone_broadcast_are_told() {
 
 #[tokio::test]
 async fn a_thousand_silent_connections_do_not_stop_a_good_one() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let had = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: had.maximum.or(Some(65_536)), maximum: had.maximum }).unwrap();
-
+    allow_many_descriptors();
     let Running { address, signals, .. } = start();
     stub_broadcast(signals);
     let mut silent = Vec::new();
