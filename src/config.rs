@@ -13,6 +13,7 @@ use crate::audio::AudioSpec;
 use crate::cli::RunArgs;
 use crate::encoder::{Bitrate, Codec};
 use crate::frame::Size;
+use crate::session::sdp::Sync;
 use crate::signaling::peerconnection::CallPolicy;
 use crate::signaling::room::RoomPolicy;
 use crate::source::SourceSpec;
@@ -100,6 +101,16 @@ pub enum SyncConfig {
     Lip,
     /// They don't.
     LowLatency,
+}
+
+impl SyncConfig {
+    /// How it is for the sound of `audio`: what the machine plays belongs to its screen, what a microphone hears or a tone does not.
+    pub fn resolve(self, audio: &AudioSpec) -> Sync {
+        match (self, audio) {
+            (Self::Lip, _) | (Self::Auto, AudioSpec::Auto | AudioSpec::System) => Sync::Lip,
+            (Self::LowLatency | Self::Auto, _) => Sync::LowLatency,
+        }
+    }
 }
 
 /// Why a setting is refused; one line that says what was asked, what was found and what to do.

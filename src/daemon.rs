@@ -145,7 +145,7 @@ impl Daemon {
             name: config.name.clone(),
             max_viewers: config.max_viewers,
             can,
-            sync: crate::session::sdp::Sync::Lip,
+            sync: config.sync.resolve(&config.audio),
             bitrate: config.bitrate,
             clock,
             identity,

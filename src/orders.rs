@@ -102,7 +102,6 @@ impl Orders {
     }
 
     /// The bell: readable from an order until it is taken.
-    #[expect(dead_code, reason = "sound waits by it")]
     pub(crate) fn bell(&self) -> BorrowedFd<'_> {
         self.bell.as_fd()
     }

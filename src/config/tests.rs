@@ -64,6 +64,20 @@ fn everything_written_is_kept() {
 }
 
 #[test]
+fn pictures_wait_for_the_sound_of_their_own_machine_only() {
+    let mic = AudioSpec::Mic(None);
+    for (sync, audio, expected) in [
+        (SyncConfig::Auto, &AudioSpec::Auto, Sync::Lip),
+        (SyncConfig::Auto, &AudioSpec::System, Sync::Lip),
+        (SyncConfig::Auto, &mic, Sync::LowLatency),
+        (SyncConfig::Lip, &mic, Sync::Lip),
+        (SyncConfig::LowLatency, &AudioSpec::System, Sync::LowLatency),
+    ] {
+        assert_eq!(sync.resolve(audio), expected, "{sync:?} {audio:?}");
+    }
+}
+
+#[test]
 fn rates_are_read_exactly() {
     let table = [
         ("50k", 50_000),
