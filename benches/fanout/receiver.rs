@@ -57,6 +57,8 @@ pub fn run(arguments: &[String]) {
         input: Vec::new(),
         ended: false,
     };
+    // Viewers are other machines: their work comes after the daemon's. Times of arrival are the kernel's and don't notice.
+    rustix::process::nice(10).unwrap();
     rustix::io::ioctl_fionbio(std::io::stdin(), true).unwrap();
     receiver.watch(std::io::stdin(), STDIN);
     while !receiver.ended {
