@@ -201,8 +201,11 @@ fn whoever_opens_the_handshake_the_daemon_that_called_nominates_and_connects() {
     for browser_opens in [true, false] {
         let identity = Identity::generate().unwrap();
         let mut pair = Pair::in_roles(&identity, &identity, IceRole::Controlling, browser_opens);
-        pair.run(|pair| pair.browser.connected && pair.engine.checks.selected().is_some());
-        assert!(pair.browser.connected && pair.events.iter().any(|e| matches!(e, EngineEvent::Connected)));
+        let connected = |pair: &Pair| {
+            pair.browser.connected && pair.events.iter().any(|e| matches!(e, EngineEvent::Connected))
+        };
+        pair.run(|pair| connected(pair) && pair.engine.checks.selected().is_some());
+        assert!(connected(&pair));
         let path = Path { local: daemon(), remote: pair.browser.address };
         assert_eq!((pair.engine.path(), pair.engine.checks.selected()), (Some(path), Some(path)));
         let (_, remote) = pair.browser.agent.get_selected_candidate_pair().expect("the browser heard the nomination");
