@@ -47,6 +47,8 @@ pub struct Taken {
     pub bytes: u64,
     /// Sequence numbers that never came.
     pub missing: u64,
+    /// Packets of sound that came.
+    pub sound: u64,
     /// Retransmissions that came.
     pub repeats: u64,
     /// Datagrams that the viewers' sockets lost.
@@ -62,15 +64,22 @@ pub struct Taken {
 }
 
 impl Child {
-    /// Starts a receiver for a daemon.
-    pub fn of(daemon: &Daemon) -> Self {
-        Self::start(daemon.http(), daemon.code())
+    /// Starts a receiver for viewers of a daemon.
+    pub fn of(daemon: &Daemon, sound: bool) -> Self {
+        Self::start(daemon.http(), sound, daemon.code())
     }
 
     /// Starts a receiver for viewers of this server.
-    pub fn start(server: SocketAddr, code: Option<String>) -> Self {
+    pub fn start(server: SocketAddr, sound: bool, code: Option<String>) -> Self {
+        let sound = if sound { "sound" } else { "silent" };
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.arg(super::RECEIVER).arg(server.to_string()).args(code).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command
+            .arg(super::RECEIVER)
+            .arg(server.to_string())
+            .arg(sound)
+            .args(code)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
         let mut process = Process::spawn(&mut command);
         let input = process.child().stdin.take().unwrap();
         let output = Output::follow(process.child().stdout.take().unwrap());

@@ -34,7 +34,7 @@ pub fn measure(viewers: usize, pictures: &[Picture], report: &mut Report) -> Flo
 }
 
 fn replay(viewers: usize, pictures: &[Picture], segmented: bool, report: &mut Report) -> f64 {
-    let mut receiver = Child::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)), None);
+    let mut receiver = Child::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)), false, None);
     let sinks: Vec<_> =
         receiver.sink(viewers).into_iter().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))).collect();
     let socket = Socket::open(Ipv4Addr::LOCALHOST).unwrap();

@@ -36,6 +36,8 @@ pub struct Light {
     pub failed: Option<String>,
     /// What came of the media.
     pub stream: Stream,
+    /// Packets of sound that came since the window began.
+    pub sounds: u64,
     /// The sender's last report.
     pub moment: Option<SenderMoment>,
     /// Datagrams that its socket lost since the window began, and before.
@@ -53,11 +55,11 @@ pub struct Light {
 
 impl Light {
     /// Prepares a viewer at an address of its own, and its offer.
-    pub fn new(now: Instant, ip: Ipv4Addr, identity: &Identity) -> Self {
+    pub fn new(now: Instant, ip: Ipv4Addr, identity: &Identity, hears: bool) -> Self {
         let socket = Socket::open(ip).unwrap();
         let address = socket.address();
         let (engine, local) = RtcEngine::new(now, identity, &[address], IceRole::Controlling).unwrap();
-        let offer = signal::offer(&local, &identity.fingerprint(), address);
+        let offer = signal::offer(&local, &identity.fingerprint(), address, hears);
         // Viewers report at different times: each port has a phase of its own.
         let phase = REPORT_INTERVAL * u32::from(address.port() % 97) / 97;
         Self {
@@ -69,6 +71,7 @@ impl Light {
             pictured: None,
             failed: None,
             stream: Stream::default(),
+            sounds: 0,
             moment: None,
             lost: 0,
             lost_before: 0,
@@ -110,6 +113,7 @@ impl Light {
         let local = self.socket.address();
         let (engine, stream, arrived, last, ssrc) =
             (&mut self.engine, &mut self.stream, &mut self.arrived, &mut self.last_number, self.ssrc);
+        let sounds = &mut self.sounds;
         let mut first_at = None;
         let mut others = false;
         let (_, lost) = self.socket.receive(buffers, |arrival| match arrival.data {
@@ -119,7 +123,9 @@ impl Light {
                     *last = unwrapped(*last, number);
                     arrived.push((*last, arrival.at));
                 }
-                if header.ssrc != ssrc {
+                if arrival.data[1] & 0x7f == signal::OPUS {
+                    *sounds += 1;
+                } else if header.ssrc != ssrc {
                     stream.counts.repeats += 1;
                 } else if stream.handle(&header, arrival.data.len(), arrival.at) {
                     first_at.get_or_insert(arrival.at);
@@ -160,6 +166,7 @@ impl Light {
     /// Begins a window of counting.
     pub fn mark(&mut self) {
         self.stream.counts = Default::default();
+        self.sounds = 0;
         self.reported = (0, 0, self.reported.2);
         self.lost_before += self.lost;
         self.lost = 0;

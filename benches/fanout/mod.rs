@@ -88,9 +88,9 @@ impl Scene {
         Self { screen, drawing: Some(drawing) }
     }
 
-    /// Starts a daemon for many viewers of it.
-    fn broadcast(&self) -> Daemon {
-        let args = ["--source", "screen", "--max-viewers", "256", "--log", "debug"];
+    /// Starts a daemon for many viewers of it, with this `--audio`.
+    fn broadcast(&self, audio: &str) -> Daemon {
+        let args = ["--audio", audio, "--source", "screen", "--max-viewers", "256", "--log", "debug"];
         Setup::new(&args).display(&self.screen.display()).start()
     }
 }

@@ -9,6 +9,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 /// The id of the transport-wide sequence number in the offers.
 pub const TRANSPORT_CC: u8 = 3;
+/// The payload type of sound in the offers.
+pub const OPUS: u8 = 111;
 
 /// What an answer says.
 #[derive(Debug)]
@@ -67,25 +69,34 @@ impl Post {
     }
 }
 
-/// An offer of one video section that only receives.
-pub fn offer(local: &LocalTransport, fingerprint: &[u8; 32], address: SocketAddr) -> String {
+/// An offer that only receives: video, and sound where `hears`.
+pub fn offer(local: &LocalTransport, fingerprint: &[u8; 32], address: SocketAddr, hears: bool) -> String {
     let hash: Vec<_> = fingerprint.iter().map(|byte| format!("{byte:02X}")).collect();
     let (hash, LocalTransport { ufrag, password }) = (hash.join(":"), local);
     let (ip, port) = (address.ip(), address.port());
+    let transport = format!(
+        "c=IN IP4 0.0.0.0\r\na=rtcp:9 IN IP4 0.0.0.0\r\na=candidate:1 1 udp 2113937151 {ip} {port} typ host\r\n\
+         a=ice-ufrag:{ufrag}\r\na=ice-pwd:{password}\r\na=ice-options:trickle\r\n\
+         a=fingerprint:sha-256 {hash}\r\na=setup:actpass\r\na=recvonly\r\na=rtcp-mux\r\na=rtcp-rsize\r\n"
+    );
+    let group = if hears { "0 1" } else { "0" };
     let mut out = format!(
-        "v=0\r\no=- 4611731400430051336 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\na=extmap-allow-mixed\r\na=msid-semantic: WMS\r\n\
-         m=video 9 UDP/TLS/RTP/SAVPF 106 107\r\nc=IN IP4 0.0.0.0\r\na=rtcp:9 IN IP4 0.0.0.0\r\n\
-         a=candidate:1 1 udp 2113937151 {ip} {port} typ host\r\na=ice-ufrag:{ufrag}\r\na=ice-pwd:{password}\r\na=ice-options:trickle\r\n\
-         a=fingerprint:sha-256 {hash}\r\na=setup:actpass\r\na=mid:0\r\n\
+        "v=0\r\no=- 4611731400430051336 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE {group}\r\n\
+         a=extmap-allow-mixed\r\na=msid-semantic: WMS\r\nm=video 9 UDP/TLS/RTP/SAVPF 106 107\r\n{transport}a=mid:0\r\n\
          a=extmap:{TRANSPORT_CC} http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01\r\n\
-         a=extmap:5 http://www.webrtc.org/experiments/rtp-hdrext/playout-delay\r\na=recvonly\r\na=rtcp-mux\r\na=rtcp-rsize\r\n\
-         a=rtpmap:106 H264/90000\r\n"
+         a=extmap:5 http://www.webrtc.org/experiments/rtp-hdrext/playout-delay\r\na=rtpmap:106 H264/90000\r\n"
     );
     for feedback in ["goog-remb", "transport-cc", "ccm fir", "nack", "nack pli"] {
         let _ = write!(out, "a=rtcp-fb:106 {feedback}\r\n");
     }
-    out + "a=fmtp:106 level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f\r\n\
-           a=rtpmap:107 rtx/90000\r\na=fmtp:107 apt=106\r\n"
+    out += "a=fmtp:106 level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f\r\n\
+            a=rtpmap:107 rtx/90000\r\na=fmtp:107 apt=106\r\n";
+    if hears {
+        let _ =
+            write!(out, "m=audio 9 UDP/TLS/RTP/SAVPF {OPUS}\r\n{transport}a=mid:1\r\na=rtpmap:{OPUS} opus/48000/2\r\n");
+        let _ = write!(out, "a=fmtp:{OPUS} minptime=10;useinbandfec=1\r\n");
+    }
+    out
 }
 
 fn answer(text: &str) -> Option<Answer> {
@@ -102,6 +113,7 @@ fn answer(text: &str) -> Option<Answer> {
             .map(Into::into)
             .collect(),
     };
+    // The section of the video comes first, as offered.
     let ssrc = values("a=ssrc:").next()?.split(' ').next()?.parse().ok()?;
     Some(Answer { remote, ssrc })
 }

@@ -21,8 +21,8 @@ const CALMING: Duration = Duration::from_secs(2);
 pub fn measure(effort: &Effort, report: &mut Report) {
     let scene = Scene::start();
     for (index, count) in effort.storms.iter().copied().enumerate() {
-        let daemon = scene.broadcast();
-        let mut receiver = Child::of(&daemon);
+        let daemon = scene.broadcast("off");
+        let mut receiver = Child::of(&daemon, false);
         for _ in 0..RESIDENTS {
             receiver.join(1);
         }

@@ -65,6 +65,8 @@ pub struct Join {
     closing: Option<Instant>,
 }
 
+/// How much less urgent handshakes are than pictures (nice(2)).
+const LESS_URGENT: i32 = 5;
 /// When a full socket is tried again.
 const SOCKET_RETRY: Duration = Duration::from_millis(3);
 /// How long live sessions have to say goodbye; the media thread needs a turn of its loop.
@@ -101,6 +103,8 @@ impl Join {
 
     /// Runs until [`JoinIn::Shutdown`].
     pub fn run(mut self) {
+        // On Linux this is the thread's own: two hundred handshakes at once must not take the encoder's time. It never fails upwards.
+        let _ = rustix::process::nice(LESS_URGENT);
         let mut due = None;
         while !self.closed(Instant::now()) {
             if let Err(error) = poll_until([(self.inbox.waker().as_fd(), Interest::Readable)], due) {
