@@ -3,10 +3,14 @@
 
 mod bad_input;
 mod cli;
+mod codecs;
 mod firefox;
+mod independent;
 mod leaving;
 mod page;
+mod renewal;
 mod room;
+mod room_pages;
 mod screen;
 mod shutdown;
 mod sizes;
