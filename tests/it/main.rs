@@ -4,6 +4,7 @@
 mod bad_input;
 mod cli;
 mod firefox;
+mod heard;
 mod leaving;
 mod page;
 mod room;
