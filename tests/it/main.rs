@@ -5,6 +5,7 @@ mod bad_input;
 mod cli;
 mod codecs;
 mod firefox;
+mod heard;
 mod independent;
 mod leaving;
 mod page;
