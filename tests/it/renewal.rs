@@ -110,13 +110,6 @@ fn further_offers_in_the_room_change_the_session_and_keep_it() {
     let script = format!("{RENEWED}; await renewed(room.pc, ufragOf(room.pc.localDescription.sdp), args[0])");
     room.browser.run::<Value>(&script, &[millis(SOON)]);
     room.decodes_on();
-    println!(
-        "XXX {:?}",
-        room.browser.try_run::<Value>(
-            "return [lt.video().readyState, lt.video().paused, (await lt.number(0, 3000, [1280,720])).number]",
-            &[]
-        )
-    );
 
     assert_eq!((room.daemon.count_logged(CAME), room.daemon.count_logged(GONE)), (1, 0), "it is one session");
     assert_eq!(room.errors(), [""; 0]);
