@@ -69,6 +69,7 @@ impl Dialogue {
             name: speaker.name.clone(),
             cname: speaker.cname.clone(),
             sync: speaker.sync,
+            video_section: None,
         };
         // Below 2^62, as browsers choose them: some readers take it for a signed number.
         let origin = Origin { id: u64::from_be_bytes(random_bytes()) >> 2, version: 2 };
@@ -153,6 +154,9 @@ impl Dialogue {
             // The DTLS association goes on, and with it who began it (RFC 8842, section 5.4).
             agreement.remote.dtls_client = known.dtls_client;
         }
+        if let Some(video) = agreements.iter().find_map(|agreement| agreement.video.as_ref()) {
+            self.streams.video_section = Some((video.section, video.rtx.is_some()));
+        }
         let ended = self.transports.split_off(agreements.len().min(self.transports.len()));
         let mut steps: Vec<_> = ended.into_iter().map(|transport| Step::End(transport.session)).collect();
         for (index, agreement) in agreements.into_iter().enumerate() {
@@ -209,6 +213,7 @@ impl Dialogue {
         let none = || Refusal::Conflict("no offer of this broadcaster waits for an answer".to_owned());
         let offered = self.offered.take().ok_or_else(none)?;
         let agreement = sdp::accept(&offered, answer, can).map_err(|error| refusal(&error))?;
+        self.streams.video_section = agreement.video.as_ref().map(|video| (video.section, video.rtx.is_some()));
         if let Some(transport) = self.transports.first_mut() {
             transport.agreement = Some(agreement.clone());
         }

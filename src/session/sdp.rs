@@ -108,6 +108,8 @@ pub struct LocalStreams {
     pub cname: String,
     /// Whether both are in one MediaStream.
     pub sync: Sync,
+    /// Index of the section that the video was agreed for last, and whether it has retransmissions.
+    pub video_section: Option<(usize, bool)>,
 }
 
 /// The `o=` line of the daemon's descriptions.

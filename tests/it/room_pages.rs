@@ -51,18 +51,6 @@ impl InRoom {
         }
     }
 
-    /// Fails unless the page's connection decodes more frames, whether or not its element shows them.
-    pub fn decodes_on(&self) {
-        let script = "let frames = (await lt.stats(room.pc)).framesDecoded ?? 0;
-                      const enough = frames + 30, end = performance.now() + args[0];
-                      while (frames < enough) {
-                        if (performance.now() > end) throw new Error(JSON.stringify(await lt.stats(room.pc)));
-                        await lt.pass(100);
-                        frames = (await lt.stats(room.pc)).framesDecoded ?? 0;
-                      }";
-        self.browser.run::<Value>(script, &[millis(SOON)]);
-    }
-
     /// The page's errors.
     pub fn errors(&self) -> Vec<String> {
         self.browser.run("return room.errors", &[])

@@ -65,6 +65,10 @@ pub fn answer(
             write_audio_source(&mut out, streams);
         } else if let Some((pt, map)) = section.first_codec().and_then(|pt| section.map(pt).map(|map| (pt, map))) {
             write_codec(&mut out, pt, map, section.format(pt).unwrap_or_default());
+            // Chromium shows a stream that was not named meanwhile no more when it comes back.
+            if let Some((_, has_rtx)) = streams.video_section.filter(|(paused, _)| *paused == index) {
+                write_video_sources(&mut out, streams, has_rtx);
+            }
         }
         // Candidates belong to the section that carries the transport.
         if used.sections.first() == Some(&index) {

@@ -30,6 +30,7 @@ pub(super) fn streams() -> LocalStreams {
         name: "the \r\nroom".into(),
         cname: "c".into(),
         sync: Sync::Lip,
+        video_section: None,
     }
 }
 
