@@ -3,11 +3,15 @@
 
 mod bad_input;
 mod cli;
+mod codecs;
 mod firefox;
 mod heard;
+mod independent;
 mod leaving;
 mod page;
+mod renewal;
 mod room;
+mod room_pages;
 mod screen;
 mod shutdown;
 mod sizes;
