@@ -127,7 +127,7 @@ fn a_server_that_dies_comes_back_by_itself() {
 }
 
 #[test]
-fn a_server_that_hangs_holds_up_nothing() {
+fn a_server_that_hangs_holds_up_nothing_and_is_heard_again_once_it_goes_on() {
     let server = Pulse::start(&[]);
     let _player = server.play(1000.0, -12.0, 60);
     let listening = listen(&server.address(), &AudioSpec::System).unwrap();
@@ -135,6 +135,10 @@ fn a_server_that_hangs_holds_up_nothing() {
     listening.next(1);
     server.freeze(true);
     // Until it counts as lost and the capture tries to reach it again.
+    while listening.units.recv_timeout(Duration::from_secs(4)).is_ok() {}
+    server.freeze(false);
+    listening.next(1);
+    server.freeze(true);
     while listening.units.recv_timeout(Duration::from_secs(4)).is_ok() {}
     let start = Instant::now();
     drop(listening);
