@@ -40,13 +40,10 @@ pub const FLAGS_NOT_YET: &[(&str, &str)] = &[
     ("config", "LATERNA_CONFIG"),
     ("fallback", "LATERNA_FALLBACK"),
     ("signaling", "LATERNA_SIGNALING"),
-    ("call", "LATERNA_CALL"),
     ("fit", "LATERNA_FIT"),
     ("capture", "LATERNA_CAPTURE"),
     ("public-ip", "LATERNA_PUBLIC_IP"),
     ("ice-server", "LATERNA_ICE_SERVER"),
-    ("room", "LATERNA_ROOM"),
-    ("sync", "LATERNA_SYNC"),
     ("tls", "LATERNA_TLS"),
     ("tls-cert", "LATERNA_TLS_CERT"),
     ("tls-key", "LATERNA_TLS_KEY"),
@@ -62,6 +59,7 @@ Examples:
   laterna run --source pattern                   the test card: needs no screen
   laterna run --listen 127.0.0.1:8888            for browsers on this machine only
   laterna run --size 1280x720 --bitrate 1500k    a smaller picture for a slow network
+  laterna run --call joined                      for pages of the peerconnection protocol, which wait to be called
   DISPLAY=:1 laterna run --source screen         the screen of another X server
 
 It prints a line `open http://...`: open that address in a browser to watch.
@@ -110,12 +108,12 @@ pub struct RunArgs {
     /// The UDP port of pictures, on all addresses; 0 takes any
     #[arg(long, value_name = "N", default_value = "8889", env = "LATERNA_UDP_PORT", hide_env_values = true)]
     pub udp_port: String,
-    /// The codecs, the preferred one first (this version sends h264; vp8 is not yet sent)
+    /// The codecs, the preferred one first: h264, vp8
     #[arg(
         long,
         value_name = "LIST",
         value_delimiter = ',',
-        default_value = "h264,vp8",
+        default_value = if cfg!(feature = "vp8") { "h264,vp8" } else { "h264" },
         env = "LATERNA_CODEC",
         hide_env_values = true
     )]
@@ -141,9 +139,24 @@ pub struct RunArgs {
     /// The file of the code; made with a fresh one if absent (default: in the state directory)
     #[arg(long, value_name = "PATH", env = "LATERNA_AUTH_CODE_FILE", hide_env_values = true)]
     pub auth_code_file: Option<PathBuf>,
+    /// Who sees whom in the room, where clients of the peerconnection protocol meet: closed (only the daemon), open (everybody)
+    #[arg(long, value_name = "closed|open", default_value = "closed", env = "LATERNA_ROOM", hide_env_values = true)]
+    pub room: String,
+    /// Whom the daemon offers the stream when they join the room: none, joined (everybody), glob:PATTERN (names; * and ?)
+    #[arg(
+        long,
+        value_name = "none|joined|glob:PATTERN",
+        default_value = "none",
+        env = "LATERNA_CALL",
+        hide_env_values = true
+    )]
+    pub call: String,
     /// Where sound comes from: auto (system where a sound server runs, else off), system, mic, mic:NAME, tone, off
     #[arg(long, value_name = "SPEC", default_value = "auto", env = "LATERNA_AUDIO", hide_env_values = true)]
     pub audio: String,
+    /// Whether pictures wait for their sound: auto, lip, low-latency (auto: lip where the sound is the system's)
+    #[arg(long, value_name = "HOW", default_value = "auto", env = "LATERNA_SYNC", hide_env_values = true)]
+    pub sync: String,
     /// What is logged on stderr: error, warn, info, debug, trace
     #[arg(long, value_name = "LEVEL", default_value = "info", env = "LATERNA_LOG", hide_env_values = true)]
     pub log: String,

@@ -13,6 +13,9 @@ use crate::audio::AudioSpec;
 use crate::cli::RunArgs;
 use crate::encoder::{Bitrate, Codec};
 use crate::frame::Size;
+use crate::session::sdp::Sync;
+use crate::signaling::peerconnection::CallPolicy;
+use crate::signaling::room::RoomPolicy;
 use crate::source::SourceSpec;
 
 mod value;
@@ -38,7 +41,7 @@ pub struct RunConfig {
     pub source: SourceSpec,
     /// Under which name viewers and servers know this daemon.
     pub name: String,
-    /// Where the web page and WHEP are served.
+    /// Where the web page, WHEP and the room are served.
     pub listen: Listen,
     /// The UDP port of all media; 0 takes any.
     pub udp_port: u16,
@@ -56,6 +59,12 @@ pub struct RunConfig {
     pub max_viewers: usize,
     /// Who may watch.
     pub auth: AuthConfig,
+    /// Whether pictures wait for their sound.
+    pub sync: SyncConfig,
+    /// Who sees whom in the room.
+    pub room: RoomPolicy,
+    /// Whom the daemon calls in the room.
+    pub call: CallPolicy,
     /// Where sound comes from.
     pub audio: AudioSpec,
     /// What is logged.
@@ -81,6 +90,27 @@ pub enum AuthConfig {
         /// Where the code is kept; `None` is the state directory.
         file: Option<PathBuf>,
     },
+}
+
+/// Whether pictures wait for their sound (rule 11): browsers delay a picture to its sound where both are one MediaStream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyncConfig {
+    /// Where the source itself carries the sound.
+    Auto,
+    /// They do.
+    Lip,
+    /// They don't.
+    LowLatency,
+}
+
+impl SyncConfig {
+    /// How it is for the sound of `audio`: what the machine plays belongs to its screen, what a microphone hears or a tone does not.
+    pub fn resolve(self, audio: &AudioSpec) -> Sync {
+        match (self, audio) {
+            (Self::Lip, _) | (Self::Auto, AudioSpec::Auto | AudioSpec::System) => Sync::Lip,
+            (Self::LowLatency | Self::Auto, _) => Sync::LowLatency,
+        }
+    }
 }
 
 /// Why a setting is refused; one line that says what was asked, what was found and what to do.
@@ -160,6 +190,9 @@ impl RunConfig {
             pointer: value::cursor(args.asked("cursor", &args.cursor))?,
             max_viewers: value::max_viewers(args.asked("max-viewers", &args.max_viewers))?,
             auth: value::auth(args.asked("auth", &args.auth), args.auth_code_file.clone())?,
+            sync: value::sync(args.asked("sync", &args.sync))?,
+            room: value::room(args.asked("room", &args.room))?,
+            call: value::call(args.asked("call", &args.call))?,
             audio: value::audio(args.asked("audio", &args.audio))?,
             log: value::log(args.asked("log", &args.log))?,
         })

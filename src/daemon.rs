@@ -4,40 +4,48 @@
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 use crate::alive::Watch;
+use crate::audio::AudioCapture;
 use crate::clock::Clock;
 use crate::config::{AuthConfig, Listen, RunConfig};
-use crate::encoder::AccessUnit;
 use crate::encoder::worker::{EncodeWorker, WorkerConfig};
+use crate::encoder::{AccessUnit, Codec};
 use crate::fanout::Unit;
 use crate::frame::Frame;
 use crate::frame::canvas::canvas_size;
 use crate::session::engine::identity::Identity;
 use crate::session::inbox::Inbox;
 use crate::session::join::{Demand, Join, JoinConfig};
-use crate::session::media::Media;
+use crate::session::media::{Media, UnitQueues};
 use crate::session::messages::JoinIn;
+use crate::session::sdp::Capabilities;
 use crate::session::sink::SocketSink;
 use crate::session::udp::{MediaSocket, local_addresses};
 use crate::session::wake::Waker;
 use crate::signaling::SignalIn;
 use crate::signaling::access::{Access, Code, OwnNames, state_dir};
-use crate::signaling::server::{ConnectionLimits, Deadlines, Server, ServerConfig};
+use crate::signaling::room::RoomLimits;
+use crate::signaling::server::{ConnectionLimits, Deadlines, RoomConfig, Server, ServerConfig};
 use crate::source::{Source, SourceOptions};
 
 /// Bounds of the queues between threads.
 const MOST_COMMANDS: usize = 4096;
 const MOST_UNITS: usize = 64;
+/// A second of sound.
+const MOST_SOUND: usize = 50;
 const MOST_SIGNALS: usize = 256;
+/// Descriptors for everything but members' waits: the other connections, the media and the sources.
+const DESCRIPTORS: usize = 768;
 /// How long all threads may take to end: the join thread's second for goodbyes, the source's two, and some more.
 const CLOSING: Duration = Duration::from_secs(4);
 
@@ -77,14 +85,20 @@ struct Daemon {
     /// Gets the name of a thread that has ended.
     ended: mpsc::Receiver<String>,
     /// Owned to the end: dropping them stops and joins their threads.
-    pictures: Pictures,
+    makers: Makers,
 }
 
-/// What makes pictures: the source puts frames into the worker.
+/// One for each video codec.
+type Workers = Vec<(Codec, Arc<EncodeWorker>)>;
+
+/// What makes units: the source puts frames into the workers, one for each video codec.
 #[derive(Clone)]
-struct Pictures {
+struct Makers {
     source: Arc<Source>,
-    worker: Arc<EncodeWorker>,
+    workers: Workers,
+    /// The video codecs that are wanted: the source runs while there is one.
+    wanted: Arc<Mutex<Vec<Codec>>>,
+    sound: Arc<AudioCapture>,
 }
 
 impl Daemon {
@@ -99,29 +113,39 @@ impl Daemon {
                 listen: addresses.clone(),
                 access,
                 own_names: OwnNames::of_this_machine([]),
+                room: Some(RoomConfig {
+                    name: config.name.clone(),
+                    policy: config.room,
+                    call: config.call.clone(),
+                    limits: room_limits(),
+                }),
                 limits: ConnectionLimits::default(),
                 deadlines: Deadlines::default(),
             })?),
         };
         let waker = || Waker::new().context("no descriptors left");
         let media_waker = waker()?;
-        let units = Inbox::new(MOST_UNITS, media_waker.clone());
+        let pictures = Inbox::new(MOST_UNITS, media_waker.clone());
+        let sound = Inbox::new(MOST_SOUND, media_waker.clone());
         let media = Inbox::new(MOST_COMMANDS, media_waker);
         let join = Inbox::new(MOST_COMMANDS, waker()?);
 
         let (watch, ended) = Watch::new();
-        let pictures = Pictures::open(&config, &units, &watch)?;
+        let makers = Makers::open(&config, &pictures, &sound, &watch)?;
         let keyframe = {
-            let worker = pictures.worker.clone();
-            Arc::new(move || worker.request_keyframe())
+            let makers = makers.clone();
+            Arc::new(move |codec| makers.request_keyframe(codec))
         };
         let demand: Demand = {
-            let pictures = pictures.clone();
-            Box::new(move |wanted| pictures.set_active(wanted))
+            let makers = makers.clone();
+            Box::new(move |codec, wanted| makers.set_active(codec, wanted))
         };
+        let can = Capabilities { video: config.codecs.clone(), audio: makers.sound.is_there() };
         let join_config = JoinConfig {
             name: config.name.clone(),
             max_viewers: config.max_viewers,
+            can,
+            sync: config.sync.resolve(&config.audio),
             bitrate: config.bitrate,
             clock,
             identity,
@@ -130,14 +154,14 @@ impl Daemon {
         let media_sink = SocketSink::new(socket.try_clone_sender().context("no descriptors left")?);
         let udp_port = socket.local_port();
         let join_state = Join::new(join_config, join_sink, join.clone(), media.clone(), demand);
-        let media_state = Media::new(media_sink, media, units, join.clone(), keyframe);
+        let media_state = Media::new(media_sink, media, UnitQueues { pictures, sound }, join.clone(), keyframe);
 
         let threads = vec![
             spawn("media", &watch, move || media_state.run(socket))?,
             spawn("join", &watch, move || join_state.run())?,
         ];
         announce(server.as_ref(), udp_port, code.as_ref(), &config.name).context("stdout")?;
-        Ok(Self { server, signals: mpsc::channel(MOST_SIGNALS), join, threads, ended, pictures })
+        Ok(Self { server, signals: mpsc::channel(MOST_SIGNALS), join, threads, ended, makers })
     }
 
     /// Serves until told to stop; then viewers are told, threads joined, and requests in flight answered.
@@ -160,7 +184,7 @@ impl Daemon {
             }
             std::future::pending::<()>().await;
         };
-        let (threads, join, pictures) = (self.threads, self.join, self.pictures);
+        let (threads, join, makers) = (self.threads, self.join, self.makers);
         let (tell, told) = oneshot::channel();
         let control = async move {
             let result = tokio::select! {
@@ -174,7 +198,7 @@ impl Daemon {
                 else => Err(anyhow!("nothing is left that could end")),
             };
             join.push_always(JoinIn::Shutdown);
-            let closed = close(threads, pictures, CLOSING).await;
+            let closed = close(threads, makers, CLOSING).await;
             drop(stop_http);
             result.and(closed)
         };
@@ -191,38 +215,71 @@ impl Daemon {
     }
 }
 
-impl Pictures {
-    fn open(config: &RunConfig, units: &Inbox<Arc<Unit>>, watch: &Watch) -> anyhow::Result<Self> {
+impl Makers {
+    fn open(
+        config: &RunConfig,
+        pictures: &Inbox<Arc<Unit>>,
+        sound: &Inbox<Arc<Unit>>,
+        watch: &Watch,
+    ) -> anyhow::Result<Self> {
+        let unit_sink = |queue: &Inbox<Arc<Unit>>| {
+            let queue = queue.clone();
+            Arc::new(move |unit: AccessUnit| queue.push_newest(Arc::new(Unit::new(unit))))
+        };
         let options = SourceOptions { fps: config.fps, pointer: config.pointer, size: config.size };
-        let worker: Arc<OnceLock<Arc<EncodeWorker>>> = Arc::default();
-        let sink = {
-            let worker = worker.clone();
+        let workers: Arc<OnceLock<Workers>> = Arc::default();
+        let frame_sink = {
+            let workers = workers.clone();
             Arc::new(move |frame: Frame| {
-                if let Some(worker) = worker.get() {
-                    worker.put(frame);
+                // Those that nobody watches drop it.
+                for (_, worker) in workers.get().into_iter().flatten() {
+                    worker.put(frame.clone());
                 }
             })
         };
-        let source = Arc::new(Source::open(&config.source, options, sink, watch)?);
+        let source = Arc::new(Source::open(&config.source, options, frame_sink, watch)?);
         let canvas = canvas_size(source.size(), config.size);
-        let units = units.clone();
-        let unit_sink = Arc::new(move |unit: AccessUnit| units.push_newest(Arc::new(Unit::new(unit))));
-        let worker_config = WorkerConfig { canvas, bitrate: config.bitrate, fps: config.fps };
-        let started = Arc::new(EncodeWorker::start(worker_config, unit_sink, watch)?);
-        info!(source = source.describe(), %canvas, fps = config.fps, bitrate = config.bitrate.0, "ready");
+        let start = |codec: &Codec| -> anyhow::Result<(Codec, Arc<EncodeWorker>)> {
+            let worker_config = WorkerConfig { codec: *codec, canvas, bitrate: config.bitrate, fps: config.fps };
+            Ok((*codec, Arc::new(EncodeWorker::start(worker_config, unit_sink(pictures), watch)?)))
+        };
+        let started = config.codecs.iter().map(start).collect::<anyhow::Result<Workers>>()?;
+        let sound = Arc::new(AudioCapture::open(&config.audio, unit_sink(sound), watch)?);
+        info!(source = source.describe(), audio = sound.describe(), %canvas, fps = config.fps, bitrate = config.bitrate.0, "ready");
         // A source is inactive when opened, so no frame has come yet.
-        let _ = worker.set(started.clone());
-        Ok(Self { source, worker: started })
+        let _ = workers.set(started.clone());
+        Ok(Self { source, workers: started, wanted: Arc::default(), sound })
     }
 
-    fn set_active(&self, active: bool) {
-        if active {
-            self.worker.set_active(true);
-            self.source.set_active(true);
-        } else {
-            self.source.set_active(false);
-            self.worker.set_active(false);
+    fn set_active(&self, codec: Codec, active: bool) {
+        if codec == Codec::Opus {
+            self.sound.set_active(active);
+            return;
         }
+        let worker = |active| self.worker(codec).into_iter().for_each(|worker| worker.set_active(active));
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        wanted.retain(|other| *other != codec);
+        if active {
+            worker(true);
+            if wanted.is_empty() {
+                self.source.set_active(true);
+            } else {
+                // A still screen would give this encoder nothing to begin with.
+                self.source.refresh();
+            }
+            wanted.push(codec);
+        } else {
+            self.source.set_active(!wanted.is_empty());
+            worker(false);
+        }
+    }
+
+    fn request_keyframe(&self, codec: Codec) {
+        self.worker(codec).into_iter().for_each(|worker| worker.request_keyframe());
+    }
+
+    fn worker(&self, codec: Codec) -> Option<&Arc<EncodeWorker>> {
+        self.workers.iter().find(|(of, _)| *of == codec).map(|(_, worker)| worker)
     }
 }
 
@@ -285,6 +342,22 @@ fn access(auth: &AuthConfig) -> anyhow::Result<(Access, Option<Code>)> {
         }
     };
     Ok((Access::with_code(code.clone()), Some(code)))
+}
+
+/// The room's places: each member's wait holds a descriptor, of which the process is given as many as it may have.
+fn room_limits() -> RoomLimits {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    let current = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(error) => {
+            warn!(%error, "the limit of descriptors can't be raised: there is room for fewer members");
+            limit.current
+        }
+    };
+    let default = RoomLimits::default();
+    let spare = usize::try_from(current.unwrap_or(u64::MAX)).unwrap_or(usize::MAX).saturating_sub(DESCRIPTORS).max(1);
+    RoomLimits { members: default.members.min(spare), ..default }
 }
 
 /// Prints the ready lines of the contract, and a QR code on a terminal.

@@ -7,12 +7,18 @@ use bytes::Bytes;
 pub mod h264;
 pub mod keyframe;
 pub mod novelty;
+pub mod picture;
 pub mod quantiser;
 pub mod rate;
 pub mod refine;
 #[cfg(test)]
 mod scenes;
 pub mod schedule;
+pub mod video;
+#[cfg(test)]
+mod viewer;
+#[cfg(feature = "vp8")]
+pub mod vp8;
 pub mod worker;
 
 /// What a picture or a sound is encoded to.
@@ -24,6 +30,16 @@ pub enum Codec {
     Vp8,
     /// Opus, 48 kHz, stereo, 20 ms (RFC 6716, RFC 7587).
     Opus,
+}
+
+impl std::fmt::Display for Codec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::H264 => "h264",
+            Self::Vp8 => "vp8",
+            Self::Opus => "opus",
+        })
+    }
 }
 
 /// Bits per second.

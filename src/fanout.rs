@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::encoder::{AccessUnit, Codec};
 
 pub mod h264;
+pub mod vp8;
 
 /// Most bytes of an RTP payload.
 ///
@@ -24,9 +25,17 @@ const MOST_BYTES: usize = 2_000_000;
 /// One RTP payload: a few bytes of its own, then a slice of the access unit.
 #[derive(Debug, Clone)]
 pub struct Payload {
-    head: [u8; 2],
-    head_length: u8,
+    head: Head,
     body: Bytes,
+}
+
+/// What precedes the slice of the access unit.
+#[derive(Debug, Clone, Copy)]
+enum Head {
+    /// The same bytes for each viewer, and how many of them.
+    Fixed([u8; 2], u8),
+    /// A descriptor of VP8 with the viewer's picture id.
+    Vp8 { start: bool },
 }
 
 impl Payload {
@@ -35,12 +44,16 @@ impl Payload {
         let mut own = [0; 2];
         let length = head.len().min(own.len());
         own[..length].copy_from_slice(&head[..length]);
-        Self { head: own, head_length: length as u8, body }
+        Self { head: Head::Fixed(own, length as u8), body }
     }
 
     /// Bytes in all.
     pub fn len(&self) -> usize {
-        usize::from(self.head_length) + self.body.len()
+        let head = match self.head {
+            Head::Fixed(_, length) => usize::from(length),
+            Head::Vp8 { .. } => vp8::DESCRIPTOR,
+        };
+        head + self.body.len()
     }
 
     /// Whether it has no bytes.
@@ -49,10 +62,15 @@ impl Payload {
     }
 
     /// Writes it to the front of `out`, which must be at least [`Payload::len`] long.
-    pub fn write(&self, out: &mut [u8]) {
-        let head = usize::from(self.head_length);
-        out[..head].copy_from_slice(&self.head[..head]);
-        out[head..head + self.body.len()].copy_from_slice(&self.body);
+    ///
+    /// `picture` is the viewer's id of the picture (15 bits), which VP8 carries and the others do not.
+    pub fn write(&self, out: &mut [u8], picture: u16) {
+        let (head, body) = out.split_at_mut(self.len() - self.body.len());
+        match self.head {
+            Head::Fixed(bytes, length) => head.copy_from_slice(&bytes[..usize::from(length)]),
+            Head::Vp8 { start } => head.copy_from_slice(&vp8::descriptor(start, picture)),
+        }
+        body[..self.body.len()].copy_from_slice(&self.body);
     }
 }
 
@@ -70,28 +88,31 @@ impl Unit {
     pub fn new(access_unit: AccessUnit) -> Self {
         let payloads = match access_unit.codec {
             Codec::H264 => h264::packetise(&access_unit.data, MOST_PAYLOAD),
-            // No VP8 encoder exists yet, so no such unit can be made.
-            Codec::Vp8 => Vec::new(),
+            Codec::Vp8 => vp8::packetise(&access_unit.data, MOST_PAYLOAD),
             Codec::Opus => vec![Payload::new(&[], access_unit.data.clone())],
         };
         Self { access_unit, payloads }
     }
 }
 
-/// The units since the last keyframe.
+/// The units of one codec since the last keyframe, numbered from the first that was ever taken.
 #[derive(Debug, Default)]
 pub struct Fanout {
     units: VecDeque<Arc<Unit>>,
+    /// The number of the next unit to come; the front one has it less the length.
+    end: u64,
     bytes: usize,
     /// Whether a unit was taken that `units` can't be decoded up to.
     broken: bool,
 }
 
-/// What a joiner finds.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Catchup {
-    /// These many units lead up to now.
-    Units(usize),
+/// What comes next for a joiner.
+#[derive(Debug)]
+pub enum Next<'a> {
+    /// This unit, of this number.
+    Unit(u64, &'a Arc<Unit>),
+    /// It has all units: the next one that comes is for it too.
+    Live,
     /// The encoder has made nothing yet: its first unit will be a keyframe.
     Nothing,
     /// Too much came since the last keyframe: another one is needed.
@@ -99,11 +120,12 @@ pub enum Catchup {
 }
 
 impl Fanout {
-    /// Takes the next unit of the rung.
+    /// Takes the next unit.
     pub fn push(&mut self, unit: Arc<Unit>) {
         if unit.access_unit.keyframe {
             self.clear();
         }
+        self.end += 1;
         if self.broken {
             return;
         }
@@ -122,18 +144,31 @@ impl Fanout {
         self.broken = false;
     }
 
-    /// Whether and how a joiner can be served.
-    pub fn catchup(&self) -> Catchup {
-        match self.units.front() {
-            Some(first) if first.access_unit.keyframe => Catchup::Units(self.units.len()),
-            None if !self.broken => Catchup::Nothing,
-            _ => Catchup::NeedsKeyframe,
-        }
+    /// The number that the next unit will have.
+    pub fn end(&self) -> u64 {
+        self.end
     }
 
-    /// The units from the last keyframe on.
-    pub fn units(&self) -> impl ExactSizeIterator<Item = &Arc<Unit>> {
-        self.units.iter()
+    /// What comes next for a joiner who has all units before the number `next`; `None` for one who has nothing.
+    ///
+    /// Where the group of pictures that it was in has ended, it goes on at the keyframe that ended it.
+    pub fn next(&self, next: Option<u64>) -> Next<'_> {
+        if next == Some(self.end) {
+            return Next::Live;
+        }
+        let first = self.end - self.units.len() as u64;
+        match self.units.front() {
+            // What comes before the first keyframe, or after a gap, decodes to nothing.
+            Some(front) if front.access_unit.keyframe => {
+                let number = next.unwrap_or(first).max(first);
+                match self.units.get((number - first) as usize) {
+                    Some(unit) => Next::Unit(number, unit),
+                    None => Next::Live,
+                }
+            }
+            None if !self.broken => Next::Nothing,
+            _ => Next::NeedsKeyframe,
+        }
     }
 }
 
@@ -154,26 +189,59 @@ mod tests {
         }))
     }
 
+    /// What a joiner at `next` gets before it is live, or why it gets nothing.
+    fn catchup(fanout: &Fanout, mut next: Option<u64>) -> Result<usize, &'static str> {
+        for count in 0.. {
+            match fanout.next(next) {
+                Next::Unit(number, _) => next = Some(number + 1),
+                Next::Live => return Ok(count),
+                Next::Nothing => return Err("nothing"),
+                Next::NeedsKeyframe => return Err("keyframe"),
+            }
+        }
+        unreachable!()
+    }
+
     #[test]
     fn joiners_get_a_whole_group_or_none() {
         let mut fanout = Fanout::default();
-        assert_eq!(fanout.catchup(), Catchup::Nothing);
+        assert_eq!(catchup(&fanout, None), Err("nothing"));
         fanout.push(unit(true, 1000));
         for _ in 0..MOST_UNITS - 1 {
             fanout.push(unit(false, 100));
         }
-        assert_eq!(fanout.catchup(), Catchup::Units(MOST_UNITS));
+        assert_eq!(catchup(&fanout, None), Ok(MOST_UNITS));
         fanout.push(unit(false, 100));
-        assert_eq!(fanout.catchup(), Catchup::NeedsKeyframe);
+        assert_eq!(catchup(&fanout, None), Err("keyframe"));
         fanout.push(unit(false, 100));
-        assert_eq!(fanout.catchup(), Catchup::NeedsKeyframe, "a group without its head is of no use");
+        assert_eq!(catchup(&fanout, None), Err("keyframe"), "a group without its head is of no use");
         fanout.push(unit(true, 100));
-        assert_eq!(fanout.catchup(), Catchup::Units(1));
+        assert_eq!(catchup(&fanout, None), Ok(1));
         for _ in 0..3 {
             fanout.push(unit(false, MOST_BYTES / 2));
         }
-        assert_eq!(fanout.catchup(), Catchup::NeedsKeyframe);
+        assert_eq!(catchup(&fanout, None), Err("keyframe"));
         fanout.clear();
-        assert_eq!(fanout.catchup(), Catchup::Nothing);
+        assert_eq!(catchup(&fanout, None), Err("nothing"));
+    }
+
+    #[test]
+    fn a_joiner_overtaken_by_a_keyframe_goes_on_there() {
+        let mut fanout = Fanout::default();
+        fanout.push(unit(true, 100));
+        fanout.push(unit(false, 100));
+        fanout.push(unit(false, 100));
+        assert_eq!(catchup(&fanout, Some(1)), Ok(2));
+        fanout.push(unit(true, 100));
+        fanout.push(unit(false, 100));
+        assert_eq!(catchup(&fanout, Some(1)), Ok(2), "from the keyframe on");
+        assert_eq!(catchup(&fanout, Some(5)), Ok(0));
+        fanout.clear();
+        assert_eq!(catchup(&fanout, Some(2)), Err("nothing"));
+        assert_eq!(catchup(&fanout, Some(5)), Ok(0), "who has all is live whatever was forgotten");
+        for _ in 0..=MOST_UNITS {
+            fanout.push(unit(false, 100));
+        }
+        assert_eq!(catchup(&fanout, Some(4)), Err("keyframe"));
     }
 }

@@ -1,6 +1,8 @@
 //! Sessions: one viewer's connection each, and the broadcast that owns them all.
 
+pub mod allowance;
 pub mod broadcast;
+pub mod dialogue;
 pub mod engine;
 pub mod fault;
 pub mod history;
@@ -10,7 +12,9 @@ pub mod media;
 pub mod messages;
 pub mod sdp;
 pub mod sink;
+pub mod sound;
 pub mod stream;
+pub mod timers;
 pub mod turns;
 pub mod udp;
 pub mod viewer;

@@ -9,6 +9,8 @@ use tokio::sync::oneshot;
 use crate::id::SessionId;
 
 pub mod access;
+pub mod peerconnection;
+pub mod room;
 pub mod server;
 pub mod whep;
 
@@ -89,6 +91,10 @@ pub struct Trickle {
     pub ufrag: Option<String>,
     /// The `ice-pwd` that the fragment names, where it names one.
     pub password: Option<String>,
+    /// The daemon's own `ice-ufrag` that it is for, where the protocol says so.
+    pub generation: Option<String>,
+    /// The `a=mid` that the fragment names, where it names one.
+    pub mid: Option<String>,
     /// The candidate lines' values, from `candidate:` on.
     pub candidates: Vec<String>,
     /// Whether `end-of-candidates` was there.
@@ -123,6 +129,12 @@ pub enum Refusal {
     /// The session exists but can't take this, such as other ICE credentials (WHEP: 409).
     #[error("{0}")]
     Conflict(String),
+    /// What was asked is for another ICE generation than the session's (WHEP: 412).
+    #[error("the session's ICE was restarted since, or never had this tag; its tag is \"{current}\"")]
+    OtherGeneration {
+        /// The daemon's `ice-ufrag`.
+        current: String,
+    },
     /// The daemon is shutting down (WHEP: 503).
     #[error("the broadcaster is shutting down")]
     Closing,

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use laterna::clock::MediaTime;
 use laterna::encoder::Bitrate;
-use laterna::encoder::h264::{H264Encoder, Order, Qp, Tool};
+use laterna::encoder::h264::H264Encoder;
+use laterna::encoder::picture::{Order, Qp, Tool};
 use laterna::frame::canvas::Canvas;
 use laterna::frame::colour::I420;
 use laterna::frame::{Damage, Frame, Picture, Size};

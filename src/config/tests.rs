@@ -20,13 +20,16 @@ fn nothing_written_gives_the_contracts_defaults() {
         name: "laterna@host".into(),
         listen: Listen::At(vec!["[::]:8888".parse().unwrap()]),
         udp_port: 8889,
-        codecs: vec![Codec::H264, Codec::Vp8],
+        codecs: if cfg!(feature = "vp8") { vec![Codec::H264, Codec::Vp8] } else { vec![Codec::H264] },
         bitrate: Bitrate(2_500_000),
         fps: 30,
         size: None,
         pointer: true,
         max_viewers: 500,
         auth: AuthConfig::Code { file: None },
+        sync: SyncConfig::Auto,
+        room: RoomPolicy::Closed,
+        call: CallPolicy::None,
         audio: AudioSpec::Auto,
         log: LevelFilter::INFO,
     };
@@ -36,7 +39,7 @@ fn nothing_written_gives_the_contracts_defaults() {
 #[test]
 fn everything_written_is_kept() {
     let flags = "--source pattern --name Room --listen 127.0.0.1:0,[::1]:80 --listen 127.0.0.1:0 --udp-port 0 --codec h264 --bitrate 800k \
-                 --fps 1 --size 641x479 --cursor off --max-viewers 1 --auth code --auth-code-file /a/b --audio mic:USB --log trace";
+                 --fps 1 --size 641x479 --cursor off --max-viewers 1 --auth code --auth-code-file /a/b --room open --call glob:desk-?* --audio mic:USB --sync low-latency --log trace";
     let expected = RunConfig {
         source: SourceSpec::Pattern,
         name: "Room".into(),
@@ -49,12 +52,29 @@ fn everything_written_is_kept() {
         pointer: false,
         max_viewers: 1,
         auth: AuthConfig::Code { file: Some("/a/b".into()) },
+        sync: SyncConfig::LowLatency,
+        room: RoomPolicy::Open,
+        call: CallPolicy::parse("glob:desk-?*").unwrap(),
         audio: AudioSpec::Mic(Some("USB".into())),
         log: LevelFilter::TRACE,
     };
     assert_eq!(resolve(&flags.split_whitespace().collect::<Vec<_>>()).unwrap(), expected);
     assert_eq!(resolve(&["--listen", "off", "--auth", "none"]).unwrap().listen, Listen::Off);
     assert_eq!(resolve(&["--auth", "none"]).unwrap().auth, AuthConfig::None);
+}
+
+#[test]
+fn pictures_wait_for_the_sound_of_their_own_machine_only() {
+    let mic = AudioSpec::Mic(None);
+    for (sync, audio, expected) in [
+        (SyncConfig::Auto, &AudioSpec::Auto, Sync::Lip),
+        (SyncConfig::Auto, &AudioSpec::System, Sync::Lip),
+        (SyncConfig::Auto, &mic, Sync::LowLatency),
+        (SyncConfig::Lip, &mic, Sync::Lip),
+        (SyncConfig::LowLatency, &AudioSpec::System, Sync::LowLatency),
+    ] {
+        assert_eq!(sync.resolve(audio), expected, "{sync:?} {audio:?}");
+    }
 }
 
 #[test]
@@ -124,6 +144,11 @@ fn what_can_not_be_parsed_says_what_was_asked_what_was_found_and_what_to_do() {
         ("--max-viewers", "0", "not a number of viewers"),
         ("--max-viewers", "10001", "not a number of viewers"),
         ("--auth", "password", "no such way to sign in"),
+        ("--room", "", "no such room"),
+        ("--room", "ajar", "no such room"),
+        ("--call", "", "nobody that can be called"),
+        ("--call", "alice", "nobody that can be called"),
+        ("--call", "glob:", "nobody that can be called"),
         ("--audio", "loud", "no such sound"),
         ("--audio", "mic:", "no such sound"),
         ("--log", "off", "no such level"),
@@ -143,8 +168,6 @@ fn what_comes_later_is_refused_as_not_yet() {
         ("--source", "screen:HDMI-1"),
         ("--source", "file:/a.mp4"),
         ("--source", "camera"),
-        ("--codec", "vp8"),
-        ("--codec", "vp8,h264"),
         ("--codec", "av1"),
         ("--codec", "h264,av1"),
         ("--audio", "file"),
@@ -153,5 +176,28 @@ fn what_comes_later_is_refused_as_not_yet() {
     for (flag, value) in table {
         let line = resolve(&[flag, value]).unwrap_err();
         assert!(line.starts_with(flag) && line.contains("not yet"), "{flag} {value}: {line}");
+    }
+}
+
+#[cfg(feature = "vp8")]
+#[test]
+fn codecs_are_taken_in_the_order_of_preference() {
+    for (value, codecs) in [
+        ("vp8", &[Codec::Vp8][..]),
+        ("h264", &[Codec::H264]),
+        ("vp8,h264", &[Codec::Vp8, Codec::H264]),
+        ("h264,vp8", &[Codec::H264, Codec::Vp8]),
+        ("vp8,vp8", &[Codec::Vp8]),
+    ] {
+        assert_eq!(resolve(&["--codec", value]).unwrap().codecs, codecs, "{value}");
+    }
+}
+
+#[cfg(not(feature = "vp8"))]
+#[test]
+fn a_codec_that_is_not_built_in_is_refused() {
+    for value in ["vp8", "h264,vp8"] {
+        let line = resolve(&["--codec", value]).unwrap_err();
+        assert!(line.starts_with("--codec") && line.contains("built without VP8"), "{line}");
     }
 }

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 
 use tracing::level_filters::LevelFilter;
 
-use super::{Asked, AuthConfig, ConfigError, Listen};
+use super::{Asked, AuthConfig, ConfigError, Listen, SyncConfig};
 use crate::audio::{AudioSpec, AudioSpecError};
 use crate::encoder::{Bitrate, Codec};
 use crate::frame::Size;
+use crate::signaling::peerconnection::CallPolicy;
+use crate::signaling::room::RoomPolicy;
 use crate::source::{SourceSpec, SpecError};
 
 /// Below this a screen can't be read.
@@ -74,13 +76,14 @@ pub(super) fn codecs(all: impl Iterator<Item = Asked>) -> Result<Vec<Codec>, Con
     for asked in all {
         let codec = match asked.value.as_str() {
             "h264" => Codec::H264,
-            // The preference could not be kept: it is refused rather than forgotten.
-            "vp8" if codecs.is_empty() => {
-                return Err(asked.not_yet("h264 is the only encoder of this version; write h264, or h264,vp8"));
+            "vp8" if cfg!(feature = "vp8") => Codec::Vp8,
+            "vp8" => {
+                return Err(
+                    asked.invalid("this program was built without VP8", "write h264, or build with its feature vp8")
+                );
             }
-            "vp8" => Codec::Vp8,
-            "av1" => return Err(asked.not_yet("h264 is the only encoder of this version; write h264")),
-            _ => return Err(asked.invalid("no codec of that name", "write h264, or h264,vp8")),
+            "av1" => return Err(asked.not_yet("h264 and vp8 are the encoders of this version; write h264,vp8")),
+            _ => return Err(asked.invalid("no codec of that name", "write h264, vp8, h264,vp8 or vp8,h264")),
         };
         if !codecs.contains(&codec) {
             codecs.push(codec);
@@ -170,6 +173,20 @@ pub(super) fn auth(asked: Asked, file: Option<PathBuf>) -> Result<AuthConfig, Co
     }
 }
 
+pub(super) fn room(asked: Asked) -> Result<RoomPolicy, ConfigError> {
+    match asked.value.as_str() {
+        "closed" => Ok(RoomPolicy::Closed),
+        "open" => Ok(RoomPolicy::Open),
+        _ => Err(asked
+            .invalid("no such room", "write closed (peers see the daemon only), or open (everybody sees everybody)")),
+    }
+}
+
+pub(super) fn call(asked: Asked) -> Result<CallPolicy, ConfigError> {
+    let advice = "write none, joined (whoever joins the room), or glob:PATTERN (names; * and ? stand for others; at most 128 characters)";
+    CallPolicy::parse(&asked.value).ok_or_else(|| asked.invalid("nobody that can be called", advice))
+}
+
 pub(super) fn audio(asked: Asked) -> Result<AudioSpec, ConfigError> {
     AudioSpec::parse(&asked.value).map_err(|error| {
         let advice = "write auto, system, mic, mic:NAME, tone or off";
@@ -178,6 +195,15 @@ pub(super) fn audio(asked: Asked) -> Result<AudioSpec, ConfigError> {
             AudioSpecError::Unknown { .. } => asked.invalid("no such sound", advice),
         }
     })
+}
+
+pub(super) fn sync(asked: Asked) -> Result<SyncConfig, ConfigError> {
+    match asked.value.as_str() {
+        "auto" => Ok(SyncConfig::Auto),
+        "lip" => Ok(SyncConfig::Lip),
+        "low-latency" => Ok(SyncConfig::LowLatency),
+        _ => Err(asked.invalid("no such way", "write auto, lip or low-latency")),
+    }
 }
 
 pub(super) fn log(asked: Asked) -> Result<LevelFilter, ConfigError> {

@@ -13,6 +13,7 @@ use openh264_sys2::{
 };
 
 use super::Bitrate;
+use super::picture::{Encoded, EncoderError, Order, Tool, check_size};
 use crate::clock::MediaTime;
 use crate::frame::Size;
 use crate::frame::colour::I420;
@@ -21,6 +22,7 @@ mod raw;
 #[cfg(test)]
 mod tests;
 
+const LIBRARY: &str = "openh264";
 /// The code point of BT.709's (and sRGB's) primaries and transfer in ITU-T H.264, tables E-3 and E-4.
 const BT709: u8 = 1;
 /// The code point of BT.601's matrix in table E-5.
@@ -28,78 +30,10 @@ const BT601_MATRIX: u8 = 6;
 /// `video_format` 5: unspecified (table E-2).
 const VIDEO_FORMAT_UNSPECIFIED: u8 = 5;
 
-/// Why a picture could not be encoded.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum EncoderError {
-    /// openh264 encodes from 16x16 to 3840x2160 (either way up), in even extents.
-    #[error("H.264 pictures are even, from 16x16 to 3840x2160 or 2160x3840, not {0}")]
-    Size(Size),
-    /// The planes are not those of the size that the encoder was made for.
-    #[error("the encoder was made for {expected}, the picture is {found} or its planes are short")]
-    Planes {
-        /// What the encoder was made for.
-        expected: Size,
-        /// What the picture says.
-        found: Size,
-    },
-    /// openh264 refused.
-    #[error("openh264: {call} returned {code}")]
-    Codec {
-        /// The C function.
-        call: &'static str,
-        /// What it returned.
-        code: i32,
-    },
-    /// openh264 made nothing of a picture, although it may not skip any.
-    #[error("openh264 made nothing of a picture")]
-    Nothing,
-    /// The operating system gave no thread.
-    #[error("no thread for the encoder: {0}")]
-    Thread(std::io::ErrorKind),
-}
-
 impl From<raw::Failure> for EncoderError {
     fn from(failure: raw::Failure) -> Self {
-        Self::Codec { call: failure.call, code: failure.code }
+        Self::Codec { library: LIBRARY, call: failure.call, code: failure.code }
     }
-}
-
-/// A quantiser of H.264, 0 (finest) to 51: six steps halve the rate, roughly.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Qp(pub u8);
-
-/// Which of openh264's two ways of finding motion is used; changing it takes a new encoder, and so a keyframe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tool {
-    /// Diamond search: 4 ms for a little change at 1080p, but it loses text that moves by more than a few pixels, which
-    /// then costs as much as a new page.
-    Camera,
-    /// Detects scrolling and searches by block features: 10 ms for a little change, and a scrolled page costs a tenth.
-    Screen,
-}
-
-/// How one picture is to be encoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Order {
-    /// The quantiser of the whole picture.
-    pub qp: Qp,
-    /// Whether it is to be an IDR.
-    pub keyframe: bool,
-    /// Whether the source is the same as before and yet is to be encoded better.
-    pub refine: bool,
-    /// Whether the reconstruction's luma PSNR is wanted (about a millisecond at 1080p).
-    pub measure: bool,
-}
-
-/// One encoded picture.
-#[derive(Debug, Clone)]
-pub struct Encoded {
-    /// Annex B byte stream.
-    pub data: Bytes,
-    /// Whether it is an IDR with its parameter sets.
-    pub keyframe: bool,
-    /// Luma PSNR of what a viewer will see against the source, in dB, where it was asked for.
-    pub luma_psnr: Option<f32>,
 }
 
 /// An encoder of one size; its first picture is an IDR.
@@ -147,7 +81,7 @@ impl H264Encoder {
         self.nudged = nudged.or(self.nudged.take());
         let unit = unit?;
         if unit.data.is_empty() {
-            return Err(EncoderError::Nothing);
+            return Err(EncoderError::Nothing(LIBRARY));
         }
         let luma_psnr = order.measure.then_some(unit.luma_psnr);
         Ok(Encoded { data: Bytes::from(unit.data), keyframe: unit.idr, luma_psnr })
@@ -179,12 +113,6 @@ fn nudge(planes: &mut I420, up: bool) {
             *pixel = if up { *pixel | 1 } else { *pixel & !1 };
         }
     }
-}
-
-/// Refuses sizes that openh264 doesn't encode.
-pub fn check_size(size: Size) -> Result<(), EncoderError> {
-    let even = size.width.is_multiple_of(2) && size.height.is_multiple_of(2);
-    if size.can_be_sent() && even { Ok(()) } else { Err(EncoderError::Size(size)) }
 }
 
 fn configure(params: &mut SEncParamExt, tool: Tool, size: Size, bitrate: Bitrate, fps: u32) {

@@ -3,7 +3,7 @@
 //! Owns the model, never time or debt. Sharp edges make text's size fall slowly with the quantiser, so one slope for
 //! all content is wrong at both ends; the level is learned anew from each picture, which mends the slope where it is used.
 
-use super::h264::Qp;
+use super::picture::Qp;
 use super::rate::Bits;
 use crate::frame::colour::I420;
 use crate::frame::{Damage, Rect};

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::h264::Qp;
+use super::picture::Qp;
 use super::quantiser::{Activity, CostModel, SHARP};
 use super::rate::Bits;
 

@@ -102,3 +102,30 @@ pub fn film(size: Size, frame: u64) -> I420 {
     }
     picture
 }
+
+/// A page at least 600 pixels wide with six saturated patches whose chroma differs from the paper's, as a drawing has them, and their centres.
+pub fn patches(size: Size) -> (I420, Vec<(usize, usize)>) {
+    let mut page = text(size, 3, 2);
+    let colours = [(63, 102, 240), (173, 42, 26), (32, 240, 118), (219, 16, 138), (188, 154, 16), (78, 214, 230)];
+    let (width, mut centres) = (size.width as usize, Vec::new());
+    for (index, (y, u, v)) in colours.into_iter().enumerate() {
+        let (left, top) = (20 + index * 100, 37);
+        for row in top..top + 80 {
+            page.y[row * width + left..row * width + left + 80].fill(y);
+            if row % 2 == 0 {
+                let at = row / 2 * (width / 2) + left / 2;
+                page.u[at..at + 40].fill(u);
+                page.v[at..at + 40].fill(v);
+            }
+        }
+        centres.push((left + 40, top + 40));
+    }
+    (page, centres)
+}
+
+/// How far the chroma of what is seen is off at the worst of the places.
+pub fn worst_chroma(seen: &I420, page: &I420, places: &[(usize, usize)]) -> u8 {
+    let half = page.size.width as usize / 2;
+    let at = places.iter().map(|(x, y)| y / 2 * half + x / 2);
+    at.map(|at| page.u[at].abs_diff(seen.u[at]).max(page.v[at].abs_diff(seen.v[at]))).max().unwrap_or(0)
+}

@@ -10,13 +10,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::Bitrate;
-use super::h264::{Order, Qp, Tool};
 use super::keyframe::KeyframeGate;
 use super::novelty::Difference;
+use super::picture::{Order, Qp, Tool};
 use super::quantiser::{Activity, CostModel, SHARP};
 use super::rate::{Bits, RateDebt};
 use super::refine::Refinement;
+use super::{Bitrate, Codec};
 
 /// The coarsest quantiser of a picture that is no keyframe: past it text can't be read, and fewer frames serve better.
 const COARSEST: Qp = Qp(40);
@@ -88,7 +88,7 @@ enum Reason {
 pub struct Plan {
     /// What the encoder is told.
     pub order: Order,
-    /// Which tool encodes it; it differs from the last picture's only for a keyframe.
+    /// Which tool encodes it; with H.264 it differs from the last picture's only for a keyframe.
     pub tool: Tool,
     reason: Reason,
     activity: Activity,
@@ -109,6 +109,8 @@ pub enum Verdict {
 /// The decisions of one rung.
 #[derive(Debug)]
 pub struct Schedule {
+    /// The tool may differ from one picture to the next; else its change takes a keyframe.
+    free_tool: bool,
     gate: KeyframeGate,
     debt: RateDebt,
     intra: CostModel,
@@ -142,8 +144,9 @@ pub struct Schedule {
 
 impl Schedule {
     /// Starts with nothing to encode.
-    pub fn new(rate: Bitrate, fps: u32, now: Instant) -> Self {
+    pub fn new(codec: Codec, rate: Bitrate, fps: u32, now: Instant) -> Self {
         Self {
+            free_tool: codec == Codec::Vp8,
             gate: KeyframeGate::new(),
             debt: RateDebt::new(rate, fps, now),
             intra: CostModel::new(),
@@ -219,6 +222,9 @@ impl Schedule {
 
     /// Decides how the picture is encoded; `change` is what has changed in it, `whole` the activity of all of it.
     pub fn plan(&mut self, now: Instant, work: Work, change: Change, whole: impl FnOnce() -> Activity) -> Plan {
+        if self.free_tool {
+            self.tool = Tool::Camera;
+        }
         if work == Work::Change {
             self.waiting = false;
             self.has_picture = true;
@@ -244,8 +250,8 @@ impl Schedule {
         self.planned(Reason::Refinement, self.refinement.next_qp(target, &self.intra), Activity::default())
     }
 
-    /// Chooses the tool for a large change; where that is another one, and for a new page, a keyframe is due. Neither
-    /// passes a closed gate.
+    /// Chooses the tool for a large change; where that is another one and not free, and for a new page, a keyframe is due.
+    /// Neither passes a closed gate.
     fn choose_tool(&mut self, now: Instant, Change { activity, difference }: Change) {
         self.tool_waits = false;
         if !self.could_be_large(activity) {
@@ -260,7 +266,11 @@ impl Schedule {
         if scrolled {
             self.last_scroll = Some(now);
         }
+        if self.free_tool && scrolled {
+            self.tool = Tool::Screen;
+        }
         let other = match self.tool {
+            _ if self.free_tool => self.tool,
             Tool::Camera if scrolled => Tool::Screen,
             Tool::Screen if self.new_in_a_row >= FILM => Tool::Camera,
             same => same,
@@ -330,7 +340,9 @@ impl Schedule {
         let too_large = !keyframe && self.debt.is_fault(size);
         let near_keyframe = size.0 * 2.0 > self.intra.size(self.whole, self.keyframe_qp(self.whole)).0;
         let page = too_large && near_keyframe && plan.reason == Reason::Change;
-        if page && self.gate.is_open(now) && self.debt.affords_keyframe(now) {
+        // Where the tool for it was free, a scrolled picture is made of the one before, and no keyframe is better.
+        let found = self.free_tool && plan.tool == Tool::Screen;
+        if page && !found && self.gate.is_open(now) && self.debt.affords_keyframe(now) {
             self.fresh = true;
             return Verdict::Redo;
         }

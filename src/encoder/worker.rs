@@ -7,9 +7,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::h264::EncoderError;
+use super::picture::EncoderError;
 use super::schedule::Work;
-use super::{AccessUnit, Bitrate};
+use super::video::VideoEncoder;
+use super::{AccessUnit, Bitrate, Codec};
 use crate::alive::{Alive, Watch};
 use crate::frame::mailbox::Mailbox;
 use crate::frame::{Frame, Size};
@@ -23,6 +24,8 @@ use rung::Rung;
 /// What a worker encodes.
 #[derive(Debug, Clone, Copy)]
 pub struct WorkerConfig {
+    /// What pictures are encoded to.
+    pub codec: Codec,
     /// The extent of the canvas, which is also the coded size.
     pub canvas: Size,
     /// The rung's rate.
@@ -77,11 +80,11 @@ struct Inbox {
 }
 
 impl EncodeWorker {
-    /// Starts an inactive worker; it fails where the canvas can't be encoded or there is no thread.
+    /// Starts an inactive worker; it fails where the codec is not built in, the canvas can't be encoded, or there is no thread.
     ///
     /// `watch` hears of it where its thread ends before the worker is dropped.
     pub fn start(config: WorkerConfig, sink: UnitSink, watch: &Watch) -> Result<Self, EncoderError> {
-        super::h264::check_size(rung::even(config.canvas))?;
+        VideoEncoder::check(config.codec, rung::even(config.canvas))?;
         let inbox = Inbox {
             mailbox: Mailbox::new(),
             keyframe: None,
@@ -98,7 +101,7 @@ impl EncodeWorker {
         let for_thread = Arc::clone(&shared);
         let alive = watch.guard();
         let thread = std::thread::Builder::new()
-            .name("encode-h264".to_owned())
+            .name(format!("encode-{}", config.codec))
             .spawn(move || run(&for_thread, config, &sink, alive))
             .map_err(|error| EncoderError::Thread(error.kind()))?;
         Ok(Self { shared, thread: Some(thread) })

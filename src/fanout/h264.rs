@@ -104,7 +104,7 @@ mod tests {
 
     fn bytes(payload: &Payload) -> Vec<u8> {
         let mut out = vec![0; payload.len()];
-        payload.write(&mut out);
+        payload.write(&mut out, 0);
         out
     }
 

@@ -7,8 +7,12 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::viewer::EndReason;
+use crate::encoder::Codec;
 use crate::id::SessionId;
 use crate::signaling::{Refusal, Trickle};
+
+#[cfg(test)]
+mod tests;
 
 /// Who has a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,13 +23,25 @@ pub enum Place {
     Live,
 }
 
+/// Whoever asks for a place.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Newcomer {
+    /// The viewer's `ice-ufrag`s, one for each transport; none where the daemon offers.
+    pub ufrags: Vec<String>,
+    /// What it takes.
+    pub codecs: Vec<Codec>,
+    /// The session of the same viewer that ends once this one connects.
+    pub replaces: Option<SessionId>,
+}
+
 #[derive(Debug)]
 struct Entry {
     number: u32,
     place: Place,
     since: Instant,
-    /// The viewer's `ice-ufrag`.
-    ufrag: String,
+    newcomer: Newcomer,
+    /// The session that this one is the second transport of: it takes no place and is not spoken of.
+    second_of: Option<SessionId>,
 }
 
 /// Pictures are made for an offer, so that the first is there when the viewer is; for one that does not connect, no longer than this.
@@ -36,8 +52,20 @@ const MOST_PATIENCE: Duration = Duration::from_secs(2);
 /// What the broadcast wants done or known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
-    /// Pictures are wanted, or no longer.
-    Demand(bool),
+    /// Units of this codec are wanted, or no longer.
+    Demand {
+        /// The codec.
+        codec: Codec,
+        /// Whether they are.
+        wanted: bool,
+    },
+    /// A session is to end.
+    End {
+        /// The session.
+        session: SessionId,
+        /// Why.
+        why: EndReason,
+    },
     /// A viewer is connected.
     Came {
         /// Its number.
@@ -73,7 +101,7 @@ pub struct Broadcast {
     limit: usize,
     closing: bool,
     /// What was last said of demand.
-    wanted: bool,
+    wanted: Vec<Codec>,
     entries: HashMap<SessionId, Entry>,
     numbers: u32,
     outputs: VecDeque<Output>,
@@ -82,42 +110,68 @@ pub struct Broadcast {
 impl Broadcast {
     /// Makes a broadcast of at most `limit` sessions.
     pub fn new(limit: usize) -> Self {
-        Self { limit, closing: false, wanted: false, entries: HashMap::new(), numbers: 0, outputs: VecDeque::new() }
+        Self {
+            limit,
+            closing: false,
+            wanted: Vec::new(),
+            entries: HashMap::new(),
+            numbers: 0,
+            outputs: VecDeque::new(),
+        }
     }
 
-    /// Takes an offer of a viewer whose `ice-ufrag` is `ufrag`: admits it, under a number for the log, or refuses.
+    /// Takes an offer, or the wish for one: admits it, under a number for the log, or refuses.
     ///
     /// # Errors
     /// Where all places are taken or the daemon is ending.
-    pub fn handle_offer(&mut self, now: Instant, session: SessionId, ufrag: &str) -> Result<u32, Refusal> {
+    pub fn handle_offer(&mut self, now: Instant, session: SessionId, newcomer: Newcomer) -> Result<u32, Refusal> {
         if self.closing {
             return Err(Refusal::Closing);
         }
-        if self.entries.len() >= self.limit {
+        // Who replaces another will have its place.
+        let replaces = newcomer.replaces.is_some_and(|old| self.entries.contains_key(&old));
+        if self.taken() >= self.limit + usize::from(replaces) {
             return Err(Refusal::Full { limit: self.limit });
         }
         self.numbers += 1;
-        let entry = Entry { number: self.numbers, place: Place::Joining, since: now, ufrag: ufrag.to_owned() };
-        self.entries.insert(session, entry);
+        let number = self.numbers;
+        self.entries.insert(session, Entry { number, place: Place::Joining, since: now, newcomer, second_of: None });
         self.update_demand(now);
-        Ok(self.numbers)
+        Ok(number)
+    }
+
+    /// Takes the second transport of an admitted session: it ends with it.
+    pub fn handle_second(&mut self, now: Instant, second: SessionId, of: SessionId, newcomer: Newcomer) {
+        let Some(number) = self.entries.get(&of).map(|entry| entry.number) else { return };
+        let entry = Entry { number, place: Place::Joining, since: now, newcomer, second_of: Some(of) };
+        self.entries.insert(second, entry);
+        self.update_demand(now);
+    }
+
+    /// Takes what was agreed with a session anew.
+    pub fn handle_change(&mut self, now: Instant, session: SessionId, ufrags: Vec<String>, codecs: Vec<Codec>) {
+        if let Some(entry) = self.entries.get_mut(&session) {
+            (entry.newcomer.ufrags, entry.newcomer.codecs) = (ufrags, codecs);
+            self.update_demand(now);
+        }
+    }
+
+    /// Whether units of a codec are being made.
+    pub fn wants(&self, codec: Codec) -> bool {
+        self.wanted.contains(&codec)
     }
 
     /// Takes word that an admitted offer could not be answered.
     pub fn handle_unanswered(&mut self, now: Instant, session: SessionId) {
-        self.remove(now, session);
+        self.remove(now, session, &EndReason::Left);
     }
 
     /// The session that gives way to a new one where all places are taken: the oldest that has not connected for a while.
     pub fn gives_way(&self, now: Instant) -> Option<SessionId> {
-        let joining = self
-            .entries
-            .iter()
-            .filter(|(_, entry)| entry.place == Place::Joining && now >= entry.since + MOST_PATIENCE);
-        joining
-            .filter(|_| self.entries.len() >= self.limit)
-            .min_by_key(|(_, entry)| entry.since)
-            .map(|(session, _)| *session)
+        let joining = self.entries.iter().filter(|(_, entry)| {
+            entry.place == Place::Joining && entry.second_of.is_none() && now >= entry.since + MOST_PATIENCE
+        });
+        joining.filter(|_| self.taken() >= self.limit).min_by_key(|(_, entry)| entry.since).map(|(session, _)| *session)
     }
 
     /// Does what is due.
@@ -127,34 +181,52 @@ impl Broadcast {
 
     /// When [`Broadcast::handle_timeout`] wants to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let live = self.entries.values().any(|entry| entry.place == Place::Live);
-        let last = self.entries.values().map(|entry| entry.since + HEAD_START).max();
-        last.filter(|_| self.wanted && !live)
+        let ends = self.wanted.iter().filter_map(|codec| {
+            let takers = || self.entries.values().filter(|entry| entry.newcomer.codecs.contains(codec));
+            let live = takers().any(|entry| entry.place == Place::Live);
+            takers().map(|entry| entry.since + HEAD_START).max().filter(|_| !live)
+        });
+        ends.min()
     }
 
     fn update_demand(&mut self, now: Instant) {
-        let wanted = self.entries.values().any(|entry| entry.place == Place::Live || now < entry.since + HEAD_START);
-        if wanted != self.wanted {
-            self.wanted = wanted;
-            self.outputs.push_back(Output::Demand(wanted));
+        for codec in [Codec::H264, Codec::Vp8, Codec::Opus] {
+            let wanted = self.entries.values().any(|entry| {
+                entry.newcomer.codecs.contains(&codec) && (entry.place == Place::Live || now < entry.since + HEAD_START)
+            });
+            if wanted == self.wants(codec) {
+                continue;
+            }
+            self.wanted.retain(|other| *other != codec);
+            if wanted {
+                self.wanted.push(codec);
+            }
+            self.outputs.push_back(Output::Demand { codec, wanted });
         }
     }
 
     /// Takes word that a session is connected.
     pub fn handle_connected(&mut self, now: Instant, session: SessionId) {
         let watching = self.watching() + 1;
-        if let Some(entry) = self.entries.get_mut(&session).filter(|entry| entry.place == Place::Joining) {
-            let took = now.saturating_duration_since(entry.since);
-            entry.place = Place::Live;
-            entry.since = now;
+        let Some(entry) = self.entries.get_mut(&session).filter(|entry| entry.place == Place::Joining) else { return };
+        let took = now.saturating_duration_since(entry.since);
+        entry.place = Place::Live;
+        entry.since = now;
+        if entry.second_of.is_none() {
             self.outputs.push_back(Output::Came { number: entry.number, took, watching });
-            self.update_demand(now);
         }
+        if let Some(old) = entry.newcomer.replaces.filter(|old| *old != session) {
+            self.outputs.push_back(Output::End { session: old, why: EndReason::Replaced });
+        }
+        self.update_demand(now);
     }
 
     /// Takes word that a session is over; a second word about one is passed over.
     pub fn handle_ended(&mut self, now: Instant, session: SessionId, why: EndReason) {
-        let Some(entry) = self.remove(now, session) else { return };
+        let Some(entry) = self.remove(now, session, &why) else { return };
+        if entry.second_of.is_some() {
+            return;
+        }
         self.outputs.push_back(match entry.place {
             Place::Joining => Output::Failed { number: entry.number, why },
             Place::Live => Output::Left {
@@ -178,11 +250,25 @@ impl Broadcast {
     pub fn handle_trickle(&self, session: SessionId, trickle: &Trickle) -> Result<Place, Refusal> {
         let entry = self.entries.get(&session).ok_or(Refusal::UnknownSession)?;
         match &trickle.ufrag {
-            Some(ufrag) if *ufrag != entry.ufrag => Err(Refusal::Conflict(
-                "the fragment's ice-ufrag is not that of this session's offer; make a new session".to_owned(),
-            )),
+            Some(ufrag) if !self.transports(session).any(|entry| entry.newcomer.ufrags.contains(ufrag)) => {
+                Err(Refusal::Conflict(
+                    "the fragment's ice-ufrag is not that of this session's offer; make a new session".to_owned(),
+                ))
+            }
             _ => Ok(entry.place),
         }
+    }
+
+    /// The second transport of a session, if it has one.
+    pub fn second_of(&self, session: SessionId) -> Option<SessionId> {
+        self.entries.iter().find(|(_, entry)| entry.second_of == Some(session)).map(|(second, _)| *second)
+    }
+
+    fn transports(&self, session: SessionId) -> impl Iterator<Item = &Entry> {
+        self.entries
+            .iter()
+            .filter(move |(id, entry)| **id == session || entry.second_of == Some(session))
+            .map(|(_, entry)| entry)
     }
 
     /// Whether there is no session at all.
@@ -195,9 +281,19 @@ impl Broadcast {
         self.entries.get(&session).map(|entry| entry.place)
     }
 
+    /// The number of a session's viewer.
+    pub fn number(&self, session: SessionId) -> Option<u32> {
+        self.entries.get(&session).map(|entry| entry.number)
+    }
+
     /// Viewers connected now.
     pub fn watching(&self) -> usize {
-        self.entries.values().filter(|entry| entry.place == Place::Live).count()
+        self.entries.values().filter(|entry| entry.place == Place::Live && entry.second_of.is_none()).count()
+    }
+
+    /// Places taken, by viewers connected or not.
+    fn taken(&self) -> usize {
+        self.entries.values().filter(|entry| entry.second_of.is_none()).count()
     }
 
     /// The next thing to do or to know.
@@ -205,119 +301,12 @@ impl Broadcast {
         self.outputs.pop_front()
     }
 
-    fn remove(&mut self, now: Instant, session: SessionId) -> Option<Entry> {
+    fn remove(&mut self, now: Instant, session: SessionId, why: &EndReason) -> Option<Entry> {
         let entry = self.entries.remove(&session)?;
+        if let Some(second) = self.second_of(session) {
+            self.outputs.push_back(Output::End { session: second, why: why.clone() });
+        }
         self.update_demand(now);
         Some(entry)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    fn id(n: u8) -> SessionId {
-        SessionId::from_bytes([n; 16])
-    }
-
-    #[test]
-    fn pictures_are_wanted_from_the_first_offer_to_the_last_leaving() {
-        let now = Instant::now();
-        let mut broadcast = Broadcast::new(2);
-        assert_eq!(broadcast.handle_offer(now, id(1), "ufrag"), Ok(1));
-        assert_eq!(broadcast.handle_offer(now, id(2), "ufrag"), Ok(2));
-        assert_eq!(broadcast.handle_offer(now, id(3), "ufrag"), Err(Refusal::Full { limit: 2 }));
-        broadcast.handle_connected(now, id(1));
-        broadcast.handle_ended(now, id(2), EndReason::Left);
-        broadcast.handle_ended(now, id(1), EndReason::Left);
-        broadcast.handle_ended(now, id(1), EndReason::Left);
-        let outputs: Vec<_> = std::iter::from_fn(|| broadcast.poll_output()).collect();
-        let zero = Duration::ZERO;
-        assert_eq!(
-            outputs,
-            [
-                Output::Demand(true),
-                Output::Came { number: 1, took: zero, watching: 1 },
-                Output::Failed { number: 2, why: EndReason::Left },
-                Output::Demand(false),
-                Output::Left { number: 1, why: EndReason::Left, after: zero, watching: 0 },
-            ]
-        );
-        broadcast.handle_shutdown();
-        assert_eq!(broadcast.handle_offer(now, id(4), "ufrag"), Err(Refusal::Closing));
-    }
-
-    #[test]
-    fn fragments_of_another_generation_are_refused() {
-        let now = Instant::now();
-        let mut broadcast = Broadcast::new(2);
-        assert_eq!(broadcast.handle_offer(now, id(1), "abcd"), Ok(1));
-        let trickle =
-            |ufrag: Option<&str>| Trickle { ufrag: ufrag.map(str::to_owned), end: true, ..Trickle::default() };
-        for ufrag in [None, Some("abcd")] {
-            assert_eq!(broadcast.handle_trickle(id(1), &trickle(ufrag)), Ok(Place::Joining));
-        }
-        assert!(matches!(broadcast.handle_trickle(id(1), &trickle(Some("efgh"))), Err(Refusal::Conflict(_))));
-        assert_eq!(broadcast.handle_trickle(id(2), &trickle(None)), Err(Refusal::UnknownSession));
-    }
-
-    #[test]
-    fn an_offer_that_does_not_connect_has_a_head_start_and_gives_way() {
-        let now = Instant::now();
-        let mut broadcast = Broadcast::new(1);
-        assert_eq!(broadcast.handle_offer(now, id(1), "ufrag"), Ok(1));
-        assert_eq!((broadcast.gives_way(now), broadcast.poll_timeout()), (None, Some(now + HEAD_START)));
-        assert_eq!(broadcast.gives_way(now + MOST_PATIENCE), Some(id(1)));
-        broadcast.handle_timeout(now + HEAD_START);
-        assert_eq!(broadcast.poll_timeout(), None);
-        broadcast.handle_connected(now + HEAD_START * 2, id(1));
-        assert_eq!((broadcast.gives_way(now + HEAD_START * 3), broadcast.poll_timeout()), (None, None));
-        let demands = std::iter::from_fn(|| broadcast.poll_output()).filter_map(|output| match output {
-            Output::Demand(wanted) => Some(wanted),
-            _ => None,
-        });
-        assert_eq!(demands.collect::<Vec<_>>(), [true, false, true]);
-    }
-
-    /// Random operations: demand alternates and is true exactly while there is a session; nobody leaves who didn't come.
-    #[test]
-    fn random_operations_keep_the_invariants() {
-        let now = Instant::now();
-        let mut broadcast = Broadcast::new(5);
-        let (mut state, mut demand, mut watching) = (7u64, false, 0usize);
-        for _ in 0..20_000 {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let session = id((state >> 40) as u8 % 8);
-            match (state >> 60) % 4 {
-                0 if broadcast.place(session).is_none() => drop(broadcast.handle_offer(now, session, "ufrag")),
-                1 => broadcast.handle_connected(now, session),
-                2 => broadcast.handle_ended(now, session, EndReason::Left),
-                _ => {
-                    if broadcast.place(session) == Some(Place::Joining) {
-                        broadcast.handle_unanswered(now, session);
-                    }
-                }
-            }
-            while let Some(output) = broadcast.poll_output() {
-                match output {
-                    Output::Demand(wanted) => {
-                        assert_ne!(wanted, demand);
-                        demand = wanted;
-                    }
-                    Output::Came { watching: now, .. } => {
-                        watching += 1;
-                        assert_eq!(now, watching);
-                    }
-                    Output::Left { watching: now, .. } => {
-                        watching -= 1;
-                        assert_eq!(now, watching);
-                    }
-                    Output::Failed { .. } => {}
-                }
-            }
-            assert_eq!(demand, !broadcast.entries.is_empty(), "no time passes");
-            assert!(broadcast.entries.len() <= 5);
-        }
     }
 }

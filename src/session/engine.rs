@@ -6,12 +6,14 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+mod checks;
 pub mod feedback;
 mod handshake;
 mod hello;
 pub mod identity;
 mod records;
 pub mod rtc;
+mod srtcp;
 mod srtp;
 pub mod stun;
 
@@ -19,6 +21,8 @@ pub mod stun;
 pub mod plain;
 
 pub use feedback::Feedback;
+
+use crate::id::random_base32;
 
 /// Where packets go: the daemon's own address and the viewer's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -77,8 +81,84 @@ pub struct RemoteTransport {
     pub candidates: Vec<String>,
 }
 
+impl RemoteTransport {
+    /// Whether the certificates that it allows are those of `other`, in whatever order.
+    pub fn has_certificate_of(&self, other: &Self) -> bool {
+        let all_in = |these: &Self, those: &Self| these.fingerprints.iter().all(|one| those.fingerprints.contains(one));
+        all_in(self, other) && all_in(other, self)
+    }
+}
+
+/// What the other side is told of the daemon's ICE.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalTransport {
+    /// `a=ice-ufrag`.
+    pub ufrag: String,
+    /// `a=ice-pwd`.
+    pub password: String,
+}
+
+impl LocalTransport {
+    /// Draws credentials (RFC 8445, section 5.3): 80 and 160 random bits.
+    pub fn random() -> Self {
+        Self { ufrag: random_base32(16), password: random_base32(32) }
+    }
+}
+
+/// Who nominates the pair that media takes (RFC 8445, section 6.1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IceRole {
+    /// The daemon: it made the offer, or the other side is lite.
+    Controlling,
+    /// The viewer: it made the offer.
+    Controlled,
+}
+
+/// Why an engine refused what it was told of the other side.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TransportError {
+    /// The crates can't do with it.
+    #[error("the transport's parameters can't be used: {0}")]
+    Unusable(String),
+    /// [`Engine::start`] a second time.
+    #[error("the connection has already begun: restart it, or make another")]
+    AlreadyStarted,
+    /// [`Engine::restart`] before [`Engine::start`], or after the end.
+    #[error("there is no connection to restart: make another")]
+    NotRunning,
+    /// A new DTLS association is no ICE restart.
+    #[error("the restart names another certificate than the connection has: make another connection")]
+    OtherCertificate,
+    /// The credentials have not changed.
+    #[error("the ICE credentials are those of the present connection: a restart needs fresh ones")]
+    SameCredentials,
+    /// More than any network makes necessary.
+    #[error("too many ICE restarts: wait {} s", .0.as_secs())]
+    TooManyRestarts(Duration),
+}
+
 /// One viewer's transport.
 pub trait Engine {
+    /// Begins, once the other side is known; what comes before is dropped.
+    ///
+    /// # Errors
+    /// Where it has begun, or the parameters can't be used.
+    fn start(&mut self, now: Instant, remote: &RemoteTransport) -> Result<(), TransportError>;
+
+    /// Takes fresh credentials of both sides and the daemon's addresses (RFC 8445, section 9).
+    ///
+    /// Keys and media go on as they are; the path changes once a pair of the fresh credentials is nominated, and the former ones are heard until then.
+    ///
+    /// # Errors
+    /// Where it is no restart of this connection, or one too many; the connection goes on as it was.
+    fn restart(
+        &mut self,
+        now: Instant,
+        remote: &RemoteTransport,
+        local: LocalTransport,
+        addresses: &[SocketAddr],
+    ) -> Result<(), TransportError>;
+
     /// Takes a datagram that came to `path.local` from `path.remote`; returns whether it was authentic.
     fn handle_datagram(&mut self, now: Instant, path: Path, data: &[u8]) -> bool;
 

@@ -36,6 +36,8 @@ pub struct SentPacket {
     pub payload: usize,
     /// Its RTP timestamp.
     pub timestamp: u32,
+    /// The viewer's id of its picture (15 bits).
+    pub picture: u16,
     /// The packet as it went out, for viewers without RTX: they get the identical ciphertext again (rule 4).
     pub sealed: Option<Bytes>,
 }
@@ -223,7 +225,8 @@ mod tests {
             Arc::new(Unit::new(AccessUnit { codec: Codec::H264, data, keyframe: false, captured: now, sample: 0 }));
         let mut history = History::new(now, RATE);
         for sequence in from..from + count {
-            let packet = SentPacket { sequence, unit: unit.clone(), payload: 0, timestamp: 0, sealed: None };
+            let packet =
+                SentPacket { sequence, unit: unit.clone(), payload: 0, timestamp: 0, picture: 0, sealed: None };
             history.record(now, packet);
             history.record_number(sequence - from, sequence);
         }

@@ -7,27 +7,29 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
 use tracing::{debug, error, info, warn};
 
-use super::broadcast::{Broadcast, Output, Place};
+use super::broadcast::{Broadcast, Newcomer, Output, Place};
+use super::dialogue::{Dialogue, Speaker, Step, refusal};
 use super::engine::identity::Identity;
 use super::engine::rtc::RtcEngine;
+use super::engine::{IceRole, LocalTransport, TransportError};
 use super::fault::survives;
 use super::inbox::Inbox;
 use super::messages::{JoinIn, MediaIn};
-use super::sdp::{self, LocalStreams, NegotiationError, Offer};
+use super::sdp::{self, Capabilities, Description, LocalStreams, Sync};
 use super::sink::SocketSink;
-use super::stream::VideoStream;
 use super::udp::local_addresses;
-use super::viewer::{EndReason, Viewer, ViewerEvent};
+use super::viewer::{Change, EndReason, StreamKit, Viewer, ViewerEvent};
 use super::wake::{Interest, poll_until};
 use crate::clock::Clock;
-use crate::encoder::Bitrate;
-use crate::id::{SessionId, random_base32, random_bytes};
+use crate::encoder::{Bitrate, Codec};
+use crate::id::{SessionId, random_base32};
 use crate::signaling::{Answer, Refusal, SignalIn, Trickle};
 
-/// Starts and stops what makes pictures.
-pub type Demand = Box<dyn FnMut(bool) + Send>;
+/// Starts and stops what makes the units of a codec.
+pub type Demand = Box<dyn FnMut(Codec, bool) + Send>;
 
 /// How sessions are made.
 pub struct JoinConfig {
@@ -35,6 +37,10 @@ pub struct JoinConfig {
     pub name: String,
     /// Most sessions.
     pub max_viewers: usize,
+    /// What can be sent, the preferred codec first.
+    pub can: Capabilities,
+    /// Whether pictures and sound are one MediaStream.
+    pub sync: Sync,
     /// The rung's rate.
     pub bitrate: Bitrate,
     /// The one clock.
@@ -46,17 +52,21 @@ pub struct JoinConfig {
 /// The join thread's state.
 pub struct Join {
     config: JoinConfig,
-    cname: String,
+    speaker: Speaker,
     sink: SocketSink,
     inbox: Inbox<JoinIn>,
     media: Inbox<MediaIn>,
     demand: Demand,
     broadcast: Broadcast,
     joining: HashMap<SessionId, Box<Viewer<RtcEngine>>>,
+    /// What was said with each viewer.
+    dialogues: HashMap<SessionId, Dialogue>,
     /// Once the daemon ends: until when live sessions may say goodbye.
     closing: Option<Instant>,
 }
 
+/// How much less urgent handshakes are than pictures (nice(2)).
+const LESS_URGENT: i32 = 5;
 /// When a full socket is tried again.
 const SOCKET_RETRY: Duration = Duration::from_millis(3);
 /// How long live sessions have to say goodbye; the media thread needs a turn of its loop.
@@ -71,21 +81,30 @@ impl Join {
         media: Inbox<MediaIn>,
         demand: Demand,
     ) -> Self {
+        let speaker = Speaker {
+            name: config.name.clone(),
+            cname: random_base32(16),
+            sync: config.sync,
+            fingerprint: config.identity.fingerprint(),
+        };
         Self {
             broadcast: Broadcast::new(config.max_viewers),
             config,
-            cname: random_base32(16),
+            speaker,
             sink,
             inbox,
             media,
             demand,
             joining: HashMap::new(),
+            dialogues: HashMap::new(),
             closing: None,
         }
     }
 
     /// Runs until [`JoinIn::Shutdown`].
     pub fn run(mut self) {
+        // On Linux this is the thread's own: two hundred handshakes at once must not take the encoder's time. It never fails upwards.
+        let _ = rustix::process::nice(LESS_URGENT);
         let mut due = None;
         while !self.closed(Instant::now()) {
             if let Err(error) = poll_until([(self.inbox.waker().as_fd(), Interest::Readable)], due) {
@@ -109,89 +128,278 @@ impl Join {
 
     fn handle(&mut self, now: Instant, item: JoinIn) {
         match item {
-            JoinIn::Signal(SignalIn::Offer { session, sdp, reply, .. }) => {
-                let answer = self.answer(now, session, &sdp);
-                if let Err(refusal) = &answer {
-                    info!(why = ?refusal.to_string(), "viewer refused");
-                }
-                if reply.send(answer).is_err() {
-                    // Whoever asked has gone away meanwhile.
-                    self.end(now, session, EndReason::Left);
-                }
-                self.collect(now, session);
-            }
-            JoinIn::Signal(SignalIn::Trickle { session, trickle, reply }) => {
-                let known = self.trickle(session, trickle);
-                let _ = reply.send(known);
-                self.collect(now, session);
-            }
-            JoinIn::Signal(SignalIn::Renegotiate { reply, .. } | SignalIn::Call { reply, .. }) => {
-                let _ = reply.send(Err(Refusal::UnknownSession));
-            }
-            JoinIn::Signal(SignalIn::Accept { reply, .. }) => drop(reply.send(Err(Refusal::UnknownSession))),
-            JoinIn::Signal(SignalIn::Restart { reply, .. }) => drop(reply.send(Err(Refusal::UnknownSession))),
-            JoinIn::Signal(SignalIn::Leave { session, reply }) => {
-                let known = self.broadcast.place(session).is_some();
-                self.end(now, session, EndReason::Left);
-                let _ = reply.send(if known { Ok(()) } else { Err(Refusal::UnknownSession) });
-            }
+            JoinIn::Signal(signal) => self.handle_signal(now, signal),
             JoinIn::Datagram { session, path, data } => {
                 self.attend(now, session, |viewer, sink| viewer.handle_datagram(now, path, &data, sink));
             }
-            JoinIn::Ended { session, at, reason } => self.broadcast.handle_ended(at, session, reason),
+            JoinIn::Ended { session, at, reason } => {
+                self.dialogues.remove(&session);
+                self.broadcast.handle_ended(at, session, reason);
+            }
             JoinIn::Shutdown => self.shut_down(now),
         }
     }
 
-    fn answer(&mut self, now: Instant, session: SessionId, text: &str) -> Result<Answer, Refusal> {
+    fn handle_signal(&mut self, now: Instant, signal: SignalIn) {
+        match signal {
+            SignalIn::Offer { session, sdp, replaces, reply, .. } => {
+                let answer = self.answer(now, session, &sdp, replaces);
+                self.say(now, session, answer, reply);
+            }
+            SignalIn::Call { session, replaces, reply } => {
+                let offer = self.call(now, session, replaces);
+                self.say(now, session, offer, reply);
+            }
+            SignalIn::Renegotiate { session, sdp, reply } => {
+                // Whoever doesn't wait for the answer still has the session as it was agreed before.
+                let _ = reply.send(self.renegotiate(now, session, &sdp));
+            }
+            SignalIn::Accept { session, sdp, reply } => {
+                let accepted = self.accept(now, session, &sdp);
+                if let Err(why) = &accepted {
+                    self.end(now, session, EndReason::BadAnswer(why.to_string()));
+                }
+                let _ = reply.send(accepted);
+            }
+            SignalIn::Restart { session, trickle, reply } => {
+                let _ = reply.send(self.restart(now, session, trickle));
+            }
+            SignalIn::Trickle { session, trickle, reply } => {
+                let _ = reply.send(self.trickle(now, session, &trickle));
+            }
+            SignalIn::Leave { session, reply } => {
+                let known = self.broadcast.place(session).is_some();
+                self.end(now, session, EndReason::Left);
+                let _ = reply.send(if known { Ok(()) } else { Err(Refusal::UnknownSession) });
+            }
+        }
+    }
+
+    /// Gives a new session's description to whoever asked for it.
+    fn say(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        said: Result<Answer, Refusal>,
+        reply: oneshot::Sender<Result<Answer, Refusal>>,
+    ) {
+        if let Err(refusal) = &said {
+            info!(why = ?refusal.to_string(), "viewer refused");
+        }
+        if reply.send(said).is_err() {
+            // Whoever asked has gone away meanwhile.
+            self.end(now, session, EndReason::Left);
+        }
+        let transports: Vec<_> = self.dialogues.get(&session).into_iter().flat_map(Dialogue::sessions).collect();
+        for transport in transports {
+            self.collect(now, transport);
+        }
+    }
+
+    fn answer(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        text: &str,
+        replaces: Option<SessionId>,
+    ) -> Result<Answer, Refusal> {
         // What can't be answered takes no place.
-        let offer = Offer::parse(text).map_err(|error| refusal(&error.into()))?;
-        let agreement = sdp::negotiate(&offer).map_err(|error| refusal(&error))?;
+        let offer = parse(text)?;
+        let mut dialogue = Dialogue::new(&self.speaker);
+        let steps = dialogue.handle_offer(session, &offer, &self.capabilities())?;
+        let newcomer = Newcomer { ufrags: dialogue.ufrags(), codecs: dialogue.codecs(), replaces };
+        let number = self.admit(now, session, newcomer)?;
+        let addresses = self.addresses();
+        let sdp = dialogue.answer(&offer, &self.speaker, &addresses);
+        self.dialogues.insert(session, dialogue);
+        if let Err(refusal) = self.take_steps(now, session, number, steps, &addresses) {
+            self.dialogues.remove(&session);
+            self.broadcast.handle_unanswered(now, session);
+            return Err(refusal);
+        }
+        debug!(viewer = number, "an offer is answered");
+        Ok(Answer { sdp })
+    }
+
+    fn call(&mut self, now: Instant, session: SessionId, replaces: Option<SessionId>) -> Result<Answer, Refusal> {
+        let number = self.admit(now, session, Newcomer { replaces, ..Newcomer::default() })?;
+        let (can, addresses) = (self.capabilities(), self.addresses());
+        let mut dialogue = Dialogue::new(&self.speaker);
+        let (local, sdp) = dialogue.offer(session, &can, &self.speaker, &addresses);
+        let engine = match self.engine(now, &local, IceRole::Controlling, &addresses) {
+            Ok(engine) => engine,
+            Err(refusal) => {
+                self.broadcast.handle_unanswered(now, session);
+                return Err(refusal);
+            }
+        };
+        self.take_in(now, session, number, engine, dialogue.streams().clone(), local.ufrag);
+        self.dialogues.insert(session, dialogue);
+        debug!(viewer = number, "an offer is made");
+        Ok(Answer { sdp })
+    }
+
+    fn accept(&mut self, now: Instant, session: SessionId, text: &str) -> Result<(), Refusal> {
+        let (answer, can) = (parse(text)?, self.capabilities());
+        let dialogue = self.dialogues.get_mut(&session).ok_or(Refusal::UnknownSession)?;
+        let agreement = dialogue.handle_answer(&answer, &can)?;
+        self.broadcast.handle_change(now, session, dialogue.ufrags(), dialogue.codecs());
+        let viewer = self.joining.get_mut(&session).ok_or(Refusal::UnknownSession)?;
+        viewer.start(now, &agreement).map_err(|error| unusable(&error))?;
+        self.collect(now, session);
+        Ok(())
+    }
+
+    fn renegotiate(&mut self, now: Instant, session: SessionId, text: &str) -> Result<Answer, Refusal> {
+        let (offer, can, addresses) = (parse(text)?, self.capabilities(), self.addresses());
+        let dialogue = self.dialogues.get_mut(&session).ok_or(Refusal::UnknownSession)?;
+        let number = self.broadcast.number(session).ok_or(Refusal::UnknownSession)?;
+        let steps = dialogue.handle_offer(session, &offer, &can)?;
+        let sdp = dialogue.answer(&offer, &self.speaker, &addresses);
+        self.take_steps(now, session, number, steps, &addresses)?;
+        debug!(viewer = number, "a session is renegotiated");
+        Ok(Answer { sdp })
+    }
+
+    fn restart(&mut self, now: Instant, session: SessionId, trickle: Trickle) -> Result<Trickle, Refusal> {
+        let addresses = self.addresses();
+        let dialogue = self.dialogues.get_mut(&session).ok_or(Refusal::UnknownSession)?;
+        let (local, agreement) = dialogue.handle_restart(trickle)?;
+        let steps = vec![Step::Restart(session, local.clone(), agreement)];
+        let number = self.broadcast.number(session).ok_or(Refusal::UnknownSession)?;
+        self.take_steps(now, session, number, steps, &addresses)?;
+        let candidates = sdp::candidates(&addresses);
+        Ok(Trickle {
+            ufrag: Some(local.ufrag),
+            password: Some(local.password),
+            candidates,
+            end: true,
+            ..Trickle::default()
+        })
+    }
+
+    /// Finds a place for a newcomer.
+    fn admit(&mut self, now: Instant, session: SessionId, newcomer: Newcomer) -> Result<u32, Refusal> {
         if let Some(waiting) = self.broadcast.gives_way(now) {
             self.end(now, waiting, EndReason::GaveWay);
         }
-        let number = self.broadcast.handle_offer(now, session, &agreement.remote.ufrag)?;
+        let number = self.broadcast.handle_offer(now, session, newcomer)?;
         self.report();
+        Ok(number)
+    }
+
+    /// Does with each transport of `session` what its dialogue says.
+    fn take_steps(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        number: u32,
+        steps: Vec<Step>,
+        addresses: &[SocketAddr],
+    ) -> Result<(), Refusal> {
+        for step in steps {
+            match step {
+                Step::Make(transport, local, agreement) => {
+                    if transport != session {
+                        let newcomer = Newcomer::default();
+                        self.broadcast.handle_second(now, transport, session, newcomer);
+                    }
+                    let Some(dialogue) = self.dialogues.get(&session) else { continue };
+                    let streams = dialogue.streams().clone();
+                    let engine = self.engine(now, &local, IceRole::Controlled, addresses)?;
+                    self.take_in(now, transport, number, engine, streams, local.ufrag);
+                    let Some(viewer) = self.joining.get_mut(&transport) else { continue };
+                    viewer.start(now, &agreement).map_err(|error| unusable(&error))?;
+                }
+                Step::Change(transport, agreement) => {
+                    self.change(now, transport, Change { agreement, restart: None });
+                }
+                Step::Restart(transport, local, agreement) => {
+                    self.tell_media(MediaIn::Expect { session: transport, ufrag: local.ufrag.clone() });
+                    let restart = Some((local, addresses.to_vec()));
+                    self.change(now, transport, Change { agreement, restart });
+                }
+                Step::End(transport) => self.end(now, transport, EndReason::Left),
+            }
+        }
+        let transports = self.dialogues.get(&session).map(Dialogue::transports).unwrap_or_default();
+        for (transport, ufrag, codecs) in transports {
+            self.broadcast.handle_change(now, transport, vec![ufrag], codecs);
+        }
+        self.report();
+        Ok(())
+    }
+
+    fn engine(
+        &self,
+        now: Instant,
+        local: &LocalTransport,
+        role: IceRole,
+        addresses: &[SocketAddr],
+    ) -> Result<RtcEngine, Refusal> {
+        let made = RtcEngine::with_credentials(now, &self.config.identity, addresses, local.clone(), role);
+        made.map_err(|error| unusable(&error))
+    }
+
+    /// Takes in the session of one transport; the media thread hands it what comes for `ufrag`.
+    fn take_in(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        number: u32,
+        engine: RtcEngine,
+        streams: LocalStreams,
+        ufrag: String,
+    ) {
+        let kit = StreamKit { clock: self.config.clock, streams, rate: self.config.bitrate };
+        self.joining.insert(session, Box::new(Viewer::new(now, session, number, engine, kit)));
+        self.tell_media(MediaIn::Expect { session, ufrag });
+    }
+
+    fn change(&mut self, now: Instant, session: SessionId, change: Change) {
+        match self.joining.get_mut(&session) {
+            Some(viewer) => {
+                viewer.handle_change(now, change);
+                self.collect(now, session);
+            }
+            None => self.tell_media(MediaIn::Change { session, change: Box::new(change) }),
+        }
+    }
+
+    fn trickle(&mut self, now: Instant, session: SessionId, trickle: &Trickle) -> Result<(), Refusal> {
+        self.broadcast.handle_trickle(session, trickle)?;
+        if let (Some(named), Some(dialogue)) = (&trickle.generation, self.dialogues.get(&session)) {
+            dialogue.is_current(named)?;
+        }
+        // Without BUNDLE a candidate may be any transport's: a check of the wrong one finds nobody.
+        let transports: Vec<_> = self.dialogues.get(&session).into_iter().flat_map(Dialogue::sessions).collect();
+        for session in transports {
+            match self.joining.get_mut(&session) {
+                Some(viewer) => {
+                    trickle.candidates.iter().for_each(|candidate| viewer.handle_candidate(candidate));
+                    self.collect(now, session);
+                }
+                None => self.tell_media(MediaIn::Candidates { session, candidates: trickle.candidates.clone() }),
+            }
+        }
+        Ok(())
+    }
+
+    /// What can be sent; what is being encoded is preferred (rule 1).
+    fn capabilities(&self) -> Capabilities {
+        let mut can = self.config.can.clone();
+        can.video.sort_by_key(|codec| !self.broadcast.wants(*codec));
+        can
+    }
+
+    /// The addresses of the media socket.
+    fn addresses(&self) -> Vec<SocketAddr> {
         let port = self.sink.local_port();
         let addresses = local_addresses().unwrap_or_else(|error| {
             warn!(%error, "this machine's addresses can't be listed: viewers elsewhere won't find it");
             vec![IpAddr::from([127, 0, 0, 1])]
         });
-        let addresses: Vec<_> = addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
-        let (engine, transport) = match RtcEngine::new(now, &self.config.identity, &addresses, &agreement.remote) {
-            Ok(made) => made,
-            Err(error) => {
-                self.broadcast.handle_unanswered(now, session);
-                return Err(Refusal::BadOffer(format!("the offer's transport can't be used: {error}")));
-            }
-        };
-        let ssrc = u32::from_be_bytes(random_bytes()) & !1;
-        let streams = LocalStreams {
-            video_ssrc: ssrc,
-            rtx_ssrc: ssrc | 1,
-            name: self.config.name.clone(),
-            cname: self.cname.clone(),
-        };
-        let fingerprint = self.config.identity.fingerprint();
-        let sdp = sdp::answer(&offer, &agreement, &transport, &streams, &fingerprint, &addresses);
-        let stream = VideoStream::new(now, self.config.clock, agreement.video, streams, self.config.bitrate);
-        let viewer = Box::new(Viewer::new(now, session, number, engine, stream));
-        debug!(viewer = number, "an offer is answered");
-        self.joining.insert(session, viewer);
-        self.tell_media(MediaIn::Expect { session, ufrag: transport.ufrag });
-        Ok(Answer { sdp })
-    }
-
-    fn trickle(&mut self, session: SessionId, trickle: Trickle) -> Result<(), Refusal> {
-        match self.broadcast.handle_trickle(session, &trickle)? {
-            Place::Joining => {
-                if let Some(viewer) = self.joining.get_mut(&session) {
-                    trickle.candidates.iter().for_each(|candidate| viewer.handle_candidate(candidate));
-                }
-            }
-            Place::Live => self.tell_media(MediaIn::Candidates { session, candidates: trickle.candidates }),
-        }
-        Ok(())
+        addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()
     }
 
     fn end(&mut self, now: Instant, session: SessionId, reason: EndReason) {
@@ -221,6 +429,7 @@ impl Join {
 
     fn forget(&mut self, now: Instant, session: SessionId, reason: EndReason) {
         self.joining.remove(&session);
+        self.dialogues.remove(&session);
         self.tell_media(MediaIn::Forget(session));
         self.broadcast.handle_ended(now, session, reason);
     }
@@ -281,12 +490,13 @@ impl Join {
     fn report(&mut self) {
         while let Some(output) = self.broadcast.poll_output() {
             match output {
-                Output::Demand(wanted) => {
+                Output::Demand { codec, wanted } => {
                     if wanted {
-                        self.tell_media(MediaIn::Restarted);
+                        self.tell_media(MediaIn::Restarted(codec));
                     }
-                    (self.demand)(wanted);
+                    (self.demand)(codec, wanted);
                 }
+                Output::End { session, why } => self.end(Instant::now(), session, why),
                 Output::Came { number, took, watching } => {
                     info!(viewer = number, connected_ms = took.as_millis() as u64, watching, "viewer came");
                 }
@@ -319,9 +529,10 @@ impl Join {
     }
 }
 
-fn refusal(error: &NegotiationError) -> Refusal {
-    match error {
-        NegotiationError::NoCommonCodec { .. } | NegotiationError::NoVideo => Refusal::NoCommonCodec(error.to_string()),
-        NegotiationError::Offer(_) | NegotiationError::Incomplete(_) => Refusal::BadOffer(error.to_string()),
-    }
+fn parse(text: &str) -> Result<Description, Refusal> {
+    Description::parse(text).map_err(|error| refusal(&error.into()))
+}
+
+fn unusable(error: &TransportError) -> Refusal {
+    Refusal::BadOffer(error.to_string())
 }

@@ -2,11 +2,11 @@
 //!
 //! A shell: it moves datagrams and units between the socket, the queues and the [`Viewer`]s, which decide.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tracing::{debug, error, warn};
 
@@ -17,18 +17,43 @@ use super::fault::survives;
 use super::inbox::Inbox;
 use super::messages::{JoinIn, MediaIn};
 use super::sink::SocketSink;
+use super::timers::Timers;
 use super::turns::Turns;
 use super::udp::{Datagram, MediaSocket};
 use super::viewer::{EndReason, Viewer, ViewerEvent};
 use super::wake::{Interest, poll_until};
-use crate::fanout::{Catchup, Fanout, Unit};
+use crate::encoder::Codec;
+use crate::fanout::{Fanout, Unit};
 use crate::id::SessionId;
 
-/// Asks the encoder for a keyframe, through its gate.
-pub type KeyframeRequest = Arc<dyn Fn() + Send + Sync>;
+/// Asks the encoder of a codec for a keyframe, through its gate.
+pub type KeyframeRequest = Arc<dyn Fn(Codec) + Send + Sync>;
+
+/// Packets that joiners are sent before live units are looked for again: a fraction of a millisecond.
+const CATCHUP_SLICE: usize = 48;
+/// The least time between two looks at one session.
+const LEAST_PAUSE: Duration = Duration::from_millis(1);
+/// ICE generations of a session whose requests are heard: the one in use and the one that follows.
+const MOST_UFRAGS: usize = 2;
+
+/// The queues from the encoders; all have the waker of the commands.
+pub struct UnitQueues {
+    /// Pictures of all codecs.
+    pub pictures: Inbox<Arc<Unit>>,
+    /// Sound.
+    pub sound: Inbox<Arc<Unit>>,
+}
+
+/// What the media thread keeps of one video codec.
+#[derive(Default)]
+struct Rung {
+    fanout: Fanout,
+    turns: Turns,
+}
 
 struct Route {
-    ufrag: String,
+    /// Of the ICE generations, the newest last.
+    ufrags: Vec<String>,
     addresses: Vec<SocketAddr>,
     viewer: Option<Box<Viewer<RtcEngine>>>,
 }
@@ -37,12 +62,15 @@ struct Route {
 pub struct Media {
     sink: SocketSink,
     inbox: Inbox<MediaIn>,
-    units: Inbox<Arc<Unit>>,
+    units: UnitQueues,
     units_lost: u64,
     join: Inbox<JoinIn>,
     keyframe: KeyframeRequest,
-    fanout: Fanout,
-    turns: Turns,
+    h264: Rung,
+    vp8: Rung,
+    timers: Timers,
+    /// Joiners that are sent what the fanouts hold, the first to come first.
+    joiners: VecDeque<SessionId>,
     routes: HashMap<SessionId, Route>,
     by_ufrag: HashMap<String, SessionId>,
     by_address: HashMap<SocketAddr, SessionId>,
@@ -52,11 +80,11 @@ pub struct Media {
 impl Media {
     /// Makes the state; [`Media::run`] is the thread.
     ///
-    /// `units` has the units of the rung, and the waker of `inbox`.
+    /// `units` has the units of all encoders, and the waker of `inbox`.
     pub fn new(
         sink: SocketSink,
         inbox: Inbox<MediaIn>,
-        units: Inbox<Arc<Unit>>,
+        units: UnitQueues,
         join: Inbox<JoinIn>,
         keyframe: KeyframeRequest,
     ) -> Self {
@@ -67,8 +95,10 @@ impl Media {
             units_lost: 0,
             join,
             keyframe,
-            fanout: Fanout::default(),
-            turns: Turns::default(),
+            h264: Rung::default(),
+            vp8: Rung::default(),
+            timers: Timers::default(),
+            joiners: VecDeque::new(),
             routes: HashMap::new(),
             by_ufrag: HashMap::new(),
             by_address: HashMap::new(),
@@ -92,9 +122,14 @@ impl Media {
             self.take_commands();
             self.take_units();
             socket.receive(|datagram| self.handle(&datagram));
-            due = self.do_what_is_due(Instant::now());
+            self.do_what_is_due(Instant::now());
             self.flush();
-            due = due.into_iter().chain(self.sink.poll_timeout()).min();
+            due = self.timers.next().into_iter().chain(self.sink.poll_timeout()).min();
+            // Joiners come after all that is live, and wait where the kernel has no room.
+            if !self.joiners.is_empty() && self.sink.poll_timeout().is_none() {
+                self.catch_up(Instant::now());
+                due = Some(Instant::now());
+            }
         }
         // The last words of sessions are waited for as everything is.
         while let until @ Some(_) = self.sink.poll_timeout() {
@@ -117,13 +152,18 @@ impl Media {
         for command in self.inbox.drain() {
             let now = Instant::now();
             match command {
-                MediaIn::Restarted => self.fanout.clear(),
-                MediaIn::Expect { session, ufrag } => {
-                    self.by_ufrag.insert(ufrag.clone(), session);
-                    self.routes.insert(session, Route { ufrag, addresses: Vec::new(), viewer: None });
+                MediaIn::Restarted(codec) => {
+                    if let Some(rung) = self.rung(codec) {
+                        rung.fanout.clear();
+                    }
                 }
+                MediaIn::Expect { session, ufrag } => self.expect(session, ufrag),
                 MediaIn::Address { session, address } => self.bind(session, address),
                 MediaIn::Adopt(viewer) => self.adopt(now, viewer),
+                MediaIn::Change { session, change } => {
+                    self.attend(now, session, |viewer, _| viewer.handle_change(now, *change));
+                    self.begin_catchup(session);
+                }
                 MediaIn::Candidates { session, candidates } => {
                     if let Some(viewer) = self.viewer(session) {
                         candidates.iter().for_each(|candidate| viewer.handle_candidate(candidate));
@@ -143,18 +183,25 @@ impl Media {
     }
 
     fn take_units(&mut self) {
-        let units = self.units.drain();
-        let lost = self.units.lost();
+        for unit in self.units.sound.drain() {
+            for viewer in self.routes.values_mut().filter_map(|route| route.viewer.as_mut()).filter(|v| v.hears()) {
+                self.sink.begin(viewer.number);
+                viewer.handle_sound(&unit, &mut self.sink);
+            }
+        }
+        let units = self.units.pictures.drain();
+        let lost = self.units.pictures.lost();
         if lost != self.units_lost {
             warn!(lost = lost - self.units_lost, "the media thread fell behind: pictures are lost for all viewers");
             self.units_lost = lost;
             // What follows a gap can't be decoded.
-            self.fanout.clear();
-            self.routes
-                .values_mut()
-                .filter_map(|route| route.viewer.as_mut())
-                .for_each(|viewer| viewer.handle_overflow(Instant::now()));
-            (self.keyframe)();
+            for rung in [&mut self.h264, &mut self.vp8] {
+                rung.fanout.clear();
+            }
+            for viewer in self.routes.values_mut().filter_map(|route| route.viewer.as_mut()) {
+                viewer.handle_overflow(Instant::now());
+            }
+            [Codec::H264, Codec::Vp8].into_iter().for_each(|codec| (self.keyframe)(codec));
         }
         for unit in units {
             self.send(Instant::now(), &unit);
@@ -162,30 +209,84 @@ impl Media {
     }
 
     fn send(&mut self, now: Instant, unit: &Arc<Unit>) {
-        self.fanout.push(unit.clone());
-        let mut viewers: Vec<_> = self.routes.values_mut().filter_map(|route| route.viewer.as_mut()).collect();
-        self.turns.rotate(&mut viewers, unit.access_unit.keyframe);
-        for viewer in viewers {
+        let (codec, keyframe) = (unit.access_unit.codec, unit.access_unit.keyframe);
+        let rung = match codec {
+            Codec::H264 => &mut self.h264,
+            Codec::Vp8 => &mut self.vp8,
+            Codec::Opus => return,
+        };
+        rung.fanout.push(unit.clone());
+        let routes = self.routes.iter_mut();
+        let mut viewers: Vec<_> = routes
+            .filter_map(|(session, route)| Some((*session, route.viewer.as_mut()?)))
+            .filter(|(_, viewer)| viewer.video_codec() == Some(codec))
+            .collect();
+        rung.turns.rotate(&mut viewers, keyframe);
+        for (session, viewer) in viewers {
             self.sink.begin(viewer.number);
             viewer.handle_unit(now, unit, &mut self.sink);
+            if let Some(due) = viewer.poll_timeout() {
+                self.timers.set(session, due);
+            }
+            while let Some(event) = viewer.poll_event() {
+                if event == ViewerEvent::KeyframeWanted {
+                    (self.keyframe)(codec);
+                }
+            }
         }
         self.flush();
+    }
+
+    fn expect(&mut self, session: SessionId, ufrag: String) {
+        self.by_ufrag.insert(ufrag.clone(), session);
+        let none = || Route { ufrags: Vec::new(), addresses: Vec::new(), viewer: None };
+        let ufrags = &mut self.routes.entry(session).or_insert_with(none).ufrags;
+        ufrags.push(ufrag);
+        if ufrags.len() > MOST_UFRAGS {
+            self.by_ufrag.remove(&ufrags.remove(0));
+        }
     }
 
     fn adopt(&mut self, now: Instant, viewer: Box<Viewer<RtcEngine>>) {
         let session = viewer.id;
         let Some(route) = self.routes.get_mut(&session) else { return };
-        let viewer = route.viewer.insert(viewer);
-        match self.fanout.catchup() {
-            Catchup::Units(count) => {
-                debug!(viewer = viewer.number, count, "a joiner is served from what is there");
-                self.sink.begin(viewer.number);
-                viewer.handle_catchup(now, self.fanout.units(), &mut self.sink);
-            }
-            // The first unit will be a keyframe; if it has just been missed, another one is needed.
-            Catchup::Nothing | Catchup::NeedsKeyframe => (self.keyframe)(),
+        route.viewer = Some(viewer);
+        self.begin_catchup(session);
+        self.collect(now, session);
+    }
+
+    fn begin_catchup(&mut self, session: SessionId) {
+        if self.viewer(session).is_some_and(|viewer| viewer.begin_catchup()) && !self.joiners.contains(&session) {
+            self.joiners.push_back(session);
+        }
+    }
+
+    /// Sends joiners a slice of what leads up to now.
+    fn catch_up(&mut self, now: Instant) {
+        let Some(session) = self.joiners.front().copied() else { return };
+        let route = self.routes.get_mut(&session);
+        let more = route.and_then(|route| route.viewer.as_mut()).is_some_and(|viewer| {
+            let fanout = match viewer.video_codec() {
+                Some(Codec::H264) => &self.h264.fanout,
+                Some(Codec::Vp8) => &self.vp8.fanout,
+                _ => return false,
+            };
+            self.sink.begin(viewer.number);
+            viewer.handle_catchup(now, fanout, CATCHUP_SLICE, &mut self.sink)
+        });
+        if !more {
+            self.joiners.pop_front();
         }
         self.collect(now, session);
+        self.flush();
+    }
+
+    fn rung(&mut self, codec: Codec) -> Option<&mut Rung> {
+        match codec {
+            Codec::H264 => Some(&mut self.h264),
+            Codec::Vp8 => Some(&mut self.vp8),
+            Codec::Opus => None,
+        }
     }
 
     fn handle(&mut self, datagram: &Datagram<'_>) {
@@ -216,26 +317,10 @@ impl Media {
         }
     }
 
-    fn do_what_is_due(&mut self, now: Instant) -> Option<Instant> {
-        let mut next: Option<Instant> = None;
-        let mut ready = Vec::new();
-        for (session, route) in &mut self.routes {
-            let Some(viewer) = route.viewer.as_mut() else { continue };
-            match viewer.poll_timeout() {
-                Some(due) if due <= now => ready.push(*session),
-                Some(due) => next = Some(next.map_or(due, |n| n.min(due))),
-                None => {}
-            }
-        }
-        for session in ready {
+    fn do_what_is_due(&mut self, now: Instant) {
+        while let Some(session) = self.timers.pop(now) {
             self.attend(now, session, |viewer, sink| viewer.handle_timeout(now, sink));
-            // A deadline that handling does not move would spin: it is looked at again in a moment.
-            if let Some(due) = self.viewer(session).and_then(|viewer| viewer.poll_timeout()) {
-                let due = due.max(now + std::time::Duration::from_millis(1));
-                next = Some(next.map_or(due, |n| n.min(due)));
-            }
         }
-        next
     }
 
     /// Has a session do something, and whatever follows from it; a fault in it ends it.
@@ -257,11 +342,15 @@ impl Media {
         while let Some(transmit) = viewer.poll_transmit() {
             self.sink.transmit(&transmit);
         }
-        let events: Vec<_> = std::iter::from_fn(|| viewer.poll_event()).collect();
-        for event in events {
+        // A deadline that handling does not move would spin: it is looked at again in a moment.
+        if let Some(due) = viewer.poll_timeout() {
+            self.timers.set(session, due.max(now + LEAST_PAUSE));
+        }
+        let codec = viewer.video_codec();
+        while let Some(event) = self.viewer(session).and_then(|viewer| viewer.poll_event()) {
             match event {
                 ViewerEvent::Address(address) => self.bind(session, address),
-                ViewerEvent::KeyframeWanted => (self.keyframe)(),
+                ViewerEvent::KeyframeWanted => codec.into_iter().for_each(|codec| (self.keyframe)(codec)),
                 ViewerEvent::Connected => {}
                 ViewerEvent::Ended(reason) => self.end(now, session, reason),
             }
@@ -272,7 +361,7 @@ impl Media {
         // What it still had to say (close_notify) goes out before it is forgotten.
         self.flush();
         if let Some(viewer) = self.routes.get(&session).and_then(|route| route.viewer.as_ref()) {
-            debug!(viewer = viewer.number, counters = ?viewer.stream().history.counters(), "repeats");
+            debug!(viewer = viewer.number, counters = ?viewer.counters(), "what a viewer asked for");
         }
         self.forget(session);
         self.join.push_always(JoinIn::Ended { session, at: now, reason });
@@ -294,7 +383,10 @@ impl Media {
 
     fn forget(&mut self, session: SessionId) {
         let Some(route) = self.routes.remove(&session) else { return };
-        self.by_ufrag.remove(&route.ufrag);
+        self.timers.remove(session);
+        for ufrag in &route.ufrags {
+            self.by_ufrag.remove(ufrag);
+        }
         for address in route.addresses {
             if self.by_address.get(&address) == Some(&session) {
                 self.by_address.remove(&address);
@@ -317,11 +409,15 @@ impl Media {
     fn flush(&mut self) {
         self.sink.flush();
         for number in self.sink.take_overflowed() {
-            let route = self.routes.values_mut().filter_map(|route| route.viewer.as_mut()).find(|v| v.number == number);
+            let route = self
+                .routes
+                .values_mut()
+                .filter_map(|route| route.viewer.as_mut())
+                .find(|v| v.number == number && v.video_codec().is_some());
             if let Some(viewer) = route {
                 debug!(viewer = number, "the socket is full: the picture goes on at the next keyframe");
                 viewer.handle_overflow(Instant::now());
-                (self.keyframe)();
+                viewer.video_codec().into_iter().for_each(|codec| (self.keyframe)(codec));
             }
         }
     }

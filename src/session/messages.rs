@@ -5,15 +5,16 @@ use std::time::Instant;
 
 use super::engine::Path;
 use super::engine::rtc::RtcEngine;
-use super::viewer::{EndReason, Viewer};
+use super::viewer::{Change, EndReason, Viewer};
+use crate::encoder::Codec;
 use crate::id::SessionId;
 use crate::signaling::SignalIn;
 
 /// What the media thread is told.
 pub enum MediaIn {
-    /// The rung starts anew: what was kept is of no use.
-    Restarted,
-    /// STUN for this `ice-ufrag` belongs to a session whose handshake runs.
+    /// The encoder of this codec starts anew: what was kept is of no use.
+    Restarted(Codec),
+    /// STUN for this `ice-ufrag` belongs to a session: one whose handshake runs, or one that restarts ICE.
     Expect {
         /// The session.
         session: SessionId,
@@ -29,6 +30,13 @@ pub enum MediaIn {
     },
     /// A session is connected: from now on it is the media thread's.
     Adopt(Box<Viewer<RtcEngine>>),
+    /// Something else is agreed with a live session.
+    Change {
+        /// The session.
+        session: SessionId,
+        /// What is agreed.
+        change: Box<Change>,
+    },
     /// Candidates for a live session.
     Candidates {
         /// The session.

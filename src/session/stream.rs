@@ -12,7 +12,7 @@ use super::engine::{Engine, Path};
 use super::history::{History, SentPacket};
 use super::sdp::{LocalStreams, VideoParameters};
 use crate::clock::Clock;
-use crate::encoder::Bitrate;
+use crate::encoder::{Bitrate, Codec};
 use crate::fanout::Unit;
 use crate::id::random_bytes;
 
@@ -20,6 +20,9 @@ use crate::id::random_bytes;
 const VIDEO_RATE: u32 = 90_000;
 /// Least step between two units' timestamps: a millisecond.
 const LEAST_STEP: u32 = VIDEO_RATE / 1000;
+
+/// The bits of a picture id (RFC 7741, section 4.2).
+const PICTURES: u16 = 0x7fff;
 
 /// Takes packets that are written in place.
 pub trait PacketSink {
@@ -32,6 +35,7 @@ pub trait PacketSink {
 pub struct VideoStream {
     parameters: VideoParameters,
     streams: LocalStreams,
+    rate: Bitrate,
     clock: Clock,
     sequence: u64,
     rtx_sequence: u64,
@@ -39,6 +43,8 @@ pub struct VideoStream {
     timestamp_offset: u32,
     /// In units of the RTP clock since the start of the media line, before it is cut to 32 bits.
     last_timestamp: Option<u64>,
+    /// The id of the next picture; 15 bits of it are sent, and consecutive whatever was given up in between.
+    picture: u16,
     packets: u32,
     octets: u32,
     /// What was sent.
@@ -53,26 +59,36 @@ impl VideoStream {
         Self {
             parameters,
             streams,
+            rate,
             clock,
             sequence: start(),
             rtx_sequence: start(),
             transport_number: 0,
             timestamp_offset: u32::from_be_bytes(random_bytes()),
             last_timestamp: None,
+            picture: u16::from_be_bytes(random_bytes()),
             packets: 0,
             octets: 0,
             history: History::new(now, rate),
         }
     }
 
+    /// Goes on as a renegotiation says; where the codec is another one, nothing that was sent is repeated.
+    pub fn set_parameters(&mut self, now: Instant, parameters: VideoParameters) {
+        if parameters.codec != self.parameters.codec {
+            self.history = History::new(now, self.rate);
+        }
+        self.parameters = parameters;
+    }
+
+    /// The codec of its pictures.
+    pub fn codec(&self) -> Codec {
+        self.parameters.codec
+    }
+
     /// SSRC of the media.
     pub fn ssrc(&self) -> u32 {
         self.streams.video_ssrc
-    }
-
-    /// Canonical name.
-    pub fn cname(&self) -> &str {
-        &self.streams.cname
     }
 
     /// Sends a unit whose picture was taken at `taken` (or is to be shown as if it were: joiners get old units in quick order).
@@ -86,10 +102,13 @@ impl VideoStream {
     ) {
         let timestamp = self.timestamp(taken);
         let last = unit.payloads.len().saturating_sub(1);
+        let picture = self.picture & PICTURES;
+        self.picture = self.picture.wrapping_add(1);
         for index in 0..unit.payloads.len() {
             let sequence = self.sequence;
             self.sequence += 1;
-            let mut packet = SentPacket { sequence, unit: unit.clone(), payload: index, timestamp, sealed: None };
+            let mut packet =
+                SentPacket { sequence, unit: unit.clone(), payload: index, timestamp, picture, sealed: None };
             let header = Header {
                 marker: index == last,
                 payload_type: self.parameters.payload_type,
@@ -175,16 +194,16 @@ impl VideoStream {
             transport: self.parameters.transport_cc.map(|id| (id, self.transport_number as u16)),
             playout: self.parameters.playout_delay,
         };
-        let header_length = 12 + extensions.length();
+        let header_length = Header::LENGTH + extensions.length();
         let body = if original.is_some() { 2 } else { 0 };
         let length = header_length + body + payload.len() + engine.tag_length();
         let mut kept = None;
         sink.push(path, length, &mut |out| {
-            header.write(&extensions, &mut out[..header_length]);
+            header.write_with(&extensions, &mut out[..header_length]);
             if let Some(original) = original {
                 out[header_length..header_length + 2].copy_from_slice(&original.to_be_bytes());
             }
-            payload.write(&mut out[header_length + body..]);
+            payload.write(&mut out[header_length + body..], packet.picture);
             let sealed = engine.seal(out, header_length, header.sequence);
             if sealed && keep {
                 kept = Some(Bytes::copy_from_slice(out));
@@ -199,17 +218,27 @@ impl VideoStream {
     }
 }
 
-struct Header {
-    marker: bool,
-    payload_type: u8,
-    sequence: u64,
-    timestamp: u32,
-    ssrc: u32,
+/// The header of an RTP packet (RFC 3550, section 5.1).
+pub(super) struct Header {
+    pub(super) marker: bool,
+    pub(super) payload_type: u8,
+    /// With its cycles; the lower 16 bits are sent.
+    pub(super) sequence: u64,
+    pub(super) timestamp: u32,
+    pub(super) ssrc: u32,
 }
 
 impl Header {
-    fn write(&self, extensions: &Extensions, out: &mut [u8]) {
-        let (fixed, rest) = out.split_at_mut(12);
+    /// Bytes of a header without extensions.
+    pub(super) const LENGTH: usize = 12;
+
+    /// Writes it without extensions to `out`, which has [`Header::LENGTH`] bytes.
+    pub(super) fn write(&self, out: &mut [u8]) {
+        self.write_with(&Extensions { transport: None, playout: None }, out);
+    }
+
+    fn write_with(&self, extensions: &Extensions, out: &mut [u8]) {
+        let (fixed, rest) = out.split_at_mut(Self::LENGTH);
         fixed[0] = if rest.is_empty() { 0x80 } else { 0x90 };
         fixed[1] = self.payload_type | if self.marker { 0x80 } else { 0 };
         fixed[2..4].copy_from_slice(&(self.sequence as u16).to_be_bytes());

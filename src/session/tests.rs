@@ -7,17 +7,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::engine::plain::PlainEngine;
-use super::engine::{Engine, Feedback, Path};
-use super::sdp::{LocalStreams, VideoParameters};
-use super::stream::{PacketSink, VideoStream};
-use super::viewer::{EndReason, Viewer, ViewerEvent};
+use super::engine::{Engine, Feedback, Path, RemoteTransport};
+use super::sdp::{Agreement, AudioParameters, LocalStreams, Sync, VideoParameters};
+use super::stream::PacketSink;
+use super::viewer::{Change, EndReason, StreamKit, Viewer, ViewerEvent};
 use crate::clock::Clock;
 use crate::encoder::{AccessUnit, Bitrate, Codec};
-use crate::fanout::Unit;
+use crate::fanout::{Fanout, Unit};
 use crate::id::SessionId;
 
 const SSRC: u32 = 77;
 const RTX_SSRC: u32 = 78;
+const AUDIO_SSRC: u32 = 79;
 const TICK: Duration = Duration::from_millis(1);
 
 /// A link: what is pushed into it comes out after `delay`, unless `lose` says no.
@@ -93,14 +94,23 @@ impl Receiver {
     }
 }
 
-fn unit(captured: Instant, keyframe: bool, size: usize) -> Arc<Unit> {
-    let mut data = vec![0, 0, 0, 1, if keyframe { 0x65 } else { 0x41 }];
-    data.resize(5 + size, 9);
-    Arc::new(Unit::new(AccessUnit { codec: Codec::H264, data: data.into(), keyframe, captured, sample: 0 }))
+fn access_unit(codec: Codec, captured: Instant, keyframe: bool, size: usize) -> AccessUnit {
+    let mut data = if codec == Codec::H264 { vec![0, 0, 0, 1, if keyframe { 0x65 } else { 0x41 }] } else { vec![] };
+    data.resize(data.len() + size, 9);
+    AccessUnit { codec, data: data.into(), keyframe, captured, sample: 0 }
 }
 
-fn viewer(now: Instant, rtx: Option<u8>) -> Viewer<PlainEngine> {
-    let parameters = VideoParameters {
+fn unit(captured: Instant, keyframe: bool, size: usize) -> Arc<Unit> {
+    Arc::new(Unit::new(access_unit(Codec::H264, captured, keyframe, size)))
+}
+
+fn audio_parameters() -> AudioParameters {
+    AudioParameters { section: 1, payload_type: 111, format: String::new() }
+}
+
+fn parameters(rtx: Option<u8>) -> VideoParameters {
+    VideoParameters {
+        codec: Codec::H264,
         section: 0,
         payload_type: 96,
         format: String::new(),
@@ -108,11 +118,23 @@ fn viewer(now: Instant, rtx: Option<u8>) -> Viewer<PlainEngine> {
         transport_cc: Some(3),
         playout_delay: Some(5),
         feedback: vec![],
+    }
+}
+
+fn viewer(now: Instant, rtx: Option<u8>) -> Viewer<PlainEngine> {
+    let streams = LocalStreams {
+        video_ssrc: SSRC,
+        rtx_ssrc: RTX_SSRC,
+        audio_ssrc: AUDIO_SSRC,
+        name: "n".into(),
+        cname: "c".into(),
+        sync: Sync::Lip,
     };
-    let streams = LocalStreams { video_ssrc: SSRC, rtx_ssrc: RTX_SSRC, name: "n".into(), cname: "c".into() };
     let clock = Clock::from_parts(now - Duration::from_secs(10), Duration::from_secs(1_700_000_000));
-    let stream = VideoStream::new(now, clock, parameters, streams, Bitrate(2_500_000));
-    Viewer::new(now, SessionId::from_bytes([1; 16]), 1, PlainEngine::connected(), stream)
+    let kit = StreamKit { clock, streams, rate: Bitrate(2_500_000) };
+    let mut viewer = Viewer::new(now, SessionId::from_bytes([1; 16]), 1, PlainEngine::connected(), kit);
+    viewer.start(now, &agreement(Some(parameters(rtx)), false)).unwrap();
+    viewer
 }
 
 struct Run {
@@ -237,6 +259,40 @@ fn without_rtx_the_identical_bytes_are_sent_again() {
 }
 
 #[test]
+fn picture_ids_of_vp8_are_consecutive_and_repeats_keep_theirs() {
+    let units = |tick: u32, now| {
+        let keyframe = tick == 0;
+        let data = vec![5; 3_000].into();
+        let unit = AccessUnit { codec: Codec::Vp8, data, keyframe, captured: now, sample: 0 };
+        (tick.is_multiple_of(33) && tick < 1_000).then(|| Arc::new(Unit::new(unit)))
+    };
+    let run = run(Some(97), Duration::from_secs(2), Duration::from_millis(5), units, &mut |number, _| number % 7 == 3);
+    let mut ids = BTreeMap::new();
+    let mut pictures = Vec::new();
+    let mut repeats = 0;
+    for packet in run.packets.iter().filter(|p| !(192..=223).contains(&p[1])) {
+        let header = 16 + 4 * usize::from(u16::from_be_bytes([packet[14], packet[15]]));
+        let repeat = packet[8..12] == RTX_SSRC.to_be_bytes();
+        let (sequence, payload) =
+            if repeat { (&packet[header..], &packet[header + 2..]) } else { (&packet[2..], &packet[header..]) };
+        let sequence = u16::from_be_bytes([sequence[0], sequence[1]]);
+        assert_eq!((payload[0] & 0xef, payload[1], payload[2] & 0x80), (0x80, 0x80, 0x80), "a long picture id");
+        let id = u16::from_be_bytes([payload[2] & 0x7f, payload[3]]);
+        if repeat {
+            repeats += 1;
+            assert_eq!(ids.get(&sequence), Some(&(id, payload[0])));
+        } else {
+            ids.insert(sequence, (id, payload[0]));
+            if payload[0] & 0x10 != 0 {
+                pictures.push(id);
+            }
+        }
+    }
+    assert!(repeats > 5 && pictures.len() == 31, "{repeats} repeats of {} pictures", pictures.len());
+    assert!(pictures.windows(2).all(|two| two[1] == (two[0] + 1) & 0x7fff), "{pictures:?}");
+}
+
+#[test]
 fn timestamps_are_true_and_always_grow() {
     let now = Instant::now();
     let mut viewer = viewer(now, Some(97));
@@ -245,7 +301,11 @@ fn timestamps_are_true_and_always_grow() {
     let mut link = Link { now, delay: TICK, sent: 0, lose: &mut no, flying: VecDeque::new(), packets: Vec::new() };
     viewer.handle_datagram(now, path, &[], &mut link);
     let old: Vec<_> = (0..10).map(|i| unit(now - Duration::from_secs(9), i == 0, 100)).collect();
-    viewer.handle_catchup(now, old.iter(), &mut link);
+    let mut fanout = Fanout::default();
+    old.iter().for_each(|unit| fanout.push(unit.clone()));
+    assert!(viewer.begin_catchup());
+    assert!(viewer.handle_catchup(now, &fanout, 4, &mut link), "in slices");
+    assert!(!viewer.handle_catchup(now, &fanout, 100, &mut link));
     for millisecond in [5u64, 5, 38, 71, 1_071] {
         viewer.handle_unit(now, &unit(now + TICK * millisecond as u32, false, 100), &mut link);
     }
@@ -290,4 +350,95 @@ fn silence_ends_a_session_and_a_handshake_has_its_time() {
     never.engine_for_test().forget_connected();
     let (after, reason) = ended(&mut never, false);
     assert!(after <= Duration::from_secs(15) && matches!(reason, EndReason::NeverConnected(_)), "{after:?} {reason}");
+}
+
+#[test]
+fn who_asks_for_keyframes_all_the_time_is_heard_now_and_then() {
+    let start = Instant::now();
+    let mut viewer = viewer(start, Some(97));
+    let path = PlainEngine::default().path().unwrap();
+    let mut no = |_: u64, _: &[u8]| false;
+    let mut link =
+        Link { now: start, delay: TICK, sent: 0, lose: &mut no, flying: VecDeque::new(), packets: Vec::new() };
+    let mut wanted = 0;
+    for tick in 0..60_000 {
+        if tick % 10 == 0 {
+            viewer.engine_for_test().feed(Feedback::KeyframeRequest { ssrc: SSRC });
+            viewer.engine_for_test().feed(Feedback::KeyframeRequest { ssrc: 1 });
+            viewer.handle_datagram(start + TICK * tick, path, &[], &mut link);
+        }
+        wanted += std::iter::from_fn(|| viewer.poll_event()).filter(|e| *e == ViewerEvent::KeyframeWanted).count();
+    }
+    assert!((10..=20).contains(&wanted), "{wanted} keyframes in a minute");
+    assert!(viewer.counters().keyframes_refused > 5_000);
+}
+
+fn agreement(video: Option<VideoParameters>, audio: bool) -> Agreement {
+    let remote = RemoteTransport {
+        ufrag: "ufrag".into(),
+        password: "password".into(),
+        fingerprints: vec![],
+        dtls_client: false,
+        candidates: vec![],
+    };
+    Agreement { section: 0, video, audio: audio.then(audio_parameters), remote }
+}
+
+fn sound(captured: Instant, sample: u64) -> Unit {
+    Unit::new(AccessUnit { sample, ..access_unit(Codec::Opus, captured, true, 240) })
+}
+
+#[test]
+fn sound_counts_samples_and_is_reported_on_the_one_clock() {
+    let start = Instant::now();
+    let mut viewer = viewer(start, Some(97));
+    let path = PlainEngine::default().path().unwrap();
+    let mut no = |_: u64, _: &[u8]| false;
+    let mut link =
+        Link { now: start, delay: TICK, sent: 0, lose: &mut no, flying: VecDeque::new(), packets: Vec::new() };
+    viewer.handle_datagram(start, path, &[], &mut link);
+    viewer.handle_sound(&sound(start, 0), &mut link);
+    assert!(link.packets.is_empty(), "nothing was agreed");
+    viewer.handle_change(start, Change { agreement: agreement(None, true), restart: None });
+    // The third packet is 7 ms late, which is not heard of; 3 s are missing before the fourth.
+    for (sample, milliseconds) in [(0, 0), (960, 20), (1920, 47), (146_880, 3_060)] {
+        viewer.handle_sound(&sound(start + TICK * milliseconds, sample), &mut link);
+    }
+    let header = |p: &Vec<u8>| (p[1], u32::from_be_bytes(p[4..8].try_into().unwrap()));
+    let headers: Vec<_> = link.packets.iter().map(header).collect();
+    assert_eq!(headers.iter().map(|(kind, _)| kind & 0x80).collect::<Vec<_>>(), [0x80, 0, 0, 0x80]);
+    let stamps: Vec<u32> = headers.iter().map(|(_, stamp)| stamp.wrapping_sub(headers[0].1)).collect();
+    assert_eq!(stamps, [0, 960, 1920, 146_880]);
+    let now = start + TICK * 4_060;
+    viewer.handle_timeout(now, &mut link);
+    let report = viewer.engine_for_test().reports.pop().expect("a sender report");
+    assert_eq!(report[4..8], AUDIO_SSRC.to_be_bytes());
+    let rtp = u32::from_be_bytes(report[16..20].try_into().unwrap());
+    assert_eq!(rtp.wrapping_sub(headers[3].1), 48_000, "a second after the last packet was captured");
+}
+
+#[test]
+fn a_renegotiation_turns_pictures_off_and_on_and_to_another_codec() {
+    let start = Instant::now();
+    let mut viewer = viewer(start, Some(97));
+    let path = PlainEngine::default().path().unwrap();
+    let mut no = |_: u64, _: &[u8]| false;
+    let mut link =
+        Link { now: start, delay: TICK, sent: 0, lose: &mut no, flying: VecDeque::new(), packets: Vec::new() };
+    viewer.handle_datagram(start, path, &[], &mut link);
+    viewer.handle_unit(start, &unit(start, true, 100), &mut link);
+    viewer.handle_change(start, Change { agreement: agreement(None, false), restart: None });
+    assert_eq!(viewer.video_codec(), None);
+    viewer.handle_unit(start + TICK, &unit(start + TICK, true, 100), &mut link);
+    assert_eq!(link.packets.len(), 1);
+    let vp8 = VideoParameters { codec: Codec::Vp8, payload_type: 100, ..parameters(None) };
+    viewer.handle_change(start, Change { agreement: agreement(Some(vp8), false), restart: None });
+    assert_eq!(viewer.video_codec(), Some(Codec::Vp8));
+    let vp8_unit = |keyframe| Arc::new(Unit::new(access_unit(Codec::Vp8, start + TICK * 2, keyframe, 100)));
+    viewer.handle_unit(start + TICK * 2, &vp8_unit(false), &mut link);
+    assert_eq!(link.packets.len(), 1, "another codec begins with a keyframe");
+    viewer.handle_unit(start + TICK * 2, &vp8_unit(true), &mut link);
+    let sequences = media_sequences(&link.packets);
+    assert_eq!((sequences.len(), sequences[1]), (2, sequences[0] + 1), "sequence numbers go on");
+    assert_eq!(link.packets[1][1] & 0x7f, 100);
 }

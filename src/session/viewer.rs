@@ -1,4 +1,4 @@
-//! One viewer's session: its engine, its stream, and when what is repeated, reported or given up.
+//! One viewer's session: its engine, its streams, and when what is repeated, reported or given up.
 //!
 //! A pure core over [`Engine`] and [`PacketSink`]: `handle_*` takes input, `poll_*` gives output until it is drained.
 
@@ -7,10 +7,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::engine::feedback::sender_report;
-use super::engine::{Engine, EngineEnd, EngineEvent, Feedback, Path, Transmit};
+use super::allowance::Allowance;
+use super::engine::feedback::{SenderInfo, sender_report};
+use super::engine::{Engine, EngineEnd, EngineEvent, Feedback, LocalTransport, Path, Transmit, TransportError};
+use super::history::HistoryCounters;
+use super::sdp::{Agreement, AudioParameters, LocalStreams, VideoParameters};
+use super::sound::SoundStream;
 use super::stream::{PacketSink, VideoStream};
-use crate::fanout::Unit;
+use crate::clock::Clock;
+use crate::encoder::{Bitrate, Codec};
+use crate::fanout::{Fanout, Next, Unit};
 use crate::id::SessionId;
 
 /// A handshake that has not come about by then never will; a viewer who tries again makes a new session.
@@ -30,6 +36,9 @@ const MOTION_GAP: Duration = Duration::from_millis(100);
 const TAIL_MOST: [usize; 2] = [16, 32];
 /// How long a viewer that needs a keyframe waits before it asks again.
 const KEYFRAME_PATIENCE: Duration = Duration::from_secs(1);
+/// The keyframes that a viewer's requests may cost: a few at once, then one at such intervals.
+const KEYFRAMES_AT_ONCE: u32 = 4;
+const KEYFRAME_INTERVAL: Duration = Duration::from_secs(5);
 /// Units of a joiner are shown in so quick an order.
 const CATCHUP_STEP: Duration = Duration::from_millis(1);
 
@@ -61,6 +70,12 @@ pub enum EndReason {
     /// It never came to a connection.
     #[error("not connected within {} s: no answer to connectivity checks, or the handshake never finished", .0.as_secs())]
     NeverConnected(Duration),
+    /// The same viewer made another connection, which is there now.
+    #[error("replaced by another connection of the same viewer")]
+    Replaced,
+    /// The viewer's answer to the daemon's offer could not be used.
+    #[error("the answer could not be used: {0}")]
+    BadAnswer(String),
     /// Its place went to another, since it did not connect.
     #[error("not connected yet when all places were taken: another viewer got the place")]
     GaveWay,
@@ -76,12 +91,43 @@ pub enum EndReason {
 enum State {
     /// The handshake runs.
     Joining,
-    /// Connected, but the picture must begin with a keyframe.
-    AwaitingKeyframe,
-    /// Units flow.
-    Flowing,
+    /// Media may flow.
+    Connected,
     /// Over.
     Ended,
+}
+
+/// How far a viewer's picture is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Picture {
+    /// The viewer takes none.
+    Off,
+    /// It must begin with a keyframe.
+    AwaitingKeyframe,
+    /// It gets what the fanout holds; it has all units before this one.
+    CatchingUp(Option<u64>),
+    /// Units flow.
+    Flowing,
+}
+
+/// What is agreed with a session anew.
+#[derive(Debug)]
+pub struct Change {
+    /// The streams, and the other side of the transport.
+    pub agreement: Agreement,
+    /// The daemon's side of a new ICE generation, and its addresses.
+    pub restart: Option<(LocalTransport, Vec<SocketAddr>)>,
+}
+
+/// What a session's streams are made of.
+#[derive(Debug, Clone)]
+pub struct StreamKit {
+    /// The one clock.
+    pub clock: Clock,
+    /// The streams as its description names them.
+    pub streams: LocalStreams,
+    /// The rung's rate.
+    pub rate: Bitrate,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +138,15 @@ enum Tail {
     Due { at: Instant, second: bool },
 }
 
+/// What happened to a session.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ViewerCounters {
+    /// What it asked for again.
+    pub repeats: HistoryCounters,
+    /// Keyframes that it asked for and did not get.
+    pub keyframes_refused: u64,
+}
+
 /// One viewer's session.
 pub struct Viewer<E> {
     /// Its identity.
@@ -99,7 +154,12 @@ pub struct Viewer<E> {
     /// The viewer's number since the start, for logs.
     pub number: u32,
     engine: E,
-    stream: VideoStream,
+    kit: StreamKit,
+    video: Option<VideoStream>,
+    picture: Picture,
+    sound: Option<SoundStream>,
+    /// Whether the viewer takes sound.
+    hears: bool,
     state: State,
     since: Instant,
     heard: Instant,
@@ -108,19 +168,25 @@ pub struct Viewer<E> {
     last_unit: Option<Instant>,
     /// When a keyframe was last asked for on its behalf.
     asked: Option<Instant>,
+    /// The keyframes that its requests may cost everyone.
+    keyframes: Allowance,
     tail: Tail,
     transport_feedback: bool,
     events: VecDeque<ViewerEvent>,
 }
 
 impl<E: Engine> Viewer<E> {
-    /// Makes a session whose handshake is still to come.
-    pub fn new(now: Instant, id: SessionId, number: u32, engine: E, stream: VideoStream) -> Self {
+    /// Makes a session whose handshake is still to come, and with which nothing is agreed yet.
+    pub fn new(now: Instant, id: SessionId, number: u32, engine: E, kit: StreamKit) -> Self {
         Self {
             id,
             number,
             engine,
-            stream,
+            kit,
+            video: None,
+            picture: Picture::Off,
+            sound: None,
+            hears: false,
             state: State::Joining,
             since: now,
             heard: now,
@@ -128,10 +194,71 @@ impl<E: Engine> Viewer<E> {
             round_trip: None,
             last_unit: None,
             asked: None,
+            keyframes: Allowance::new(now, KEYFRAMES_AT_ONCE, KEYFRAME_INTERVAL),
             tail: Tail::Quiet,
             transport_feedback: false,
             events: VecDeque::new(),
         }
+    }
+
+    /// Begins, once something is agreed.
+    ///
+    /// # Errors
+    /// Where the other side's parameters can't be used.
+    pub fn start(&mut self, now: Instant, agreement: &Agreement) -> Result<(), TransportError> {
+        self.engine.start(now, &agreement.remote)?;
+        self.handle_agreement(now, agreement.video.as_ref(), agreement.audio.as_ref());
+        Ok(())
+    }
+
+    /// Takes what is agreed anew.
+    pub fn handle_change(&mut self, now: Instant, change: Change) {
+        let Change { agreement, restart } = change;
+        match restart {
+            Some((local, addresses)) => {
+                if let Err(error) = self.engine.restart(now, &agreement.remote, local, &addresses) {
+                    // The path that it has goes on.
+                    tracing::debug!(viewer = self.number, %error, "ICE was not restarted");
+                }
+            }
+            None => agreement.remote.candidates.iter().for_each(|candidate| self.handle_candidate(candidate)),
+        }
+        self.handle_agreement(now, agreement.video.as_ref(), agreement.audio.as_ref());
+    }
+
+    /// Takes the streams of this transport, at first or by a renegotiation: those that stay keep their numbers.
+    fn handle_agreement(&mut self, now: Instant, video: Option<&VideoParameters>, audio: Option<&AudioParameters>) {
+        match (video, &mut self.video) {
+            (None, _) => self.picture = Picture::Off,
+            (Some(parameters), Some(stream)) => {
+                if stream.codec() != parameters.codec || self.picture == Picture::Off {
+                    self.picture = Picture::AwaitingKeyframe;
+                }
+                stream.set_parameters(now, parameters.clone());
+            }
+            (Some(parameters), none) => {
+                let StreamKit { clock, streams, rate } = &self.kit;
+                *none = Some(VideoStream::new(now, *clock, parameters.clone(), streams.clone(), *rate));
+                self.picture = Picture::AwaitingKeyframe;
+            }
+        }
+        self.hears = audio.is_some();
+        if let Some(parameters) = audio {
+            match &mut self.sound {
+                Some(sound) => sound.set_parameters(parameters),
+                none => *none = Some(SoundStream::new(self.kit.clock, parameters, self.kit.streams.audio_ssrc)),
+            }
+        }
+    }
+
+    /// The codec of its pictures; `None` where it takes none.
+    pub fn video_codec(&self) -> Option<Codec> {
+        self.video.as_ref().filter(|_| self.picture != Picture::Off).map(VideoStream::codec)
+    }
+
+    /// Whether it takes sound.
+    pub fn hears(&self) -> bool {
+        self.hears
     }
 
     /// Takes a datagram of this session.
@@ -147,50 +274,85 @@ impl<E: Engine> Viewer<E> {
         self.engine.add_remote_candidate(candidate);
     }
 
-    /// Takes what leads up to now, from a keyframe on: the picture begins (rule 5).
-    pub fn handle_catchup<'a>(
-        &mut self,
-        now: Instant,
-        units: impl ExactSizeIterator<Item = &'a Arc<Unit>>,
-        sink: &mut dyn PacketSink,
-    ) {
-        if self.state != State::AwaitingKeyframe || units.len() == 0 {
-            return;
+    /// Has the picture begin with what the fanout holds (rule 5); [`Viewer::handle_catchup`] sends it.
+    ///
+    /// Returns false where there is nothing to begin: it takes no pictures, or they flow.
+    pub fn begin_catchup(&mut self) -> bool {
+        let begins = self.state == State::Connected && self.picture == Picture::AwaitingKeyframe;
+        if begins {
+            self.picture = Picture::CatchingUp(None);
         }
-        let count = units.len() as u32;
-        for (index, unit) in units.enumerate() {
-            let taken = now.checked_sub(CATCHUP_STEP * (count - index as u32)).unwrap_or(now);
-            self.stream.send(now, taken, unit, &mut self.engine, sink);
-        }
-        self.state = State::Flowing;
-        self.handle_sent(now);
+        begins
     }
 
-    /// Takes the next unit of the rung.
+    /// Sends what leads up to now, at most about `packets` of it; returns whether there is more.
+    pub fn handle_catchup(&mut self, now: Instant, fanout: &Fanout, packets: usize, sink: &mut dyn PacketSink) -> bool {
+        let (Picture::CatchingUp(mut next), Some(stream)) = (self.picture, &mut self.video) else { return false };
+        let (mut sent, mut wanted) = (0, false);
+        self.picture = loop {
+            match fanout.next(next) {
+                Next::Unit(..) if sent >= packets => break Picture::CatchingUp(next),
+                Next::Unit(number, unit) => {
+                    let behind = (fanout.end() - number) as u32;
+                    let taken = now.checked_sub(CATCHUP_STEP * behind).unwrap_or(now);
+                    stream.send(now, taken, unit, &mut self.engine, sink);
+                    sent += unit.payloads.len();
+                    next = Some(number + 1);
+                }
+                Next::Live => break Picture::Flowing,
+                // The first unit will be a keyframe; if it has just been missed, another one is needed.
+                Next::Nothing | Next::NeedsKeyframe => {
+                    wanted = true;
+                    break Picture::AwaitingKeyframe;
+                }
+            }
+        };
+        if wanted {
+            self.want_keyframe(now);
+        }
+        if sent > 0 {
+            self.handle_sent(now);
+        }
+        matches!(self.picture, Picture::CatchingUp(_))
+    }
+
+    /// Takes the next unit of its codec.
     pub fn handle_unit(&mut self, now: Instant, unit: &Arc<Unit>, sink: &mut dyn PacketSink) {
-        match self.state {
-            State::AwaitingKeyframe if unit.access_unit.keyframe => self.state = State::Flowing,
-            State::AwaitingKeyframe => {
+        if self.state != State::Connected {
+            return;
+        }
+        match self.picture {
+            Picture::AwaitingKeyframe if unit.access_unit.keyframe => self.picture = Picture::Flowing,
+            Picture::AwaitingKeyframe => {
                 // Whoever asked before may have been overheard: nobody waits for ever.
                 if self.asked.is_none_or(|asked| now >= asked + KEYFRAME_PATIENCE) {
-                    self.asked = Some(now);
-                    self.events.push_back(ViewerEvent::KeyframeWanted);
+                    self.want_keyframe(now);
                 }
                 return;
             }
-            State::Flowing => {}
-            State::Joining | State::Ended => return,
+            Picture::Flowing => {}
+            // The fanout has it too.
+            Picture::CatchingUp(_) | Picture::Off => return,
         }
-        self.stream.send(now, unit.access_unit.captured, unit, &mut self.engine, sink);
-        self.handle_sent(now);
+        if let Some(stream) = &mut self.video {
+            stream.send(now, unit.access_unit.captured, unit, &mut self.engine, sink);
+            self.handle_sent(now);
+        }
+    }
+
+    /// Takes the next 20 ms of sound.
+    pub fn handle_sound(&mut self, unit: &Unit, sink: &mut dyn PacketSink) {
+        if let (State::Connected, true, Some(sound)) = (self.state, self.hears, &mut self.sound) {
+            sound.send(unit, &mut self.engine, sink);
+        }
     }
 
     /// Takes word that packets of it could not be sent: the picture goes on at the next keyframe, others are not slowed (rule 6).
     ///
     /// Whoever says so asks for that keyframe.
     pub fn handle_overflow(&mut self, now: Instant) {
-        if self.state == State::Flowing {
-            self.state = State::AwaitingKeyframe;
+        if matches!(self.picture, Picture::Flowing | Picture::CatchingUp(_)) {
+            self.picture = Picture::AwaitingKeyframe;
             self.asked = Some(now);
         }
     }
@@ -210,7 +372,7 @@ impl<E: Engine> Viewer<E> {
                 }
                 return;
             }
-            State::AwaitingKeyframe | State::Flowing => {}
+            State::Connected => {}
         }
         if now >= self.heard + MOST_SILENCE {
             self.end(now, EndReason::Silent(MOST_SILENCE));
@@ -221,7 +383,7 @@ impl<E: Engine> Viewer<E> {
         {
             self.repeat_tail(now, second, sink);
         }
-        if now >= self.next_report && self.state == State::Flowing {
+        if now >= self.next_report && self.reports() {
             self.report(now, sink);
         }
     }
@@ -231,13 +393,13 @@ impl<E: Engine> Viewer<E> {
         let own = match self.state {
             State::Ended => return None,
             State::Joining => self.since + MOST_JOINING,
-            State::AwaitingKeyframe => self.heard + MOST_SILENCE,
-            State::Flowing => {
+            State::Connected => {
                 let tail = match self.tail {
-                    Tail::Due { at, .. } => at,
-                    Tail::Quiet => self.next_report,
+                    Tail::Due { at, .. } => Some(at),
+                    Tail::Quiet => None,
                 };
-                self.next_report.min(tail).min(self.heard + MOST_SILENCE)
+                let report = self.reports().then_some(self.next_report);
+                tail.into_iter().chain(report).fold(self.heard + MOST_SILENCE, Instant::min)
             }
         };
         Some(self.engine.poll_timeout().map_or(own, |engine| engine.min(own)))
@@ -262,9 +424,10 @@ impl<E: Engine> Viewer<E> {
         }
     }
 
-    /// The stream, for its figures.
-    pub fn stream(&self) -> &VideoStream {
-        &self.stream
+    /// What happened to it, for the log.
+    pub fn counters(&self) -> ViewerCounters {
+        let repeats = self.video.as_ref().map(|video| video.history.counters()).unwrap_or_default();
+        ViewerCounters { repeats, keyframes_refused: self.keyframes.refused() }
     }
 
     #[cfg(test)]
@@ -277,7 +440,7 @@ impl<E: Engine> Viewer<E> {
             match event {
                 EngineEvent::Address(address) => self.events.push_back(ViewerEvent::Address(address)),
                 EngineEvent::Connected if self.state == State::Joining => {
-                    self.state = State::AwaitingKeyframe;
+                    self.state = State::Connected;
                     self.heard = now;
                     self.round_trip = self.engine.round_trip(now);
                     self.events.push_back(ViewerEvent::Connected);
@@ -290,30 +453,34 @@ impl<E: Engine> Viewer<E> {
     }
 
     fn handle_feedback(&mut self, now: Instant, feedback: &Feedback, sink: &mut dyn PacketSink) {
-        let own = self.stream.ssrc();
+        let Some(stream) = self.video.as_mut().filter(|_| self.picture != Picture::Off) else { return };
+        let own = stream.ssrc();
         match feedback {
-            Feedback::KeyframeRequest { ssrc } if *ssrc == own => self.events.push_back(ViewerEvent::KeyframeWanted),
+            // A keyframe costs everyone: who asks all the time is heard now and then only.
+            Feedback::KeyframeRequest { ssrc } if *ssrc == own && self.keyframes.take(now) => {
+                self.events.push_back(ViewerEvent::KeyframeWanted);
+            }
             Feedback::Missing { ssrc, sequences } if *ssrc == own => {
                 let round_trip = self.round_trip.unwrap_or(PRESUMED_ROUND_TRIP);
                 for sequence in sequences {
-                    if let Some(packet) = self.stream.history.handle_missing(now, *sequence, round_trip) {
-                        self.stream.repeat(&packet, &mut self.engine, sink);
+                    if let Some(packet) = stream.history.handle_missing(now, *sequence, round_trip) {
+                        stream.repeat(&packet, &mut self.engine, sink);
                     }
                 }
             }
             Feedback::Arrived(numbers) => {
                 self.transport_feedback = true;
                 for number in numbers {
-                    self.stream.history.handle_arrival(*number);
+                    stream.history.handle_arrival(*number);
                 }
             }
             Feedback::Report { ssrc, highest, fraction_lost, last_sender_report, delay } if *ssrc == own => {
-                if let Some(sample) = self.stream.round_trip(now, *last_sender_report, *delay) {
+                if let Some(sample) = stream.round_trip(now, *last_sender_report, *delay) {
                     // RFC 6298's smoothing, enough for a guard time.
                     self.round_trip = Some(self.round_trip.map_or(sample, |old| (old * 7 + sample) / 8));
                 }
                 if *fraction_lost == 0 && !self.transport_feedback {
-                    self.stream.history.handle_all_arrived_to(*highest);
+                    stream.history.handle_all_arrived_to(*highest);
                 }
             }
             // A receiver's BYE is about its own stream, of which there is none; leaving has clearer words.
@@ -330,18 +497,32 @@ impl<E: Engine> Viewer<E> {
     }
 
     fn repeat_tail(&mut self, now: Instant, second: bool, sink: &mut dyn PacketSink) {
-        let Some(last) = self.last_unit else { return };
+        let (Some(last), Some(stream)) = (self.last_unit, &mut self.video) else { return };
         // What was sent long before the last unit has been asked for by now, if it was missed.
         let since = last.checked_sub(TAIL_SECOND).unwrap_or(last);
-        for packet in self.stream.history.unacknowledged_tail(now, since, TAIL_MOST[usize::from(second)]) {
-            self.stream.repeat(&packet, &mut self.engine, sink);
+        for packet in stream.history.unacknowledged_tail(now, since, TAIL_MOST[usize::from(second)]) {
+            stream.repeat(&packet, &mut self.engine, sink);
         }
         self.tail = if second { Tail::Quiet } else { Tail::Due { at: now.max(last + TAIL_SECOND), second: true } };
     }
 
+    fn want_keyframe(&mut self, now: Instant) {
+        self.asked = Some(now);
+        self.events.push_back(ViewerEvent::KeyframeWanted);
+    }
+
+    /// Whether there is anything to report on.
+    fn reports(&self) -> bool {
+        let pictures = matches!(self.picture, Picture::Flowing | Picture::CatchingUp(_));
+        pictures || (self.hears && self.sound.as_ref().is_some_and(SoundStream::has_sent))
+    }
+
     fn report(&mut self, now: Instant, sink: &mut dyn PacketSink) {
         self.next_report = now + REPORT_INTERVAL;
-        let report = sender_report(self.stream.sender_info(now), self.stream.cname());
+        let video = self.video.as_ref().filter(|_| self.picture != Picture::Off).map(|stream| stream.sender_info(now));
+        let sound = self.sound.as_ref().filter(|_| self.hears).and_then(|stream| stream.sender_info(now));
+        let infos: Vec<SenderInfo> = video.into_iter().chain(sound).collect();
+        let report = sender_report(&infos, &self.kit.streams.cname);
         let protected = report.and_then(|report| self.engine.protect_rtcp(&report));
         if let (Some(path), Some(protected)) = (self.engine.path(), protected) {
             sink.push(path, protected.len(), &mut |out| {

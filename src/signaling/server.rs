@@ -1,19 +1,25 @@
-//! The embedded HTTP server: the viewer page, WHEP and `/healthz` (HTTP/1.0 and 1.1, RFC 9112).
+//! The embedded HTTP server: the viewer page, WHEP, the room and `/healthz` (HTTP/1.0 and 1.1, RFC 9112).
 //!
-//! Owns the listening sockets and the connections, their number and their time. It makes no decision about a viewer: [`super::whep`] does, and the
-//! broadcast behind the channel. It never buffers more of a body than an offer may have, and never waits for anybody without a deadline.
+//! Owns the listening sockets and the connections, their number and their time. It makes no decision about a viewer: [`super::whep`],
+//! [`super::room`] and [`super::peerconnection`] do, and the broadcast behind the channel. It never buffers more of a body than an offer may have,
+//! and waits for nobody without a deadline but for members' next messages; a client that vanished without a word is found out by TCP keep-alive.
+//! No reply has a `Date`: the room's must not, and nothing is cached by age.
 
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Request, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::sockopt;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
@@ -27,14 +33,21 @@ mod exchange;
 mod listen;
 mod pages;
 mod reply;
+mod room;
+#[cfg(test)]
+mod room_tests;
 #[cfg(test)]
 mod tests;
+mod version;
 
 pub use connections::{Admission, ConnectionId, ConnectionLimits, Connections, Stage};
 pub use reply::Reply;
+pub use room::RoomConfig;
 
 use complaint::Complaint;
 use exchange::Exchange;
+use room::RoomService;
+use version::AsOneOne;
 
 /// Where the server listens unless told otherwise: both families.
 pub const DEFAULT_PORT: u16 = 8888;
@@ -42,6 +55,10 @@ pub const DEFAULT_PORT: u16 = 8888;
 const HEAD_BYTES: usize = 16 * 1024;
 /// How long requests in flight may take once the server is told to stop.
 const CLOSING_WAIT: Duration = Duration::from_secs(1);
+/// A silent connection is probed after this time, then in this interval so often.
+const PROBE_AFTER: Duration = Duration::from_secs(20);
+const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+const PROBES: u32 = 4;
 /// The pause after the system had no resources for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -54,6 +71,8 @@ pub struct ServerConfig {
     pub access: Access,
     /// The names in `Host` that are answered.
     pub own_names: OwnNames,
+    /// The room, where there is one.
+    pub room: Option<RoomConfig>,
     /// How many connections may be open.
     pub limits: ConnectionLimits,
     /// How long is waited for anybody.
@@ -118,6 +137,7 @@ pub struct Server {
     addresses: Vec<SocketAddr>,
     access: Access,
     own_names: OwnNames,
+    room: Option<RoomConfig>,
     limits: ConnectionLimits,
     deadlines: Deadlines,
 }
@@ -135,6 +155,7 @@ impl Server {
             addresses,
             access: config.access,
             own_names: config.own_names,
+            room: config.room,
             limits: config.limits,
             deadlines: config.deadlines,
         })
@@ -147,8 +168,13 @@ impl Server {
 
     /// Serves until `shutdown` is done; then requests in flight have a second. What viewers ask goes through `signals`.
     pub async fn run(self, signals: mpsc::Sender<SignalIn>, shutdown: impl Future<Output = ()>) {
+        let room = self.room.map(|config| RoomService::new(config, signals.clone(), self.deadlines.answer));
+        let mut clock = JoinSet::new();
+        if let Some(room) = &room {
+            clock.spawn(Arc::clone(room).keep_time());
+        }
         let shared = Arc::new(Shared {
-            exchange: Exchange::new(self.access, self.own_names, signals, self.deadlines),
+            exchange: Exchange::new(self.access, self.own_names, signals, room.clone(), self.deadlines),
             head_wait: self.deadlines.head,
             table: Mutex::new(Table {
                 connections: Connections::new(self.limits),
@@ -169,6 +195,9 @@ impl Server {
         drop(closing);
         shutdown.await;
         drop(close);
+        if let Some(room) = room {
+            room.close();
+        }
         while loops.join_next().await.is_some() {}
     }
 }
@@ -279,12 +308,19 @@ async fn serve(stream: TcpStream, from: SocketAddr, place: Place, mut closing: w
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection keeps its delay");
     }
-    let service = service_fn(|request| {
-        let (shared, id) = (&place.shared, place.id);
+    if let Err(error) = notice_its_end(&stream) {
+        tracing::debug!(%error, "a connection that vanishes will not be noticed");
+    }
+    let is_old = Arc::new(AtomicBool::new(false));
+    let service = service_fn(|request: Request<Incoming>| {
+        let (shared, id, is_old) = (&place.shared, place.id, &is_old);
         async move {
             let _silent_after = Afterwards(|| shared.enter(id, Stage::Silent));
             shared.enter(id, Stage::Sending);
-            shared.exchange.answer(request, from, || shared.enter(id, Stage::Answered)).await
+            let version = request.version();
+            let response = shared.exchange.answer(request, from, |stage| shared.enter(id, stage)).await;
+            is_old.store(version == Version::HTTP_10, Ordering::Relaxed);
+            response
         }
     });
     let mut connection = pin!(
@@ -293,7 +329,8 @@ async fn serve(stream: TcpStream, from: SocketAddr, place: Place, mut closing: w
             .header_read_timeout(place.shared.head_wait)
             .max_buf_size(HEAD_BYTES)
             .title_case_headers(true)
-            .serve_connection(TokioIo::new(stream), service)
+            .auto_date_header(false)
+            .serve_connection(TokioIo::new(AsOneOne::new(stream, Arc::clone(&is_old))), service)
     );
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -305,6 +342,15 @@ async fn serve(stream: TcpStream, from: SocketAddr, place: Place, mut closing: w
     if let Err(error) = ended {
         tracing::trace!(%error, "a connection ended in the middle");
     }
+}
+
+/// Has the system probe a connection that says nothing, so that one whose other end vanished ends.
+fn notice_its_end(stream: &TcpStream) -> io::Result<()> {
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, PROBE_AFTER)?;
+    sockopt::set_tcp_keepintvl(stream, PROBE_INTERVAL)?;
+    sockopt::set_tcp_keepcnt(stream, PROBES)?;
+    Ok(())
 }
 
 /// Runs its closure when it goes out of scope, also where the future is dropped.

@@ -29,18 +29,18 @@ const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 const ENDPOINT_METHODS: &str = "POST, OPTIONS";
 /// Methods of a session.
 const SESSION_METHODS: &str = "PATCH, DELETE, OPTIONS";
-/// The tag of a session's only ICE generation: there are no restarts yet.
-const FIRST_GENERATION: &str = "\"ice-1\"";
 /// Names the kind of a refusal in one word, for pages: `full`, `closing`, `busy`, `codec`.
 const REASON: HeaderName = HeaderName::from_static("laterna-reason");
 
 /// What a request asks for, by its head.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wanted {
     /// A session; the body is an offer.
     Offer,
-    /// To pass on trickled candidates; the body is a fragment.
-    Trickle(SessionId),
+    /// To pass on trickled candidates, of this ICE generation where one is named; the body is a fragment.
+    Trickle(SessionId, Option<String>),
+    /// To restart ICE; the body is a fragment with credentials.
+    Restart(SessionId),
     /// To end a session; the body doesn't matter.
     Leave(SessionId),
 }
@@ -52,6 +52,8 @@ pub enum Ask {
     Offer(String),
     /// To pass on candidates.
     Trickle(SessionId, Trickle),
+    /// To restart ICE.
+    Restart(SessionId, Trickle),
     /// To end the session.
     Leave(SessionId),
 }
@@ -87,8 +89,11 @@ pub fn read_head(
         (&Method::PATCH, Some(session)) => {
             let session = known_form(session)?;
             has_type(headers, FRAGMENT)?;
-            is_this_generation(headers)?;
-            Ok(Wanted::Trickle(session))
+            Ok(match generation(headers) {
+                Generation::Any => Wanted::Trickle(session, None),
+                Generation::Named(tag) => Wanted::Trickle(session, Some(tag)),
+                Generation::Next => Wanted::Restart(session),
+            })
         }
         (&Method::DELETE, Some(session)) => Ok(Wanted::Leave(known_form(session)?)),
         _ => Err(boxed(Reply::method_not_allowed(methods))),
@@ -107,20 +112,38 @@ pub fn read_body(wanted: Wanted, body: &[u8]) -> Result<Ask, Box<Reply>> {
             Ok(sdp) if sdp.starts_with("v=0") => Ok(Ask::Offer(sdp.to_owned())),
             _ => Err(bad(format!("expected an SDP offer, found {}; it must start with v=0", nature(body)))),
         },
-        Wanted::Trickle(session) => {
-            let text = std::str::from_utf8(body)
-                .map_err(|_| bad(format!("expected an SDP fragment, found {}", nature(body))))?;
-            sdpfrag::parse(text).map(|trickle| Ask::Trickle(session, trickle)).map_err(|error| bad(error.to_string()))
+        Wanted::Trickle(session, generation) => {
+            let trickle = fragment(body)?;
+            if trickle.candidates.is_empty() && !trickle.end {
+                return Err(bad("the fragment has no candidate and no end-of-candidates".to_owned()));
+            }
+            Ok(Ask::Trickle(session, Trickle { generation, ..trickle }))
+        }
+        Wanted::Restart(session) => {
+            let trickle = fragment(body)?;
+            if trickle.ufrag.is_none() || trickle.password.is_none() {
+                return Err(bad("an ICE restart (If-Match: *) has a=ice-ufrag and a=ice-pwd".to_owned()));
+            }
+            Ok(Ask::Restart(session, trickle))
         }
     }
+}
+
+fn fragment(body: &[u8]) -> Result<Trickle, Box<Reply>> {
+    let bad = |sentence: String| boxed(Reply::sentence(StatusCode::BAD_REQUEST, sentence));
+    let text =
+        std::str::from_utf8(body).map_err(|_| bad(format!("expected an SDP fragment, found {}", nature(body))))?;
+    sdpfrag::parse(text).map_err(|error| bad(error.to_string()))
 }
 
 /// Turns the broadcast's answer to an offer into the reply (201).
 pub fn answered(session: SessionId, answer: Answer) -> Reply {
     let location = HeaderValue::try_from(format!("{ENDPOINT}/{session}"));
+    let ufrag = answer.sdp.lines().find_map(|line| line.strip_prefix("a=ice-ufrag:")).unwrap_or_default();
+    let tag = tag(ufrag);
     let reply = Reply::empty(StatusCode::CREATED)
         .with(header::CONTENT_TYPE, HeaderValue::from_static(SDP))
-        .with(header::ETAG, HeaderValue::from_static(FIRST_GENERATION))
+        .with(header::ETAG, tag)
         .with(HeaderName::from_static("accept-patch"), HeaderValue::from_static(FRAGMENT))
         .with(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))
         .with_body(answer.sdp);
@@ -136,6 +159,21 @@ pub fn trickled() -> Reply {
     cors(Reply::empty(StatusCode::NO_CONTENT))
 }
 
+/// The reply to a restart: the daemon's fresh credentials and candidates (RFC 9725, section 4.3.3).
+pub fn restarted(own: &Trickle) -> Reply {
+    let reply = Reply::empty(StatusCode::OK)
+        .with(header::CONTENT_TYPE, HeaderValue::from_static(FRAGMENT))
+        .with(header::ETAG, tag(own.ufrag.as_deref().unwrap_or_default()))
+        .with(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    cors(reply.with_body(sdpfrag::write(own)))
+}
+
+/// The tag of an ICE generation: the daemon's `ice-ufrag`.
+fn tag(ufrag: &str) -> HeaderValue {
+    // Credentials are letters and digits; what is none has no tag that anybody could name.
+    HeaderValue::try_from(format!("\"{ufrag}\"")).unwrap_or(HeaderValue::from_static("\"\""))
+}
+
 /// The reply to a viewer that left.
 pub fn left() -> Reply {
     cors(Reply::empty(StatusCode::OK))
@@ -149,6 +187,7 @@ pub fn refused(refusal: &Refusal) -> Reply {
         Refusal::NoCommonCodec(_) => because("codec", reply(StatusCode::NOT_ACCEPTABLE)),
         Refusal::UnknownSession => reply(StatusCode::NOT_FOUND),
         Refusal::Conflict(_) => reply(StatusCode::CONFLICT),
+        Refusal::OtherGeneration { .. } => reply(StatusCode::PRECONDITION_FAILED),
         Refusal::Full { .. } => {
             because("full", reply(StatusCode::SERVICE_UNAVAILABLE).retry_after(Duration::from_secs(5)))
         }
@@ -249,28 +288,27 @@ fn has_type(headers: &HeaderMap, wanted: &str) -> Result<(), Box<Reply>> {
     )))
 }
 
-/// Checks `If-Match`: `*` asks for an ICE restart (RFC 9725, section 4.3.3), another tag means another generation.
-fn is_this_generation(headers: &HeaderMap) -> Result<(), Box<Reply>> {
-    let mut tags = headers.get_all(header::IF_MATCH).iter().peekable();
-    if tags.peek().is_none() {
-        return Ok(());
+/// Which ICE generation a fragment is for.
+enum Generation {
+    /// It doesn't say.
+    Any,
+    /// The one of this tag.
+    Named(String),
+    /// The one that it begins (RFC 9725, section 4.3.3).
+    Next,
+}
+
+/// Reads `If-Match`.
+fn generation(headers: &HeaderMap) -> Generation {
+    let values = headers.get_all(header::IF_MATCH).iter().filter_map(|value| value.to_str().ok());
+    let mut tags = values.flat_map(|value| value.split(',')).map(str::trim).filter(|tag| !tag.is_empty());
+    match tags.next() {
+        None if headers.contains_key(header::IF_MATCH) => Generation::Named(String::new()),
+        None => Generation::Any,
+        Some("*") => Generation::Next,
+        // A session has one tag: whoever names several names none too many.
+        Some(tag) => Generation::Named(tag.trim_start_matches("W/").trim_matches('"').to_owned()),
     }
-    let tags: Vec<&str> =
-        tags.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).map(str::trim).collect();
-    if tags.contains(&"*") {
-        // Trickling without restarts is answered so by RFC 9725, section 4.3.1.
-        return Err(boxed(Reply::sentence(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "ICE restarts are not there yet; end the session and post a new offer",
-        )));
-    }
-    if tags.contains(&FIRST_GENERATION) {
-        return Ok(());
-    }
-    Err(boxed(Reply::sentence(
-        StatusCode::PRECONDITION_FAILED,
-        format!("If-Match names another ICE session; this one is {FIRST_GENERATION}"),
-    )))
 }
 
 fn nature(body: &[u8]) -> String {

@@ -112,7 +112,6 @@ fn what_comes_later_is_refused_as_not_yet() {
         ("--source", "camera"),
         ("--source", "file:/a.mp4"),
         ("--source", "pattern + camera"),
-        ("--codec", "vp8"),
         ("--codec", "av1"),
         ("--audio", "file"),
         ("--audio", "system+mic"),

@@ -3,7 +3,11 @@
 
 mod bad_input;
 mod cli;
+mod firefox;
+mod heard;
 mod leaving;
+mod page;
+mod room;
 mod screen;
 mod shutdown;
 mod sizes;

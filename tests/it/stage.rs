@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 
 use crate::support::browser::Browser;
 use crate::support::daemon::{Daemon, Setup};
+use crate::support::page::Page;
+use crate::support::xclient::Patch;
 
 /// How long a picture may take that has no bar of its own.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -18,9 +20,9 @@ pub const GONE: &[&str] = &["viewer left"];
 pub const FAILED: &[&str] = &["viewer never connected"];
 
 /// A daemon and its viewer page, playing.
-pub struct Stage {
+pub struct Stage<B = Browser> {
     /// The browser; its present window shows the viewer page.
-    pub browser: Browser,
+    pub browser: B,
     /// The daemon.
     pub daemon: Daemon,
     size: (u16, u16),
@@ -34,8 +36,14 @@ impl Stage {
 
     /// As [`Self::open`], with more arguments for the browser.
     pub fn open_with(setup: &Setup, size: (u16, u16), args: &[&str]) -> Self {
+        Self::play(setup, size, Browser::start_with(args))
+    }
+}
+
+impl<B: Page> Stage<B> {
+    /// Starts a daemon that sends a source of `size`, and awaits that its page plays in a browser.
+    pub fn play(setup: &Setup, size: (u16, u16), browser: B) -> Self {
         let daemon = setup.start();
-        let browser = Browser::start_with(args);
         browser.open(&daemon.page());
         let stage = Self { browser, daemon, size };
         stage.awaits_state(&["playing"], SOON);
@@ -82,6 +90,21 @@ impl Stage {
     /// The mean colours around points of the source, as the page shows them.
     pub fn colours(&self, points: &[(i16, i16)]) -> Vec<[f64; 3]> {
         self.browser.run("return lt.colours(...args)", &[json!(points), self.size()])
+    }
+
+    /// Fails unless the page shows the patches in the source's colours.
+    pub fn shows_colours_of(&self, patches: &[Patch]) {
+        let points: Vec<_> = patches.iter().map(|patch| (patch.x, patch.y)).collect();
+        let mut wrong = Vec::new();
+        for (patch, shown) in patches.iter().zip(self.colours(&points)) {
+            let off = patch.rgb.iter().zip(shown).map(|(want, got)| (f64::from(*want) - got).abs()).fold(0.0, f64::max);
+            println!("{}: {:?} is shown as {shown:.1?}, off by {off:.1}", patch.name, patch.rgb);
+            let bar = if patch.is_grey() { 4.0 } else { 6.0 };
+            if off > bar {
+                wrong.push(format!("{}: {:?} is shown as {shown:?}, more than {bar} off", patch.name, patch.rgb));
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
     }
 
     /// The statistics of the page's video.

@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::support::browser::Browser;
+use crate::support::firefox::{Autoplay, Firefox};
+use crate::support::page::Page;
 use crate::support::strip::Layout;
 use crate::support::xclient::XClient;
 use crate::support::xvfb::Xvfb;
@@ -29,8 +31,16 @@ fn an_x_client_draws_the_strip_and_the_patches() {
 
 #[test]
 fn a_page_reads_the_strip_off_a_looped_back_canvas() {
-    let browser = Browser::start();
-    browser.open("data:text/html,<title>floor</title>");
+    reads_the_strip(&Browser::start());
+}
+
+#[test]
+fn a_page_in_firefox_reads_the_strip_off_a_looped_back_canvas() {
+    reads_the_strip(&Firefox::start(Autoplay::Blocked));
+}
+
+fn reads_the_strip(browser: &impl Page) {
+    browser.open("about:blank");
     let options = json!({ "kind": "typing", "width": 1280, "height": 720, "rate": 10, "seconds": 3, "warm": 2, "codec": "video/VP8" });
     let result: Value = browser.run("return lt.floor(args[0])", &[options]);
     let seen = result["seen"].as_array().unwrap();

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use fantoccini::wd::{TimeoutConfiguration, WebDriverCompatibleCommand, WindowHandle};
-use fantoccini::{Client, ClientBuilder};
+use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use rustix::process::Signal;
 use serde::de::DeserializeOwned;
@@ -14,10 +14,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
+use super::page::{self, PAGE, Page};
 use super::process::{Output, Process, processes_with, signal};
 
-/// What is put into every document.
-const PAGE: &str = include_str!("page.js");
 /// How long one script may run.
 const SCRIPT: Duration = Duration::from_secs(120);
 /// How long the browser may take to start.
@@ -111,24 +110,19 @@ impl Browser {
 
     /// Runs the body of an async function in the page, `args` being its arguments, and gives what it returns.
     pub fn run<T: DeserializeOwned>(&self, body: &str, args: &[Value]) -> T {
-        self.try_run(body, args).unwrap_or_else(|error| panic!("in the page: {error}\nof: {body}"))
+        Page::run(self, body, args)
     }
 
     /// As [`Self::run`], with what went wrong in the page as the error.
     pub fn try_run<T: DeserializeOwned>(&self, body: &str, args: &[Value]) -> Result<T, String> {
-        let script = format!(
-            "const args = [...arguments], done = args.pop();\n\
-             (async () => {{ {body} }})().then(ok => done({{ ok: ok ?? null }}), error => done({{ error: String(error) }}));"
-        );
-        let result = self.runtime.block_on(async {
-            let call = self.client.execute_async(&script, args.to_vec());
-            tokio::time::timeout(SCRIPT, call).await.map_err(|_| format!("no answer within {SCRIPT:?}"))
-        })?;
-        let mut result = result.map_err(|error| error.to_string())?;
-        match result.get("error").and_then(Value::as_str) {
-            Some(error) => Err(error.to_owned()),
-            None => serde_json::from_value(result["ok"].take()).map_err(|error| error.to_string()),
-        }
+        Page::try_run(self, body, args)
+    }
+
+    /// Gives the present window's page this size in pixels, as on another device.
+    pub fn resize(&self, width: u32, height: u32) {
+        let params = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
+        let command = DevTools { command: "Emulation.setDeviceMetricsOverride", params };
+        self.runtime.block_on(self.client.issue_cmd(command)).unwrap();
     }
 
     /// Stops all of the browser's processes, as a lost network would: nothing is said any more.
@@ -150,6 +144,35 @@ impl Browser {
     fn watch_window(&self) {
         let command = DevTools { command: "Page.addScriptToEvaluateOnNewDocument", params: json!({ "source": PAGE }) };
         self.runtime.block_on(self.client.issue_cmd(command)).unwrap();
+    }
+}
+
+impl Page for Browser {
+    fn open(&self, url: &str) {
+        self.open(url);
+    }
+
+    fn value_of(&self, body: &str, args: &[Value]) -> Result<Value, String> {
+        let script = page::script(body);
+        let result = self.runtime.block_on(async {
+            let call = self.client.execute_async(&script, args.to_vec());
+            tokio::time::timeout(SCRIPT, call).await.map_err(|_| format!("no answer within {SCRIPT:?}"))
+        })?;
+        page::outcome(result.map_err(|error| error.to_string())?)
+    }
+
+    fn click(&self, selector: &str) {
+        let click = async { self.client.find(Locator::Css(selector)).await?.click().await };
+        self.runtime.block_on(click).unwrap_or_else(|error| panic!("{selector}: {error}"));
+    }
+
+    fn press(&self, selector: &str, key: &str) {
+        let press = async { self.client.find(Locator::Css(selector)).await?.send_keys(key).await };
+        self.runtime.block_on(press).unwrap_or_else(|error| panic!("{selector}: {error}"));
+    }
+
+    fn screenshot(&self) -> Vec<u8> {
+        self.screenshot()
     }
 }
 

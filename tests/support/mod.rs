@@ -8,7 +8,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub mod browser;
 pub mod daemon;
+pub mod firefox;
 pub mod http;
+pub mod page;
 pub mod process;
 pub mod pulse;
 pub mod strip;

@@ -1,5 +1,5 @@
 // What tests ask of a page: the video's pixels (strip, colours), its frames as they are shown, the connection's statistics.
-// Put into every document before the page's own scripts; everything hangs off `window.lt`.
+// Put into every document, by Chromium before the page's own scripts; everything hangs off `window.lt`.
 (() => {
   'use strict';
   if (window.lt) return;
@@ -177,6 +177,19 @@
     const video = all.find((s) => s.type === 'inbound-rtp' && s.kind === 'video') ?? {};
     const codec = all.find((s) => s.id === video.codecId) ?? {};
     return { ...video, mimeType: codec.mimeType, connectionState: pc.connectionState };
+  };
+
+  // What the page's sound was over `ms`: its level (as browsers take it, from the peaks; 1 is full scale) and the part of its samples that had to be made up.
+  lt.sound = async (ms, pc = window.laterna.pc) => {
+    const now = async () => [...(await pc.getStats()).values()].find((s) => s.type === 'inbound-rtp' && s.kind === 'audio') ?? {};
+    const before = await now();
+    await lt.pass(ms);
+    const after = await now();
+    const grown = (name) => after[name] - (before[name] ?? 0);
+    return {
+      level: Math.sqrt(grown('totalAudioEnergy') / grown('totalSamplesDuration')),
+      concealed: grown('concealedSamples') / grown('totalSamplesReceived'),
+    };
   };
 
   // A viewer of our own by WHEP. `swapSetup` turns the answer's DTLS roles round, so that the handshake never ends.

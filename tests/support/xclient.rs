@@ -240,6 +240,19 @@ impl XClient {
         self.flush(at)
     }
 
+    /// Writes other text into so many lines, evenly spread and elsewhere each time.
+    pub fn rewrite(&mut self, lines: u16) -> Drawn {
+        let at = unix_millis();
+        let top = Self::text_top(self.layout);
+        let rows = (self.height - top) / self.line_height;
+        let first = self.next_random() as u16 % rows;
+        for line in 0..lines {
+            self.draw_line(top + (first + line * rows / lines) % rows * self.line_height);
+        }
+        self.draw_strip(at);
+        self.flush(at)
+    }
+
     /// Moves the pointer as a mouse would.
     pub fn move_pointer(&self, x: i16, y: i16) {
         self.connection.xtest_fake_input(MOTION_NOTIFY_EVENT, 0, x11rb::CURRENT_TIME, self.root, x, y, 0).unwrap();

@@ -1,10 +1,9 @@
 #![allow(clippy::unwrap_used)]
 
-use openh264::decoder::Decoder;
-use openh264::formats::YUVSource;
-
 use super::*;
-use crate::encoder::scenes;
+use crate::encoder::picture::Qp;
+use crate::encoder::viewer::{Viewer, luma_psnr};
+use crate::encoder::{Codec, scenes};
 
 const RATE: Bitrate = Bitrate(2_500_000);
 const SIZE: Size = Size::new(642, 362);
@@ -59,16 +58,9 @@ fn profile_level_and_colour_are_signalled() {
 #[test]
 fn what_is_decoded_is_what_was_encoded() {
     let mut encoder = H264Encoder::new(SIZE, Tool::Camera, RATE, 30).unwrap();
-    let mut decoder = Decoder::new().unwrap();
     let page = scenes::text(SIZE, 1, 5);
     let unit = encoder.encode(&page, MediaTime(0), order(16, true)).unwrap();
-    let seen = decoder.decode(&unit.data).unwrap().unwrap();
-    assert_eq!(seen.dimensions(), (642, 362));
-    let stride = seen.strides().0;
-    let rows = page.y.chunks_exact(642).zip(seen.y().chunks(stride));
-    let error: u64 =
-        rows.map(|(a, b)| a.iter().zip(b).map(|(a, b)| u64::from(a.abs_diff(*b)).pow(2)).sum::<u64>()).sum();
-    let psnr = 10.0 * (255.0f64.powi(2) * page.y.len() as f64 / error as f64).log10();
+    let psnr = luma_psnr(&page, &Viewer::new(Codec::H264).see(&unit.data));
     assert!((psnr - f64::from(unit.luma_psnr.unwrap())).abs() < 0.5, "{psnr} against {:?}", unit.luma_psnr);
     assert!(psnr > 38.0, "{psnr}");
 }
@@ -127,55 +119,23 @@ fn a_decoder_need_not_be_set_up_anew_for_the_other_tool() {
     assert_eq!(parameter_sets(Tool::Camera), parameter_sets(Tool::Screen));
 }
 
-/// A page with eight saturated patches whose chroma differs from the paper's, as a drawing has them.
-fn patches() -> (I420, Vec<(usize, usize)>) {
-    let mut page = scenes::text(SIZE, 3, 2);
-    let colours = [(63, 102, 240), (173, 42, 26), (32, 240, 118), (219, 16, 138), (188, 154, 16), (78, 214, 230)];
-    let (width, mut centres) = (SIZE.width as usize, Vec::new());
-    for (index, (y, u, v)) in colours.into_iter().enumerate() {
-        let (left, top) = (20 + index * 100, 37);
-        for row in top..top + 80 {
-            page.y[row * width + left..row * width + left + 80].fill(y);
-            if row % 2 == 0 {
-                let at = row / 2 * (width / 2) + left / 2;
-                page.u[at..at + 40].fill(u);
-                page.v[at..at + 40].fill(v);
-            }
-        }
-        centres.push((left + 40, top + 40));
-    }
-    (page, centres)
-}
-
-fn worst_chroma(seen: &impl YUVSource, page: &I420, centres: &[(usize, usize)]) -> u8 {
-    let off = |of: fn(&I420) -> &[u8], plane: &[u8], stride: usize| {
-        let half = SIZE.width as usize / 2;
-        centres
-            .iter()
-            .map(|(x, y)| of(page)[y / 2 * half + x / 2].abs_diff(plane[y / 2 * stride + x / 2]))
-            .max()
-            .unwrap()
-    };
-    off(|p| &p.u, seen.u(), seen.strides().1).max(off(|p| &p.v, seen.v(), seen.strides().2))
-}
-
 #[test]
 fn saturated_colours_are_true_as_keyframe_and_as_change() {
     for tool in [Tool::Camera, Tool::Screen] {
         for change in [false, true] {
             for qp in [20, 26, 36] {
-                let (page, centres) = patches();
+                let (page, centres) = scenes::patches(SIZE);
                 let mut encoder = H264Encoder::new(SIZE, tool, RATE, 30).unwrap();
-                let mut decoder = Decoder::new().unwrap();
+                let mut viewer = Viewer::new(Codec::H264);
                 if change {
                     let first = encoder.encode(&scenes::text(SIZE, 3, 2), MediaTime(0), order(20, true)).unwrap();
-                    decoder.decode(&first.data).unwrap();
+                    viewer.see(&first.data);
                 }
                 let unit = encoder.encode(&page, MediaTime(40_000_000), order(qp, !change)).unwrap();
-                let first = worst_chroma(&decoder.decode(&unit.data).unwrap().unwrap(), &page, &centres);
+                let first = scenes::worst_chroma(&viewer.see(&unit.data), &page, &centres);
                 let fine = Order { qp: Qp(20), keyframe: false, refine: true, measure: true };
                 let unit = encoder.encode(&page, MediaTime(140_000_000), fine).unwrap();
-                let refined = worst_chroma(&decoder.decode(&unit.data).unwrap().unwrap(), &page, &centres);
+                let refined = scenes::worst_chroma(&viewer.see(&unit.data), &page, &centres);
                 assert!(
                     first <= 3 && refined <= 1,
                     "{tool:?} change {change} at {qp}: off by {first}, refined {refined}"

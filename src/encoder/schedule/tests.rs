@@ -2,15 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // the tables of units explain a failure
 
-use openh264::decoder::Decoder;
-use openh264::formats::YUVSource;
-
 use super::*;
 use crate::clock::MediaTime;
-use crate::encoder::h264::H264Encoder;
 use crate::encoder::novelty::Novelty;
 use crate::encoder::refine::SHARP_PSNR;
 use crate::encoder::scenes;
+use crate::encoder::video::VideoEncoder;
+use crate::encoder::viewer::{CODECS, Viewer, luma_psnr};
 use crate::frame::colour::I420;
 use crate::frame::{Damage, Rect, Size};
 
@@ -41,12 +39,13 @@ struct Unit {
 }
 
 struct Simulation {
+    codec: Codec,
     size: Size,
     start: Instant,
     schedule: Schedule,
     novelty: Novelty,
-    encoder: Option<H264Encoder>,
-    decoder: Decoder,
+    encoder: Option<VideoEncoder>,
+    viewer: Viewer,
     shown: Option<I420>,
     units: Vec<Unit>,
     /// When a still picture was encoded only to keep viewers quiet.
@@ -54,15 +53,16 @@ struct Simulation {
 }
 
 impl Simulation {
-    fn new(size: Size) -> Self {
+    fn new(codec: Codec, size: Size) -> Self {
         let start = Instant::now();
         Self {
+            codec,
             size,
             start,
-            schedule: Schedule::new(RATE, 30, start),
+            schedule: Schedule::new(codec, RATE, 30, start),
             novelty: Novelty::new(size),
             encoder: None,
-            decoder: Decoder::new().unwrap(),
+            viewer: Viewer::new(codec),
             shown: None,
             units: Vec::new(),
             pulses: Vec::new(),
@@ -118,19 +118,18 @@ impl Simulation {
         loop {
             let at = self.start + now;
             let plan = self.schedule.plan(at, work, change, || Activity::whole(picture));
-            if self.encoder.as_ref().is_none_or(|encoder| encoder.tool() != plan.tool) {
+            if self.encoder.as_ref().is_none_or(|encoder| !encoder.has(plan.tool)) {
                 assert!(plan.order.keyframe, "a new encoder starts with a keyframe");
-                self.encoder = Some(H264Encoder::new(self.size, plan.tool, RATE, 30).unwrap());
+                self.encoder = Some(VideoEncoder::new(self.codec, self.size, plan.tool, RATE, 30).unwrap());
             }
             let encoder = self.encoder.as_mut().unwrap();
             let media_time = MediaTime(u64::try_from(now.as_nanos()).unwrap());
-            let unit = encoder.encode(picture, media_time, plan.order).unwrap();
+            let unit = encoder.encode(picture, media_time, plan.tool, plan.order).unwrap();
             assert!(unit.keyframe || !plan.order.keyframe);
             match self.schedule.handle_unit(at, &plan, unit.data.len(), unit.keyframe, unit.luma_psnr) {
                 Verdict::Redo => work = Work::Repeat,
                 Verdict::Send { fault } => {
-                    let seen = self.decoder.decode(&unit.data).unwrap().unwrap();
-                    let psnr = luma_psnr(picture, seen.y(), seen.strides().0);
+                    let psnr = luma_psnr(picture, &self.viewer.see(&unit.data));
                     let (bytes, keyframe) = (unit.data.len(), unit.keyframe);
                     if plan.reason == Reason::Pulse {
                         assert!(bytes < 300 && !keyframe, "a pulse of {bytes} bytes");
@@ -152,14 +151,6 @@ impl Simulation {
             }
         }
     }
-}
-
-fn luma_psnr(source: &I420, seen: &[u8], stride: usize) -> f64 {
-    let width = source.size.width as usize;
-    let rows = source.y.chunks_exact(width).zip(seen.chunks(stride));
-    let error: u64 =
-        rows.map(|(a, b)| a.iter().zip(b).map(|(a, b)| u64::from(a.abs_diff(*b)).pow(2)).sum::<u64>()).sum();
-    10.0 * (255.0f64.powi(2) * source.y.len() as f64 / (error as f64).max(1.0)).log10()
 }
 
 fn whole(picture: I420) -> Event {
@@ -200,70 +191,79 @@ fn assert_sharp_then_silent(units: &[Unit], from: u64, until: u64) {
 
 #[test]
 fn pages_are_sharp_within_a_second_and_then_nothing_flows() {
-    let slides: Vec<_> = (0..3).map(|i| (i * 4_000, whole(scenes::text(HD, i, 2)))).collect();
-    let units = Simulation::new(HD).run(slides, 12_000);
-    report("slides", &units);
-    for slide in 0..3 {
-        assert_sharp_then_silent(&units, slide * 4_000, slide * 4_000 + 4_000);
+    for &codec in CODECS {
+        let slides: Vec<_> = (0..3).map(|i| (i * 4_000, whole(scenes::text(HD, i, 2)))).collect();
+        let units = Simulation::new(codec, HD).run(slides, 12_000);
+        report("slides", &units);
+        for slide in 0..3 {
+            assert_sharp_then_silent(&units, slide * 4_000, slide * 4_000 + 4_000);
+        }
+        assert_eq!(units.iter().filter(|unit| unit.keyframe).count(), 3, "a new page is a keyframe, once");
+        let second = RATE.0 as usize / 8;
+        assert!(units.iter().all(|unit| unit.bytes < second * 6 / 10), "no unit stalls a viewer for long");
+        assert!(units.iter().filter(|unit| unit.keyframe).all(|unit| unit.psnr > 30.0), "text can be read at once");
     }
-    assert_eq!(units.iter().filter(|unit| unit.keyframe).count(), 3, "a new page is a keyframe, once");
-    let second = RATE.0 as usize / 8;
-    assert!(units.iter().all(|unit| unit.bytes < second * 6 / 10), "no unit stalls a viewer for long");
-    assert!(units.iter().filter(|unit| unit.keyframe).all(|unit| unit.psnr > 30.0), "text can be read at once");
 }
 
 #[test]
 fn a_still_minute_has_a_pulse_in_time_and_nothing_else() {
-    let mut simulation = Simulation::new(Size::new(640, 360));
-    simulation.play(vec![(0, whole(scenes::text(Size::new(640, 360), 3, 2)))], 60_000);
-    let sharp = simulation.units.last().unwrap().at;
-    assert!(sharp < Duration::from_secs(2) && simulation.units.iter().filter(|unit| unit.keyframe).count() == 1);
-    let times: Vec<_> = std::iter::once(sharp).chain(simulation.pulses.iter().copied()).collect();
-    assert!(times.windows(2).all(|w| w[1] - w[0] < Duration::from_secs(3)), "Chromium asks after 3 s: {times:?}");
-    assert!((20..30).contains(&simulation.pulses.len()));
+    for &codec in CODECS {
+        let mut simulation = Simulation::new(codec, Size::new(640, 360));
+        simulation.play(vec![(0, whole(scenes::text(Size::new(640, 360), 3, 2)))], 60_000);
+        let sharp = simulation.units.last().unwrap().at;
+        assert!(sharp < Duration::from_secs(2) && simulation.units.iter().filter(|unit| unit.keyframe).count() == 1);
+        let times: Vec<_> = std::iter::once(sharp).chain(simulation.pulses.iter().copied()).collect();
+        assert!(times.windows(2).all(|w| w[1] - w[0] < Duration::from_secs(3)), "Chromium asks after 3 s: {times:?}");
+        assert!((20..30).contains(&simulation.pulses.len()));
+    }
 }
 
 #[test]
 fn typing_is_sharp_at_once_and_costs_one_small_unit_each() {
-    let mut page = scenes::text(HD, 7, 2);
-    let mut dice = scenes::Dice::new(1);
-    let mut events = vec![(0, whole(page.clone()))];
-    for key in 0..20u64 {
-        let x = 1_400 + key as usize * 8;
-        scenes::glyph(&mut page, &mut dice, x, 507);
-        let mut damage = Damage::none();
-        damage.add(Rect { x: x as u32, y: 506, width: 8, height: 14 });
-        events.push((2_000 + key * 100, Event::Frame(page.clone(), damage)));
+    for &codec in CODECS {
+        let mut page = scenes::text(HD, 7, 2);
+        let mut dice = scenes::Dice::new(1);
+        let mut events = vec![(0, whole(page.clone()))];
+        for key in 0..20u64 {
+            let x = 1_400 + key as usize * 8;
+            scenes::glyph(&mut page, &mut dice, x, 507);
+            let mut damage = Damage::none();
+            damage.add(Rect { x: x as u32, y: 506, width: 8, height: 14 });
+            events.push((2_000 + key * 100, Event::Frame(page.clone(), damage)));
+        }
+        let units = Simulation::new(codec, HD).run(events, 8_000);
+        report("typing", &units);
+        let typed: Vec<_> = units.iter().filter(|unit| unit.at >= Duration::from_secs(2)).collect();
+        assert_eq!(typed.len(), 20, "a unit for each key, and none besides");
+        assert!(typed.iter().all(|unit| unit.waited.is_zero() && !unit.keyframe && unit.psnr > 45.0));
+        assert!(typed.iter().skip(2).all(|unit| unit.bytes < 2_000));
     }
-    let units = Simulation::new(HD).run(events, 8_000);
-    report("typing", &units);
-    let typed: Vec<_> = units.iter().filter(|unit| unit.at >= Duration::from_secs(2)).collect();
-    assert_eq!(typed.len(), 20, "a unit for each key, and none besides");
-    assert!(typed.iter().all(|unit| unit.waited.is_zero() && !unit.keyframe && unit.psnr > 45.0));
-    assert!(typed.iter().skip(2).all(|unit| unit.bytes < 2_000));
 }
 
 #[test]
 fn a_scroll_keeps_its_frames_and_its_rate() {
-    let tall = scenes::text(Size::new(1920, 4320), 9, 2);
-    let mut steps = vec![(0, whole(scenes::window(&tall, HD, 0)))];
-    steps.extend((1..40).map(|step| (2_000 + step * 50, whole(scenes::window(&tall, HD, step as usize * 60)))));
-    let units = Simulation::new(HD).run(steps, 8_000);
-    report("scroll", &units);
-    let moving: Vec<_> = units.iter().filter(|unit| unit.change && unit.at > Duration::from_millis(2_100)).collect();
-    assert!(moving.len() >= 30, "{} of 38 steps were sent", moving.len());
-    assert!(moving.iter().all(|unit| unit.waited <= Duration::from_millis(50)), "none waits for the next");
-    assert!(moving.iter().all(|unit| !unit.keyframe && unit.psnr > 36.0), "the text stays legible");
-    let bytes: usize = moving.iter().map(|unit| unit.bytes).sum();
-    assert!(bytes < 2 * RATE.0 as usize / 8 * 5 / 4, "{bytes} bytes in two seconds");
-    assert_sharp_then_silent(&units, 3_950, 8_000);
+    for &codec in CODECS {
+        let tall = scenes::text(Size::new(1920, 4320), 9, 2);
+        let mut steps = vec![(0, whole(scenes::window(&tall, HD, 0)))];
+        steps.extend((1..40).map(|step| (2_000 + step * 50, whole(scenes::window(&tall, HD, step as usize * 60)))));
+        let units = Simulation::new(codec, HD).run(steps, 8_000);
+        report("scroll", &units);
+        let moving: Vec<_> =
+            units.iter().filter(|unit| unit.change && unit.at > Duration::from_millis(2_100)).collect();
+        assert!(moving.len() >= 30, "{} of 38 steps were sent", moving.len());
+        assert!(moving.iter().all(|unit| unit.waited <= Duration::from_millis(50)), "none waits for the next");
+        assert!(moving.iter().all(|unit| !unit.keyframe && unit.psnr > 36.0), "the text stays legible");
+        let bytes: usize = moving.iter().map(|unit| unit.bytes).sum();
+        assert!(bytes < 2 * RATE.0 as usize / 8 * 5 / 4, "{bytes} bytes in two seconds");
+        assert_sharp_then_silent(&units, 3_950, 8_000);
+    }
 }
 
 #[test]
 fn a_scroll_right_after_a_page_waits_for_its_bits_until_the_gate_lets_its_tool_through() {
     let tall = scenes::text(Size::new(1920, 4320), 9, 2);
     let steps = (0..40).map(|step| (step * 50, whole(scenes::window(&tall, HD, step as usize * 60)))).collect();
-    let units = Simulation::new(HD).run(steps, 6_000);
+    let units = Simulation::new(Codec::H264, HD).run(steps, 6_000);
     report("early scroll", &units);
     let keyframes: Vec<_> = units.iter().filter(|unit| unit.keyframe).map(|unit| unit.at).collect();
     assert!(keyframes.len() == 2 && keyframes[1] - keyframes[0] >= Duration::from_secs(1), "{keyframes:?}");
@@ -275,49 +275,72 @@ fn a_scroll_right_after_a_page_waits_for_its_bits_until_the_gate_lets_its_tool_t
     assert!(units.iter().filter(|unit| unit.change && unit.at > keyframes[1]).count() >= 12);
 }
 
+#[cfg(feature = "vp8")]
+#[test]
+fn with_vp8_a_scroll_right_after_a_page_flows_at_once() {
+    let tall = scenes::text(Size::new(1920, 4320), 9, 2);
+    let steps = (0..40).map(|step| (step * 50, whole(scenes::window(&tall, HD, step as usize * 60)))).collect();
+    let units = Simulation::new(Codec::Vp8, HD).run(steps, 6_000);
+    report("early scroll with VP8", &units);
+    assert_eq!(units.iter().filter(|unit| unit.keyframe).count(), 1, "its tool takes none");
+    let moving: Vec<_> = units.iter().filter(|unit| unit.change).collect();
+    assert!(
+        moving.len() >= 35 && moving.iter().all(|unit| unit.waited < Duration::from_millis(100) && unit.psnr > 36.0)
+    );
+    let bytes: usize = moving.iter().map(|unit| unit.bytes).sum();
+    assert!(bytes < 2 * RATE.0 as usize / 8 * 3 / 2, "{bytes} bytes in two seconds, a page among them");
+    assert_sharp_then_silent(&units, 1_950, 6_000);
+}
+
 #[test]
 fn a_requested_keyframe_comes_at_once_and_the_picture_is_sharp_again() {
-    let events = vec![
-        (0, whole(scenes::text(SMALL, 3, 4))),
-        (3_000, Event::Keyframe),
-        (3_010, Event::Keyframe),
-        (3_500, Event::Keyframe),
-    ];
-    let units = Simulation::new(SMALL).run(events, 9_000);
-    let keyframes: Vec<_> = units.iter().filter(|unit| unit.keyframe).map(|unit| unit.at.as_millis()).collect();
-    assert_eq!(keyframes, [0, 3_000, 4_000]);
-    assert_sharp_then_silent(&units, 4_000, 9_000);
+    for &codec in CODECS {
+        let events = vec![
+            (0, whole(scenes::text(SMALL, 3, 4))),
+            (3_000, Event::Keyframe),
+            (3_010, Event::Keyframe),
+            (3_500, Event::Keyframe),
+        ];
+        let units = Simulation::new(codec, SMALL).run(events, 9_000);
+        let keyframes: Vec<_> = units.iter().filter(|unit| unit.keyframe).map(|unit| unit.at.as_millis()).collect();
+        assert_eq!(keyframes, [0, 3_000, 4_000]);
+        assert_sharp_then_silent(&units, 4_000, 9_000);
+    }
 }
 
 #[test]
 fn a_pause_makes_no_large_unit() {
-    let mut page = scenes::text(SMALL, 3, 4);
-    let mut events = vec![(0, whole(page.clone()))];
-    let mut dice = scenes::Dice::new(4);
-    (0..200).for_each(|i| scenes::glyph(&mut page, &mut dice, i % 60 * 7, 100 + i / 60 * 13));
-    let mut damage = Damage::none();
-    damage.add(Rect { x: 0, y: 100, width: 430, height: 60 });
-    events.push((60_000, Event::Frame(page, damage)));
-    let units = Simulation::new(SMALL).run(events, 70_000);
-    let after = units.iter().find(|unit| unit.at >= Duration::from_secs(60)).unwrap();
-    assert!(!after.keyframe && after.bytes < 2 * RATE.0 as usize / 8 / 30, "{} bytes", after.bytes);
+    for &codec in CODECS {
+        let mut page = scenes::text(SMALL, 3, 4);
+        let mut events = vec![(0, whole(page.clone()))];
+        let mut dice = scenes::Dice::new(4);
+        (0..200).for_each(|i| scenes::glyph(&mut page, &mut dice, i % 60 * 7, 100 + i / 60 * 13));
+        let mut damage = Damage::none();
+        damage.add(Rect { x: 0, y: 100, width: 430, height: 60 });
+        events.push((60_000, Event::Frame(page, damage)));
+        let units = Simulation::new(codec, SMALL).run(events, 70_000);
+        let after = units.iter().find(|unit| unit.at >= Duration::from_secs(60)).unwrap();
+        assert!(!after.keyframe && after.bytes < 2 * RATE.0 as usize / 8 / 30, "{} bytes", after.bytes);
+    }
 }
 
 #[test]
 fn a_film_keeps_the_rate_without_a_keyframe_a_second() {
-    let frames = (0..120).map(|frame| (frame * 33, whole(scenes::film(SMALL, frame)))).collect();
-    let units = Simulation::new(SMALL).run(frames, 3_960);
-    report("film", &units);
-    let bytes: usize = units.iter().map(|unit| unit.bytes).sum();
-    assert!(bytes < 4 * RATE.0 as usize / 8 * 5 / 4, "{bytes} bytes in four seconds");
-    assert!(units.iter().filter(|unit| unit.keyframe).count() <= 2);
-    assert!(units.iter().filter(|unit| unit.change).count() > 90);
+    for &codec in CODECS {
+        let frames = (0..120).map(|frame| (frame * 33, whole(scenes::film(SMALL, frame)))).collect();
+        let units = Simulation::new(codec, SMALL).run(frames, 3_960);
+        report("film", &units);
+        let bytes: usize = units.iter().map(|unit| unit.bytes).sum();
+        assert!(bytes < 4 * RATE.0 as usize / 8 * 5 / 4, "{bytes} bytes in four seconds");
+        assert!(units.iter().filter(|unit| unit.keyframe).count() <= 2);
+        assert!(units.iter().filter(|unit| unit.change).count() > 90);
+    }
 }
 
 #[test]
 fn unchanged_frames_are_dropped() {
     let now = Instant::now();
-    let mut schedule = Schedule::new(RATE, 30, now);
+    let mut schedule = Schedule::new(Codec::H264, RATE, 30, now);
     schedule.handle_frame();
     assert!(!schedule.drop_change(), "the first picture is needed");
     let plan = schedule.plan(now, Work::Change, Change::default(), || Activity(1e6));
@@ -351,7 +374,7 @@ fn large_changes(
 #[test]
 fn scrolling_takes_the_searching_tool_and_a_film_the_quick_one() {
     let start = Instant::now();
-    let mut schedule = Schedule::new(RATE, 30, start);
+    let mut schedule = Schedule::new(Codec::H264, RATE, 30, start);
     let (scroll, film) = (Difference { moved: 0.9, novel: 0.1 }, Difference { moved: 0.0, novel: 1.0 });
     let frame = Duration::from_millis(40);
     let scrolled = large_changes(&mut schedule, start, 50, frame, scroll);
@@ -367,7 +390,7 @@ fn scrolling_takes_the_searching_tool_and_a_film_the_quick_one() {
 #[test]
 fn a_change_of_tools_waits_for_the_gate() {
     let start = Instant::now();
-    let mut schedule = Schedule::new(RATE, 30, start);
+    let mut schedule = Schedule::new(Codec::H264, RATE, 30, start);
     let (page, scroll) = (Difference { moved: 0.0, novel: 1.0 }, Difference { moved: 0.9, novel: 0.1 });
     let shown = large_changes(&mut schedule, start, 1, Duration::ZERO, page);
     assert_eq!(shown, [(Tool::Camera, true)]);
@@ -382,7 +405,7 @@ fn a_change_of_tools_waits_for_the_gate() {
 #[test]
 fn after_a_start_nothing_is_repeated_and_the_first_frame_is_a_keyframe() {
     let now = Instant::now();
-    let mut schedule = Schedule::new(RATE, 30, now);
+    let mut schedule = Schedule::new(Codec::H264, RATE, 30, now);
     schedule.handle_frame();
     let plan = schedule.plan(now, Work::Change, Change::default(), || Activity(1e6));
     schedule.handle_unit(now, &plan, 10_000, true, None);
@@ -399,7 +422,7 @@ fn after_a_start_nothing_is_repeated_and_the_first_frame_is_a_keyframe() {
 #[test]
 fn new_pages_are_keyframes_unless_they_come_fast() {
     let start = Instant::now();
-    let mut schedule = Schedule::new(RATE, 30, start);
+    let mut schedule = Schedule::new(Codec::H264, RATE, 30, start);
     let page = Difference { moved: 0.0, novel: 1.0 };
     let slow = large_changes(&mut schedule, start, 5, Duration::from_secs(2), page);
     assert!(slow.iter().all(|planned| *planned == (Tool::Camera, true)));

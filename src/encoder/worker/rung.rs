@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 use super::{EncoderCounters, WorkerConfig};
 use crate::clock::MediaTime;
-use crate::encoder::h264::{Encoded, EncoderError, H264Encoder};
 use crate::encoder::novelty::Novelty;
+use crate::encoder::picture::{Encoded, EncoderError};
 use crate::encoder::quantiser::Activity;
 use crate::encoder::schedule::{Change, Plan, Schedule, Verdict, Work};
-use crate::encoder::{AccessUnit, Bitrate, Codec};
+use crate::encoder::video::VideoEncoder;
+use crate::encoder::{AccessUnit, Bitrate};
 use crate::frame::canvas::Canvas;
 use crate::frame::{Damage, Frame, Size};
 
@@ -24,7 +25,7 @@ enum Codecs {
     /// It is made with the next picture, but not before this instant.
     Due(Instant),
     /// It runs.
-    On(Box<H264Encoder>),
+    On(VideoEncoder),
 }
 
 /// The state of one rung.
@@ -51,7 +52,7 @@ impl Rung {
             canvas: Canvas::new(config.canvas),
             novelty: Novelty::new(config.canvas),
             codec: Codecs::Off,
-            schedule: Schedule::new(config.bitrate, config.fps, now),
+            schedule: Schedule::new(config.codec, config.bitrate, config.fps, now),
             counters: EncoderCounters::default(),
             at_start: EncoderCounters::default(),
             failed: None,
@@ -168,7 +169,13 @@ impl Rung {
         tracing::trace!(bytes, keyframe = unit.keyframe, qp, psnr = ?unit.luma_psnr, "unit");
         self.count(&unit, fault);
         self.last_stamp = Some(stamp);
-        Ok(AccessUnit { codec: Codec::H264, data: unit.data, keyframe: unit.keyframe, captured: stamp, sample: 0 })
+        Ok(AccessUnit {
+            codec: self.config.codec,
+            data: unit.data,
+            keyframe: unit.keyframe,
+            captured: stamp,
+            sample: 0,
+        })
     }
 
     /// Encodes the canvas once.
@@ -177,13 +184,13 @@ impl Rung {
         let plan = self.schedule.plan(now, work, change, || Activity::whole(planes));
         let at = MediaTime(u64::try_from(stamp.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX));
         let mut encoder = match std::mem::replace(&mut self.codec, Codecs::Due(now)) {
-            Codecs::On(encoder) if encoder.tool() == plan.tool => encoder,
+            Codecs::On(encoder) if encoder.has(plan.tool) => encoder,
             _ => {
-                let WorkerConfig { canvas, bitrate, fps } = self.config;
-                Box::new(H264Encoder::new(canvas, plan.tool, bitrate, fps)?)
+                let WorkerConfig { codec, canvas, bitrate, fps } = self.config;
+                VideoEncoder::new(codec, canvas, plan.tool, bitrate, fps)?
             }
         };
-        let unit = encoder.encode(planes, at, plan.order);
+        let unit = encoder.encode(planes, at, plan.tool, plan.order);
         self.codec = Codecs::On(encoder);
         Ok((plan, unit?))
     }
@@ -212,7 +219,7 @@ impl Rung {
     }
 
     fn name(&self) -> String {
-        format!("h264 {}", self.config.canvas)
+        format!("{} {}", self.config.codec, self.config.canvas)
     }
 }
 

@@ -2,19 +2,17 @@
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 
-use openh264::decoder::Decoder;
-use openh264::formats::YUVSource;
-
 use super::*;
 use crate::alive::tests::next_end;
+use crate::encoder::viewer::{CODECS, Viewer, luma_psnr};
 use crate::frame::{Damage, Picture, Rect};
 
 const SIZE: Size = Size::new(322, 182);
 const DEADLINE: Duration = Duration::from_secs(20);
 
-fn start(canvas: Size) -> (EncodeWorker, Receiver<AccessUnit>) {
+fn start(codec: Codec, canvas: Size) -> (EncodeWorker, Receiver<AccessUnit>) {
     let (sender, receiver) = sync_channel(1024);
-    let config = WorkerConfig { canvas, bitrate: Bitrate(1_000_000), fps: 30 };
+    let config = WorkerConfig { codec, canvas, bitrate: Bitrate(1_000_000), fps: 30 };
     // A unit that nobody waits for any more is no fault of the worker's.
     let worker = EncodeWorker::start(config, Arc::new(move |unit| drop(sender.send(unit))), &Watch::new().0).unwrap();
     (worker, receiver)
@@ -48,124 +46,180 @@ fn silence(units: &Receiver<AccessUnit>) {
 
 #[test]
 fn a_frame_comes_out_as_a_keyframe_and_stillness_is_silent() {
-    let (worker, units) = start(SIZE);
-    worker.set_active(true);
-    worker.put(frame(SIZE, 10, Damage::whole(SIZE)));
-    let unit = next(&units);
-    assert!(unit.keyframe && unit.codec == crate::encoder::Codec::H264);
-    let seen = Decoder::new().unwrap().decode(&unit.data).unwrap().map(|seen| seen.dimensions());
-    assert_eq!(seen, Some((322, 182)));
-    silence(&units);
-    let before = worker.counters();
-    assert_eq!((before.keyframes, before.faults, before.restarts), (1, 0, 0));
-    worker.put(frame(SIZE, 10, Damage::none()));
-    assert_eq!(
-        units.recv_timeout(Duration::from_millis(300)).err(),
-        Some(RecvTimeoutError::Timeout),
-        "nothing changed"
-    );
-    let mut damage = Damage::none();
-    damage.add(Rect { x: 10, y: 40, width: 80, height: 32 });
-    worker.put(frame(SIZE, 40, damage));
-    let moved = next(&units);
-    assert!(!moved.keyframe && moved.captured > unit.captured);
+    for &codec in CODECS {
+        let (worker, units) = start(codec, SIZE);
+        worker.set_active(true);
+        worker.put(frame(SIZE, 10, Damage::whole(SIZE)));
+        let unit = next(&units);
+        assert!(unit.keyframe && unit.codec == codec);
+        let seen = Viewer::new(codec).see(&unit.data).size;
+        assert_eq!(seen, SIZE);
+        silence(&units);
+        let before = worker.counters();
+        assert_eq!((before.keyframes, before.faults, before.restarts), (1, 0, 0));
+        worker.put(frame(SIZE, 10, Damage::none()));
+        assert_eq!(
+            units.recv_timeout(Duration::from_millis(300)).err(),
+            Some(RecvTimeoutError::Timeout),
+            "nothing changed"
+        );
+        let mut damage = Damage::none();
+        damage.add(Rect { x: 10, y: 40, width: 80, height: 32 });
+        worker.put(frame(SIZE, 40, damage));
+        let moved = next(&units);
+        assert!(!moved.keyframe && moved.captured > unit.captured);
+    }
 }
 
 #[test]
 fn requests_on_a_still_screen_make_one_keyframe_a_second() {
-    let (worker, units) = start(SIZE);
-    worker.set_active(true);
-    worker.put(frame(SIZE, 10, Damage::whole(SIZE)));
-    assert!(next(&units).keyframe);
-    let first = Instant::now();
-    (0..50).for_each(|_| worker.request_keyframe());
-    let mut keyframes = 0;
-    while first.elapsed() < Duration::from_millis(1_800) {
-        if let Ok(unit) = units.recv_timeout(Duration::from_millis(100)) {
-            keyframes += u32::from(unit.keyframe);
-            assert!(!unit.keyframe || first.elapsed() > Duration::from_millis(900));
+    for &codec in CODECS {
+        let (worker, units) = start(codec, SIZE);
+        worker.set_active(true);
+        worker.put(frame(SIZE, 10, Damage::whole(SIZE)));
+        assert!(next(&units).keyframe);
+        let first = Instant::now();
+        (0..50).for_each(|_| worker.request_keyframe());
+        let mut keyframes = 0;
+        while first.elapsed() < Duration::from_millis(1_800) {
+            if let Ok(unit) = units.recv_timeout(Duration::from_millis(100)) {
+                keyframes += u32::from(unit.keyframe);
+                assert!(!unit.keyframe || first.elapsed() > Duration::from_millis(900));
+            }
         }
+        assert_eq!(keyframes, 1);
     }
-    assert_eq!(keyframes, 1);
 }
 
 #[test]
 fn an_inactive_worker_does_nothing_and_starts_with_a_keyframe() {
-    let (worker, units) = start(SIZE);
-    worker.put(frame(SIZE, 10, Damage::whole(SIZE)));
-    worker.request_keyframe();
-    worker.put(frame(SIZE, 20, Damage::whole(SIZE)));
-    assert_eq!(units.recv_timeout(Duration::from_millis(200)).err(), Some(RecvTimeoutError::Timeout));
-    assert_eq!(worker.counters(), EncoderCounters::default());
-    for _ in 0..3 {
-        worker.set_active(true);
+    for &codec in CODECS {
+        let (worker, units) = start(codec, SIZE);
         worker.put(frame(SIZE, 10, Damage::whole(SIZE)));
-        assert!(next(&units).keyframe, "at once, whatever the gate says");
-        silence(&units);
-        worker.set_active(false);
+        worker.request_keyframe();
+        worker.put(frame(SIZE, 20, Damage::whole(SIZE)));
+        assert_eq!(units.recv_timeout(Duration::from_millis(200)).err(), Some(RecvTimeoutError::Timeout));
+        assert_eq!(worker.counters(), EncoderCounters::default());
+        for _ in 0..3 {
+            worker.set_active(true);
+            worker.put(frame(SIZE, 10, Damage::whole(SIZE)));
+            assert!(next(&units).keyframe, "at once, whatever the gate says");
+            silence(&units);
+            worker.set_active(false);
+        }
     }
 }
 
 #[test]
 fn nothing_that_was_shown_before_an_idle_time_is_shown_after_it() {
-    let (worker, units) = start(SIZE);
-    worker.set_active(true);
-    worker.put(frame(SIZE, 10, Damage::whole(SIZE)));
-    next(&units);
-    silence(&units);
-    worker.set_active(false);
-    worker.put(frame(SIZE, 20, Damage::whole(SIZE)));
-    worker.set_active(true);
-    worker.request_keyframe();
-    let early = units.recv_timeout(Duration::from_millis(1_500)).err();
-    assert_eq!(early, Some(RecvTimeoutError::Timeout), "there is no new picture yet");
-    // The square stood at column 10; what says that only a corner has changed must not keep it.
-    let mut corner = Damage::none();
-    corner.add(Rect { x: 280, y: 150, width: 16, height: 16 });
-    worker.put(frame(SIZE, 200, corner));
-    let unit = next(&units);
-    assert!(unit.keyframe);
-    let mut decoder = Decoder::new().unwrap();
-    let seen = decoder.decode(&unit.data).unwrap().unwrap();
-    let luma = |x: usize| i32::from(seen.y()[56 * seen.strides().0 + x]);
-    let grey = luma(100);
-    assert!((luma(26) - grey).abs() < 20, "the old square is still there: {} in {grey}", luma(26));
-    assert!(luma(216) - grey > 60, "the new square is there: {} in {grey}", luma(216));
+    for &codec in CODECS {
+        let (worker, units) = start(codec, SIZE);
+        worker.set_active(true);
+        worker.put(frame(SIZE, 10, Damage::whole(SIZE)));
+        next(&units);
+        silence(&units);
+        worker.set_active(false);
+        worker.put(frame(SIZE, 20, Damage::whole(SIZE)));
+        worker.set_active(true);
+        worker.request_keyframe();
+        let early = units.recv_timeout(Duration::from_millis(1_500)).err();
+        assert_eq!(early, Some(RecvTimeoutError::Timeout), "there is no new picture yet");
+        // The square stood at column 10; what says that only a corner has changed must not keep it.
+        let mut corner = Damage::none();
+        corner.add(Rect { x: 280, y: 150, width: 16, height: 16 });
+        worker.put(frame(SIZE, 200, corner));
+        let unit = next(&units);
+        assert!(unit.keyframe);
+        let seen = Viewer::new(codec).see(&unit.data);
+        let luma = |x: usize| i32::from(seen.y[56 * SIZE.width as usize + x]);
+        let grey = luma(100);
+        assert!((luma(26) - grey).abs() < 20, "the old square is still there: {} in {grey}", luma(26));
+        assert!(luma(216) - grey > 60, "the new square is there: {} in {grey}", luma(216));
+    }
 }
 
 #[test]
 fn a_sink_that_panics_ends_the_thread_and_the_watch_hears_of_it() {
-    let (watch, mut news) = Watch::new();
-    let config = WorkerConfig { canvas: SIZE, bitrate: Bitrate(1_000_000), fps: 30 };
-    drop(EncodeWorker::start(config, Arc::new(|_| {}), &watch).unwrap());
-    let worker = EncodeWorker::start(config, Arc::new(|_| panic!("as the test wants")), &watch).unwrap();
-    worker.set_active(true);
-    worker.put(frame(SIZE, 10, Damage::whole(SIZE)));
-    assert_eq!(next_end(&mut news).as_deref(), Some("encode-h264"));
-    drop((worker, watch));
-    assert_eq!(next_end(&mut news), None, "nothing was heard of the one that was dropped");
+    for &codec in CODECS {
+        let (watch, mut news) = Watch::new();
+        let config = WorkerConfig { codec, canvas: SIZE, bitrate: Bitrate(1_000_000), fps: 30 };
+        drop(EncodeWorker::start(config, Arc::new(|_| {}), &watch).unwrap());
+        let worker = EncodeWorker::start(config, Arc::new(|_| panic!("as the test wants")), &watch).unwrap();
+        worker.set_active(true);
+        worker.put(frame(SIZE, 10, Damage::whole(SIZE)));
+        assert_eq!(next_end(&mut news).as_deref(), Some(&*format!("encode-{codec}")));
+        drop((worker, watch));
+        assert_eq!(next_end(&mut news), None, "nothing was heard of the one that was dropped");
+    }
 }
 
 #[test]
 fn the_rate_changes_without_a_keyframe() {
-    let (worker, units) = start(SIZE);
-    worker.set_active(true);
-    worker.put(frame(SIZE, 10, Damage::whole(SIZE)));
-    next(&units);
-    silence(&units);
-    worker.set_bitrate(Bitrate(300_000));
-    worker.put(frame(SIZE, 60, Damage::whole(SIZE)));
-    assert!(!next(&units).keyframe);
+    for &codec in CODECS {
+        let (worker, units) = start(codec, SIZE);
+        worker.set_active(true);
+        worker.put(frame(SIZE, 10, Damage::whole(SIZE)));
+        next(&units);
+        silence(&units);
+        worker.set_bitrate(Bitrate(300_000));
+        worker.put(frame(SIZE, 60, Damage::whole(SIZE)));
+        assert!(!next(&units).keyframe);
+    }
 }
 
 #[test]
 fn odd_canvases_are_rounded_up_and_impossible_ones_refused() {
-    let (worker, units) = start(Size::new(321, 181));
-    worker.set_active(true);
-    worker.put(frame(SIZE, 10, Damage::whole(SIZE)));
-    let unit = next(&units);
-    let seen = Decoder::new().unwrap().decode(&unit.data).unwrap().map(|seen| seen.dimensions());
-    assert_eq!(seen, Some((322, 182)));
-    let config = WorkerConfig { canvas: Size::new(8, 8), bitrate: Bitrate(1_000_000), fps: 30 };
-    assert!(EncodeWorker::start(config, Arc::new(|_| {}), &Watch::new().0).is_err());
+    for &codec in CODECS {
+        let (worker, units) = start(codec, Size::new(321, 181));
+        worker.set_active(true);
+        worker.put(frame(SIZE, 10, Damage::whole(SIZE)));
+        let unit = next(&units);
+        let seen = Viewer::new(codec).see(&unit.data).size;
+        assert_eq!(seen, SIZE);
+        let config = WorkerConfig { codec, canvas: Size::new(8, 8), bitrate: Bitrate(1_000_000), fps: 30 };
+        assert!(EncodeWorker::start(config, Arc::new(|_| {}), &Watch::new().0).is_err());
+    }
+}
+
+/// A frame of rows of dark strokes on white, as sharp as text.
+fn strokes(size: Size) -> Frame {
+    let mut pixels = vec![255u8; size.width as usize * size.height as usize * 4];
+    for (at, pixel) in pixels.chunks_exact_mut(4).enumerate() {
+        let (x, y) = (at % size.width as usize, at / size.width as usize);
+        if y % 13 < 9 && (x * 7 + y / 13 * 5) % 23 < 4 || y % 13 == 4 && x % 11 < 6 {
+            pixel[..3].fill(20);
+        }
+    }
+    let picture = Picture::new(Arc::new(pixels), size, size.width as usize * 4).unwrap();
+    Frame { picture, damage: Damage::whole(size), pointer: None, captured: Instant::now() }
+}
+
+#[test]
+fn a_still_page_becomes_sharp_and_then_costs_little() {
+    for &codec in CODECS {
+        let (worker, units) = start(codec, SIZE);
+        worker.set_active(true);
+        let frame = strokes(SIZE);
+        let mut canvas = crate::frame::canvas::Canvas::new(SIZE);
+        canvas.compose(&frame);
+        worker.put(frame);
+        let mut viewer = Viewer::new(codec);
+        let first = Instant::now();
+        let mut psnr = luma_psnr(canvas.i420(), &viewer.see(&next(&units).data));
+        while psnr < 45.0 {
+            assert!(first.elapsed() < Duration::from_secs(10), "{codec}: {psnr:.1} dB");
+            psnr = luma_psnr(canvas.i420(), &viewer.see(&next(&units).data));
+        }
+        silence(&units);
+        let pulse = next(&units);
+        assert!(!pulse.keyframe && pulse.data.len() < 100, "{codec}: a pulse of {} bytes", pulse.data.len());
+        assert!(luma_psnr(canvas.i420(), &viewer.see(&pulse.data)) >= psnr);
+    }
+}
+
+#[test]
+fn a_codec_that_is_none_of_pictures_is_refused() {
+    let config = WorkerConfig { codec: Codec::Opus, canvas: SIZE, bitrate: Bitrate(1_000_000), fps: 30 };
+    let error = EncodeWorker::start(config, Arc::new(|_| {}), &Watch::new().0).err();
+    assert_eq!(error, Some(EncoderError::Unavailable(Codec::Opus)));
 }

@@ -40,6 +40,15 @@ pub enum Feedback {
         /// How long ago it came, in 1/65536 s.
         delay: u32,
     },
+    /// What the other side says of a stream of its own; viewers have none, but a receiver of the daemon's hears the daemon's.
+    SenderReport {
+        /// The stream.
+        ssrc: u32,
+        /// NTP time of sending.
+        ntp: u64,
+        /// The same moment in the stream's RTP timestamps.
+        rtp: u32,
+    },
     /// The viewer says goodbye.
     Goodbye,
 }
@@ -64,6 +73,7 @@ pub(super) fn parse(compound: &[u8]) -> Vec<Feedback> {
         } else if let Some(report) = packet.downcast_ref::<ReceiverReport>() {
             out.extend(report.reports.iter().map(block));
         } else if let Some(report) = packet.downcast_ref::<SenderReport>() {
+            out.push(Feedback::SenderReport { ssrc: report.ssrc, ntp: report.ntp_time, rtp: report.rtp_time });
             out.extend(report.reports.iter().map(block));
         } else if packet.is::<Goodbye>() {
             out.push(Feedback::Goodbye);
@@ -138,20 +148,28 @@ pub struct SenderInfo {
     pub octets: u32,
 }
 
-/// Writes a compound packet of a sender report and the canonical name; `None` if it can't be written.
-pub fn sender_report(info: SenderInfo, cname: &str) -> Option<Vec<u8>> {
-    let report = SenderReport {
-        ssrc: info.ssrc,
-        ntp_time: info.ntp,
-        rtp_time: info.rtp,
-        packet_count: info.packets,
-        octet_count: info.octets,
-        ..Default::default()
+/// Writes a compound packet of sender reports and the canonical name; `None` if there is nothing to write.
+pub fn sender_report(infos: &[SenderInfo], cname: &str) -> Option<Vec<u8>> {
+    let reports = infos.iter().map(|info| -> Box<dyn rtc_rtcp::Packet> {
+        Box::new(SenderReport {
+            ssrc: info.ssrc,
+            ntp_time: info.ntp,
+            rtp_time: info.rtp,
+            packet_count: info.packets,
+            octet_count: info.octets,
+            ..Default::default()
+        })
+    });
+    let chunk = |info: &SenderInfo| SourceDescriptionChunk {
+        source: info.ssrc,
+        items: vec![SourceDescriptionItem { sdes_type: SdesType::SdesCname, text: cname.to_owned().into() }],
     };
-    let item = SourceDescriptionItem { sdes_type: SdesType::SdesCname, text: cname.to_owned().into() };
-    let description =
-        SourceDescription { chunks: vec![SourceDescriptionChunk { source: info.ssrc, items: vec![item] }] };
-    rtc_rtcp::packet::marshal(&[Box::new(report), Box::new(description)]).ok().map(|bytes| bytes.to_vec())
+    let description = SourceDescription { chunks: infos.iter().map(chunk).collect() };
+    if infos.is_empty() {
+        return None;
+    }
+    let packets: Vec<_> = reports.chain([Box::new(description) as Box<dyn rtc_rtcp::Packet>]).collect();
+    rtc_rtcp::packet::marshal(&packets).ok().map(|bytes| bytes.to_vec())
 }
 
 #[cfg(test)]
@@ -190,7 +208,7 @@ mod tests {
     #[test]
     fn a_sender_report_is_read_back() {
         let info = SenderInfo { ssrc: 7, ntp: 1 << 40, rtp: 3, packets: 4, octets: 5 };
-        let bytes = sender_report(info, "laterna").unwrap();
+        let bytes = sender_report(&[info], "laterna").unwrap();
         assert_eq!(bytes[1], 200);
         assert_eq!(bytes.len() % 4, 0);
     }

@@ -14,13 +14,13 @@ use rtc_shared::TransportProtocol;
 use rtc_shared::error::Error;
 use rtc_srtp::config::{Config as SrtpConfig, LABEL_EXTRACTOR_DTLS_SRTP};
 use rtc_srtp::context::Context;
-use rtc_srtp::option::{srtcp_replay_protection, srtp_replay_protection};
 use rtc_srtp::protection_profile::ProtectionProfile;
 
 use super::RemoteTransport;
 use super::hello::ClientHello;
 use super::identity::{Identity, sha256};
 use super::records::RecordFilter;
+use super::srtcp::Opener;
 use super::srtp::Sealer;
 
 /// First retransmission of a handshake flight: a lost one must not cost the second of RFC 6347.
@@ -61,7 +61,7 @@ pub(super) struct Keys {
     /// Protects the daemon's RTCP.
     pub(super) rtcp_out: Context,
     /// Opens the viewer's.
-    pub(super) rtcp_in: Context,
+    pub(super) rtcp_in: Opener,
 }
 
 /// What a datagram did.
@@ -162,6 +162,16 @@ impl Handshake {
     }
 
     fn keys(&self) -> Result<Keys, Error> {
+        let (profile, config) = self.session_keys()?;
+        let (keys, crypto) = (&config.keys, self.identity.crypto.crypto());
+        Ok(Keys {
+            sealer: Sealer::new(profile, keys, crypto)?,
+            rtcp_out: Context::new(&keys.local_master_key, &keys.local_master_salt, profile, None, None, crypto)?,
+            rtcp_in: Opener::new(profile, keys, crypto)?,
+        })
+    }
+
+    fn session_keys(&self) -> Result<(ProtectionProfile, SrtpConfig), Error> {
         let state = self.dtls.get_connection_state(association()).ok_or(Error::HandshakeInProgress)?;
         let profile = match state.srtp_protection_profile() {
             GCM => ProtectionProfile::AeadAes128Gcm,
@@ -171,19 +181,15 @@ impl Handshake {
         let mut config = SrtpConfig { profile, ..Default::default() };
         let material = state.export_keying_material(LABEL_EXTRACTOR_DTLS_SRTP, &[], config.keying_material_len())?;
         config.set_session_keys_from_keying_material(material.as_ref(), state.is_client())?;
-        let (keys, crypto) = (&config.keys, self.identity.crypto.crypto());
-        Ok(Keys {
-            sealer: Sealer::new(profile, keys, crypto)?,
-            rtcp_out: Context::new(&keys.local_master_key, &keys.local_master_salt, profile, None, None, crypto)?,
-            rtcp_in: Context::new(
-                &keys.remote_master_key,
-                &keys.remote_master_salt,
-                profile,
-                Some(srtp_replay_protection(64)),
-                Some(srtcp_replay_protection(64)),
-                crypto,
-            )?,
-        })
+        Ok((profile, config))
+    }
+
+    /// Opens the media that the other side sends, of which a daemon has none.
+    #[cfg(test)]
+    pub(super) fn receiver(&self) -> Result<Context, Error> {
+        let (profile, config) = self.session_keys()?;
+        let (key, salt) = (&config.keys.remote_master_key, &config.keys.remote_master_salt);
+        Context::new(key, salt, profile, None, None, self.identity.crypto.crypto())
     }
 
     /// The next datagram to send.

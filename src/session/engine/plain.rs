@@ -4,7 +4,7 @@ use std::collections::{HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::{Engine, EngineEvent, Feedback, Path, Transmit};
+use super::{Engine, EngineEvent, Feedback, LocalTransport, Path, RemoteTransport, Transmit, TransportError};
 
 /// An engine without a network or a cipher.
 #[derive(Default)]
@@ -13,6 +13,8 @@ pub struct PlainEngine {
     sealed: HashSet<(u32, u64)>,
     /// Reports that were protected.
     pub reports: Vec<Vec<u8>>,
+    /// How often it was restarted.
+    pub restarts: u32,
     /// Whether [`Engine::close`] was called.
     pub closed: bool,
 }
@@ -35,6 +37,20 @@ impl PlainEngine {
 }
 
 impl Engine for PlainEngine {
+    fn start(&mut self, _: Instant, _: &RemoteTransport) -> Result<(), TransportError> {
+        self.events.push_back(EngineEvent::Connected);
+        Ok(())
+    }
+    fn restart(
+        &mut self,
+        _: Instant,
+        _: &RemoteTransport,
+        _: LocalTransport,
+        _: &[SocketAddr],
+    ) -> Result<(), TransportError> {
+        self.restarts += 1;
+        Ok(())
+    }
     fn handle_datagram(&mut self, _: Instant, _: Path, _: &[u8]) -> bool {
         true
     }

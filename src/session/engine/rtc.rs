@@ -5,54 +5,37 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
-use rtc_ice::agent::Agent;
-use rtc_ice::agent::agent_config::AgentConfig;
-use rtc_ice::candidate::candidate_host::CandidateHostConfig;
-use rtc_ice::candidate::candidate_pair::CandidatePairState;
-use rtc_ice::candidate::{CandidateConfig, CandidateType, unmarshal_candidate};
-use rtc_ice::mdns::MulticastDnsMode;
-use rtc_shared::error::Error;
-use rtc_shared::{TaggedBytesMut, TransportContext, TransportProtocol};
-use sansio::Protocol;
-
+pub use super::LocalTransport;
+use super::checks::Checks;
 use super::handshake::{Handshake, Keys, Outcome};
 use super::identity::Identity;
-use super::{Engine, EngineEnd, EngineEvent, Path, RemoteTransport, Transmit, feedback, stun};
+use super::{Engine, EngineEnd, EngineEvent, IceRole, Path, RemoteTransport, Transmit, TransportError, feedback};
 
-/// Time between rounds of connectivity checks (RFC 8445, section 14.2 asks for at least 5 ms a check).
-const CHECK_INTERVAL: Duration = Duration::from_millis(20);
-/// Once connected the agent only keeps consent alive (RFC 7675: every 4 to 6 s); it would wake five times a second.
-const CONSENT_INTERVAL: Duration = Duration::from_secs(2);
-/// Candidates of one viewer that are taken: more would make the daemon send checks to addresses of somebody's choosing.
-const MOST_CANDIDATES: usize = 24;
-/// Addresses of one viewer that its checks have shown.
-///
-/// Each makes candidate pairs that rtc-ice goes through again and again; an address beyond them is not heard.
-const MOST_ADDRESSES: usize = 16;
-/// The port whose datagrams rtc-ice takes for mDNS.
-const MDNS_PORT: u16 = 5353;
 /// Events and datagrams that wait to be polled.
 const MOST_WAITING: usize = 256;
+/// ICE restarts within [`RESTARTS_WITHIN`]: each makes checks to every candidate.
+const MOST_RESTARTS: u32 = 8;
+const RESTARTS_WITHIN: Duration = Duration::from_secs(10);
 
 /// The engine of one session.
 pub struct RtcEngine {
-    agent: Agent,
-    handshake: Handshake,
-    local_port: u16,
-    remote_candidates: usize,
-    validated: Vec<SocketAddr>,
+    identity: Identity,
+    /// The credentials that the path was found with.
+    checks: Checks,
+    /// Those of an ICE restart, until a pair of theirs is nominated.
+    fresh: Option<Checks>,
+    /// What was told of the other side last, and the handshake with it; from [`Engine::start`] on.
+    remote: Option<RemoteTransport>,
+    handshake: Option<Handshake>,
     phase: Phase,
     /// Where media goes.
     path: Option<Path>,
     /// Where the handshake goes meanwhile.
     dtls_path: Option<Path>,
-    /// What the viewer nominated, until a check of ours is answered there.
-    nominated: Option<Path>,
-    next_consent: Instant,
+    /// Since when restarts are counted, and how many there were.
+    restarts: (Instant, u32),
     transmits: VecDeque<Transmit>,
     events: VecDeque<EngineEvent>,
 }
@@ -68,136 +51,86 @@ enum Phase {
     Ended,
 }
 
-/// What the answer says of the daemon's side.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LocalTransport {
-    /// `a=ice-ufrag`.
-    pub ufrag: String,
-    /// `a=ice-pwd`.
-    pub password: String,
-}
-
 impl RtcEngine {
-    /// Makes the daemon's side of a connection whose offer came from the viewer (who therefore controls ICE).
+    /// Makes the daemon's side of a connection, reachable at `addresses`; [`Engine::start`] tells it of the other.
     ///
     /// # Errors
-    /// Where the other side's parameters are refused by the crates.
+    /// Where an address is refused by the crates.
     pub fn new(
         now: Instant,
         identity: &Identity,
-        local: &[SocketAddr],
-        remote: &RemoteTransport,
-    ) -> Result<(Self, LocalTransport), Error> {
-        let config = AgentConfig {
-            multicast_dns_mode: MulticastDnsMode::Disabled,
-            check_interval: CHECK_INTERVAL,
-            keepalive_interval: Some(CONSENT_INTERVAL),
-            // Silence is the session's to judge.
-            disconnected_timeout: Some(Duration::ZERO),
-            failed_timeout: Some(Duration::ZERO),
-            candidate_types: vec![CandidateType::Host, CandidateType::PeerReflexive],
-            is_controlling: false,
-            ..Default::default()
-        };
-        let mut agent = Agent::new(now, Arc::new(config), identity.crypto.clone())?;
-        for address in local {
-            agent.add_local_candidate(host_candidate(*address)?)?;
-        }
-        let credentials = agent.get_local_credentials();
-        let local_transport = LocalTransport { ufrag: credentials.ufrag.clone(), password: credentials.pwd.clone() };
-        agent.start_connectivity_checks(now, false, remote.ufrag.clone(), remote.password.clone())?;
-        let mut engine = Self {
-            agent,
-            handshake: Handshake::new(now, identity, remote)?,
-            local_port: local.first().map_or(0, SocketAddr::port),
-            remote_candidates: 0,
-            validated: Vec::new(),
+        addresses: &[SocketAddr],
+        role: IceRole,
+    ) -> Result<(Self, LocalTransport), TransportError> {
+        let local = LocalTransport::random();
+        Ok((Self::with_credentials(now, identity, addresses, local.clone(), role)?, local))
+    }
+
+    /// The same, with credentials that were drawn before.
+    ///
+    /// # Errors
+    /// Where an address is refused by the crates.
+    pub fn with_credentials(
+        now: Instant,
+        identity: &Identity,
+        addresses: &[SocketAddr],
+        local: LocalTransport,
+        role: IceRole,
+    ) -> Result<Self, TransportError> {
+        let checks = Checks::new(now, &identity.crypto, local, addresses, role).map_err(unusable)?;
+        Ok(Self {
+            identity: identity.clone(),
+            checks,
+            fresh: None,
+            remote: None,
+            handshake: None,
             phase: Phase::Checking,
             path: None,
             dtls_path: None,
-            nominated: None,
-            next_consent: now,
+            restarts: (now, 0),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
-        };
-        for candidate in &remote.candidates {
-            engine.add_remote_candidate(candidate);
-        }
-        Ok((engine, local_transport))
+        })
     }
 
     fn handle_stun(&mut self, now: Instant, path: Path, data: &[u8]) -> bool {
-        // rtc-ice takes whatever comes from the port of mDNS for mDNS, unchecked; and acts on a role conflict before it checks anything.
-        if path.remote.port() == MDNS_PORT || stun::is_of_the_controlled(data) {
-            return false;
-        }
-        let known = self.validated.contains(&path.remote);
-        if !known && self.validated.len() >= MOST_ADDRESSES {
-            return false;
-        }
-        // An address that came up after the start (a new interface) is as good as those in the answer.
-        if !self.agent.get_local_candidates().iter().any(|candidate| candidate.addr() == path.local)
-            && path.local.port() == self.local_port
-        {
-            let added = host_candidate(path.local).and_then(|candidate| self.agent.add_local_candidate(candidate));
-            if added.is_err() {
-                return false;
-            }
-        }
-        let transport = TransportContext {
-            local_addr: path.local,
-            peer_addr: path.remote,
-            ecn: None,
-            transport_protocol: TransportProtocol::UDP,
+        let checks = match &mut self.fresh {
+            Some(fresh) if fresh.concerns(data) => fresh,
+            _ => &mut self.checks,
         };
-        let message = TaggedBytesMut { now, transport, message: BytesMut::from(data) };
-        if self.agent.handle_read(message).is_err() {
+        let authentic = !matches!(self.phase, Phase::Ended) && checks.handle(now, path, data);
+        if !authentic {
             return false;
-        }
-        self.collect_checks();
-        // rtc-ice checks the integrity of these two classes only.
-        let request = stun::is_request(data);
-        if !request && !stun::is_success(data) {
-            return false;
-        }
-        if !known {
-            self.validated.push(path.remote);
         }
         self.events.push_back(EngineEvent::Address(path.remote));
         if matches!(self.phase, Phase::Checking) {
             self.phase = Phase::Handshaking;
             self.dtls_path = Some(path);
         }
-        if request && stun::nominates(data) && self.path != Some(path) {
-            self.nominated = Some(path);
-        }
-        self.follow_nomination(now);
-        if let Err(why) = self.handshake.open(now) {
+        self.follow_checks();
+        // Who has only checked us may not have heard from us yet, and drops a ClientHello from an address that it does not know.
+        if self.checks.has_answer()
+            && let Some(Err(why)) = self.handshake.as_mut().map(|handshake| handshake.open(now))
+        {
             self.end(EngineEnd::Handshake(why));
         }
         self.collect_records();
         self.is_current(path)
     }
 
-    /// The viewer controls: the pair that it nominated last is the one, once a check of ours was answered there (RFC 8445, section 7.3.1.5).
-    ///
-    /// Without that proof a forged source would turn the stream on a stranger.
-    fn follow_nomination(&mut self, now: Instant) {
-        let Some(path) = self.nominated else { return };
-        let local =
-            self.agent.get_local_candidates().iter().find(|c| c.addr() == path.local).map(|c| c.id().to_owned());
-        let remote =
-            self.agent.get_remote_candidates().iter().find(|c| c.addr() == path.remote).map(|c| c.id().to_owned());
-        let (Some(local), Some(remote)) = (local, remote) else { return };
-        let answered = self.agent.get_candidate_pairs_stats(now).into_iter().any(|pair| {
-            pair.local_candidate_id == local
-                && pair.remote_candidate_id == remote
-                && pair.state == CandidatePairState::Succeeded
-        });
-        if answered {
-            self.path = Some(path);
-            self.nominated = None;
+    /// Sends what checks want sent, and goes where they lead: a restart that found a path takes the place of what was before.
+    fn follow_checks(&mut self) {
+        for checks in [Some(&mut self.checks), self.fresh.as_mut()].into_iter().flatten() {
+            while let Some(transmit) = checks.poll_transmit() {
+                if self.transmits.len() < MOST_WAITING {
+                    self.transmits.push_back(transmit);
+                }
+            }
         }
+        if let Some(fresh) = self.fresh.take_if(|fresh| fresh.selected().is_some()) {
+            self.checks = fresh;
+        }
+        self.path = self.checks.selected().or(self.path);
     }
 
     /// Whether what comes along `path` shows that the viewer is there (RFC 7675: consent is for one pair).
@@ -205,12 +138,17 @@ impl RtcEngine {
         self.path.is_none_or(|current| current == path)
     }
 
+    fn has_validated(&self, address: SocketAddr) -> bool {
+        self.checks.has_validated(address) || self.fresh.as_ref().is_some_and(|fresh| fresh.has_validated(address))
+    }
+
     fn handle_dtls(&mut self, now: Instant, path: Path, data: &[u8]) -> bool {
-        if matches!(self.phase, Phase::Checking | Phase::Ended) || !self.validated.contains(&path.remote) {
+        if matches!(self.phase, Phase::Checking | Phase::Ended) || !self.has_validated(path.remote) {
             return false;
         }
         let connected = matches!(self.phase, Phase::Connected(_));
-        let outcome = self.handshake.read(now, data, connected);
+        let Some(handshake) = &mut self.handshake else { return false };
+        let outcome = handshake.read(now, data, connected);
         if !connected && !matches!(outcome, Outcome::Ignored) {
             self.dtls_path = Some(path);
         }
@@ -237,8 +175,8 @@ impl RtcEngine {
 
     fn handle_rtcp(&mut self, path: Path, data: &[u8]) -> bool {
         let Phase::Connected(keys) = &mut self.phase else { return false };
-        let Ok(plain) = keys.rtcp_in.decrypt_rtcp(data) else { return false };
-        for feedback in feedback::parse(&plain) {
+        let Some(plain) = keys.rtcp_in.open(data) else { return false };
+        for feedback in feedback::parse(plain) {
             if self.events.len() < MOST_WAITING {
                 self.events.push_back(EngineEvent::Feedback(feedback));
             }
@@ -253,18 +191,8 @@ impl RtcEngine {
         }
     }
 
-    fn collect_checks(&mut self) {
-        while self.agent.poll_event().is_some() {}
-        while let Some(message) = self.agent.poll_write() {
-            if self.transmits.len() < MOST_WAITING {
-                let path = Path { local: message.transport.local_addr, remote: message.transport.peer_addr };
-                self.transmits.push_back(Transmit { path, data: message.message.to_vec() });
-            }
-        }
-    }
-
     fn collect_records(&mut self) {
-        while let Some(record) = self.handshake.poll_record() {
+        while let Some(record) = self.handshake.as_mut().and_then(Handshake::poll_record) {
             if let (Some(path), true) = (self.path.or(self.dtls_path), self.transmits.len() < MOST_WAITING) {
                 self.transmits.push_back(Transmit { path, data: record });
             }
@@ -273,6 +201,45 @@ impl RtcEngine {
 }
 
 impl Engine for RtcEngine {
+    fn start(&mut self, now: Instant, remote: &RemoteTransport) -> Result<(), TransportError> {
+        if self.remote.is_some() {
+            return Err(TransportError::AlreadyStarted);
+        }
+        self.handshake = Some(Handshake::new(now, &self.identity, remote).map_err(unusable)?);
+        self.checks.start(now, remote).map_err(unusable)?;
+        self.remote = Some(remote.clone());
+        Ok(())
+    }
+
+    fn restart(
+        &mut self,
+        now: Instant,
+        remote: &RemoteTransport,
+        local: LocalTransport,
+        addresses: &[SocketAddr],
+    ) -> Result<(), TransportError> {
+        let before = self.remote.as_ref().filter(|_| !matches!(self.phase, Phase::Ended));
+        let before = before.ok_or(TransportError::NotRunning)?;
+        if !remote.has_certificate_of(before) {
+            return Err(TransportError::OtherCertificate);
+        }
+        if remote.ufrag == before.ufrag && remote.password == before.password {
+            return Err(TransportError::SameCredentials);
+        }
+        let (since, count) = self.restarts;
+        let (since, count) = if now >= since + RESTARTS_WITHIN { (now, 0) } else { (since, count) };
+        if count >= MOST_RESTARTS {
+            return Err(TransportError::TooManyRestarts(RESTARTS_WITHIN));
+        }
+        let mut fresh =
+            Checks::new(now, &self.identity.crypto, local, addresses, self.checks.role()).map_err(unusable)?;
+        fresh.start(now, remote).map_err(unusable)?;
+        self.restarts = (since, count + 1);
+        self.remote = Some(remote.clone());
+        self.fresh = Some(fresh);
+        Ok(())
+    }
+
     fn handle_datagram(&mut self, now: Instant, path: Path, data: &[u8]) -> bool {
         // RFC 7983: the first byte tells the protocols apart; 192 to 223 in the second is RTCP (RFC 5761).
         match data {
@@ -288,14 +255,13 @@ impl Engine for RtcEngine {
         if matches!(self.phase, Phase::Ended) {
             return;
         }
-        if !connected || now >= self.next_consent {
-            self.next_consent = now + CONSENT_INTERVAL;
-            // The only error is one of mDNS, which is off.
-            let _ = self.agent.handle_timeout(now);
-            self.collect_checks();
+        self.checks.handle_timeout(now, connected);
+        if let Some(fresh) = &mut self.fresh {
+            fresh.handle_timeout(now, false);
         }
+        self.follow_checks();
         if matches!(self.phase, Phase::Handshaking) {
-            if let Err(why) = self.handshake.handle_timeout(now) {
+            if let Some(Err(why)) = self.handshake.as_mut().map(|handshake| handshake.handle_timeout(now)) {
                 self.end(EngineEnd::Handshake(why));
             }
             self.collect_records();
@@ -303,31 +269,20 @@ impl Engine for RtcEngine {
     }
 
     fn poll_timeout(&mut self) -> Option<Instant> {
-        match self.phase {
-            Phase::Ended => None,
-            Phase::Connected(_) => Some(self.next_consent),
-            Phase::Checking => self.agent.poll_timeout(),
-            Phase::Handshaking => {
-                [self.agent.poll_timeout(), self.handshake.poll_timeout()].into_iter().flatten().min()
-            }
-        }
+        let handshake = match self.phase {
+            Phase::Ended => return None,
+            Phase::Handshaking => self.handshake.as_ref().and_then(Handshake::poll_timeout),
+            Phase::Checking | Phase::Connected(_) => None,
+        };
+        let fresh = self.fresh.as_ref().and_then(Checks::poll_timeout);
+        [self.checks.poll_timeout(), fresh, handshake].into_iter().flatten().min()
     }
 
     fn add_remote_candidate(&mut self, candidate: &str) {
-        // Names are left alone: the viewer's own checks show its address (mDNS, WEBRTC.md), and TCP is not offered.
-        let text = candidate.strip_prefix("candidate:").unwrap_or(candidate);
-        let mut fields = text.split_ascii_whitespace();
-        let (transport, address) = (fields.nth(2).unwrap_or_default(), fields.nth(1).unwrap_or_default());
-        if !transport.eq_ignore_ascii_case("udp") || address.parse::<std::net::IpAddr>().is_err() {
-            return;
-        }
-        if self.remote_candidates >= MOST_CANDIDATES {
-            return;
-        }
-        if let Ok(candidate) = unmarshal_candidate(text) {
-            self.remote_candidates += 1;
-            // What the agent refuses can't be paired; the viewer's other candidates go on.
-            let _ = self.agent.add_remote_candidate(candidate);
+        match &mut self.fresh {
+            Some(fresh) if fresh.takes_candidate(candidate) => fresh.add_remote_candidate(candidate),
+            _ if self.checks.takes_candidate(candidate) => self.checks.add_remote_candidate(candidate),
+            _ => {}
         }
     }
 
@@ -343,13 +298,8 @@ impl Engine for RtcEngine {
         self.path
     }
 
-    fn round_trip(&self, now: Instant) -> Option<Duration> {
-        self.agent
-            .get_candidate_pairs_stats(now)
-            .into_iter()
-            .filter(|pair| pair.nominated && pair.current_round_trip_time > 0.0)
-            .map(|pair| Duration::from_secs_f64(pair.current_round_trip_time.min(10.0)))
-            .next()
+    fn round_trip(&self, _: Instant) -> Option<Duration> {
+        self.checks.round_trip()
     }
 
     fn tag_length(&self) -> usize {
@@ -374,24 +324,16 @@ impl Engine for RtcEngine {
     }
 
     fn close(&mut self, now: Instant) {
-        self.handshake.close(now);
+        if let Some(handshake) = &mut self.handshake {
+            handshake.close(now);
+        }
         self.collect_records();
         self.phase = Phase::Ended;
     }
 }
 
-fn host_candidate(address: SocketAddr) -> Result<rtc_ice::candidate::Candidate, Error> {
-    CandidateHostConfig {
-        base_config: CandidateConfig {
-            network: "udp".to_owned(),
-            address: address.ip().to_string(),
-            port: address.port(),
-            component: 1,
-            ..Default::default()
-        },
-        ..Default::default()
-    }
-    .new_candidate_host()
+fn unusable(error: rtc_shared::error::Error) -> TransportError {
+    TransportError::Unusable(error.to_string())
 }
 
 const _: () = {
@@ -399,5 +341,7 @@ const _: () = {
     is_send::<RtcEngine>();
 };
 
+#[cfg(test)]
+mod restart_tests;
 #[cfg(test)]
 mod tests;

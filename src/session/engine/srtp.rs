@@ -9,7 +9,7 @@ use rtc_srtp::context::Context;
 use rtc_srtp::protection_profile::ProtectionProfile;
 
 /// Bytes of an AES-GCM tag (RFC 7714, section 5.2).
-const GCM_TAG: usize = 16;
+pub(super) const GCM_TAG: usize = 16;
 /// Key derivation labels (RFC 3711, section 4.3.2).
 const LABEL_RTP_KEY: u8 = 0;
 const LABEL_RTP_SALT: u8 = 2;
@@ -88,7 +88,7 @@ impl Sealer {
 }
 
 /// The AES-CM key derivation (RFC 3711, section 4.3.3; RFC 7714, section 11 for 96-bit salts and 256-bit keys), rate 0.
-fn derive(
+pub(super) fn derive(
     crypto: &dyn RTCCrypto,
     master_key: &[u8],
     master_salt: &[u8],

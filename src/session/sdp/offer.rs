@@ -1,344 +1,120 @@
-//! Parsing of offers: lenient where the RFCs allow much, bounded everywhere.
+//! The daemon's own offer, for viewers that make none, and what an answer to it agrees to.
+//!
+//! Its mids are `video` and `audio`, and its sources have `a=ssrc` lines, as pages of before 2017 expect.
 
-/// Most bytes, lines and sections of an offer that are looked at.
-const MOST_BYTES: usize = 65_536;
-const MOST_LINES: usize = 4_000;
-const MOST_SECTIONS: usize = 32;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
 
-/// A parsed offer.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Offer {
-    /// The mids of the BUNDLE group, in order.
-    pub bundle: Vec<String>,
-    /// Session-level `a=ice-ufrag`.
-    pub ufrag: Option<String>,
-    /// Session-level `a=ice-pwd`.
-    pub password: Option<String>,
-    /// Session-level `a=setup`.
-    pub setup: Option<String>,
-    /// Session-level fingerprints of SHA-256.
-    pub fingerprints: Vec<[u8; 32]>,
-    /// The media sections, in order.
-    pub sections: Vec<Section>,
-}
+use super::attributes::{
+    write_audio_source, write_candidates, write_codec, write_session, write_transport, write_video_codec,
+    write_video_sources,
+};
+use super::description::{Description, Section};
+use super::negotiate::{NegotiationError, Transport, remote_transport, sent};
+use super::{Agreement, Capabilities, LocalStreams, Origin, PLAYOUT_DELAY, TRANSPORT_CC, VideoParameters, codecs};
+use crate::encoder::Codec;
+use crate::session::engine::rtc::LocalTransport;
 
-/// What a section is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// `m=audio`.
-    Audio,
-    /// `m=video`.
-    Video,
-    /// Anything else.
-    Other,
-}
+const TRANSPORT_CC_ID: u8 = 3;
+const PLAYOUT_DELAY_ID: u8 = 5;
+const OPUS: u8 = 111;
+/// Level 4.0 is what 1080p30 needs; level 3.1 is for whoever takes no higher one.
+const H264_FORMATS: [(u8, &str); 2] = [(102, "42e028"), (104, "42e01f")];
+const VP8: u8 = 96;
 
-/// A section's direction as the offer has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
-    /// Both ways, which is the default.
-    SendReceive,
-    /// The viewer only sends.
-    SendOnly,
-    /// The viewer only receives.
-    ReceiveOnly,
-    /// Neither.
-    Inactive,
-}
-
-impl Direction {
-    /// Whether the viewer wants to receive.
-    pub fn receives(self) -> bool {
-        matches!(self, Self::SendReceive | Self::ReceiveOnly)
-    }
-}
-
-/// One `m=` section.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Section {
-    /// Its kind.
-    pub kind: Kind,
-    /// The media word of the `m=` line, as offered.
-    pub media: String,
-    /// The port of the `m=` line; 0 with no `a=bundle-only` means that it is not wanted.
-    pub port: u16,
-    /// The protocol of the `m=` line.
-    pub protocol: String,
-    /// The payload types of the `m=` line; empty for what is not RTP.
-    pub payload_types: Vec<u8>,
-    /// `a=mid`.
-    pub mid: Option<String>,
-    /// Its direction.
-    pub direction: Direction,
-    /// `a=ice-ufrag`.
-    pub ufrag: Option<String>,
-    /// `a=ice-pwd`.
-    pub password: Option<String>,
-    /// `a=setup`.
-    pub setup: Option<String>,
-    /// Fingerprints of SHA-256.
-    pub fingerprints: Vec<[u8; 32]>,
-    /// Values of `a=candidate` lines, from `candidate:` on.
-    pub candidates: Vec<String>,
-    /// Whether `a=rtcp-rsize` is there.
-    pub reduced_size: bool,
-    raw_formats: String,
-    bundle_only: bool,
-    maps: Vec<(u8, String)>,
-    formats: Vec<(u8, String)>,
-    feedback: Vec<(Option<u8>, String)>,
-    extensions: Vec<(u8, String)>,
-}
-
-/// Why a text is no offer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum OfferError {
-    /// It does not begin as SDP does.
-    #[error("it does not begin with v=0")]
-    NotSdp,
-    /// It is larger than any real offer.
-    #[error("it is too large ({found} {unit}, at most {most})")]
-    TooLarge {
-        /// How much there was.
-        found: usize,
-        /// Of what.
-        unit: &'static str,
-        /// How much there may be.
-        most: usize,
-    },
-    /// It has no media.
-    #[error("it has no m= section")]
-    NoMedia,
-    /// A line breaks the grammar.
-    #[error("line {number} can't be read: {what}")]
-    Line {
-        /// Its number, from 1.
-        number: usize,
-        /// What is wrong with it.
-        what: &'static str,
-    },
-}
-
-impl Offer {
-    /// Parses an offer.
-    ///
-    /// # Errors
-    /// Where it is no SDP, has no media, or is larger than the bounds.
-    pub fn parse(text: &str) -> Result<Self, OfferError> {
-        if text.len() > MOST_BYTES {
-            return Err(OfferError::TooLarge { found: text.len(), unit: "bytes", most: MOST_BYTES });
-        }
-        let lines: Vec<_> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
-        if lines.len() > MOST_LINES {
-            return Err(OfferError::TooLarge { found: lines.len(), unit: "lines", most: MOST_LINES });
-        }
-        if lines.first() != Some(&"v=0") {
-            return Err(OfferError::NotSdp);
-        }
-        let mut offer = Self::default();
-        for (index, line) in lines.iter().enumerate() {
-            let bad = |what| OfferError::Line { number: index + 1, what };
-            if line.contains(char::is_control) {
-                return Err(bad("it has a control character"));
+/// Writes an offer of all that the daemon can send.
+pub fn offer(
+    can: &Capabilities,
+    transport: &LocalTransport,
+    streams: &LocalStreams,
+    origin: Origin,
+    fingerprint: &[u8; 32],
+    candidates: &[SocketAddr],
+) -> String {
+    let video: Vec<_> = can.video.iter().flat_map(|codec| offered(*codec)).collect();
+    let mut out = String::with_capacity(2048);
+    let mids = [("video", !video.is_empty()), ("audio", can.audio)];
+    let mids: Vec<_> = mids.into_iter().filter(|(_, there)| *there).map(|(mid, _)| mid).collect();
+    write_session(&mut out, streams, origin, std::slice::from_ref(&mids));
+    for mid in &mids {
+        let is_video = *mid == "video";
+        let formats = if is_video { payload_types(&video) } else { OPUS.to_string() };
+        let _ = write!(out, "m={mid} 9 UDP/TLS/RTP/SAVPF {formats}\r\nc=IN IP4 0.0.0.0\r\na=rtcp:9 IN IP4 0.0.0.0\r\n");
+        let _ = write!(out, "a=mid:{mid}\r\n");
+        write_transport(&mut out, transport, fingerprint, "actpass");
+        let _ = write!(out, "a=sendonly\r\na=rtcp-rsize\r\n");
+        if is_video {
+            for (id, uri) in [(TRANSPORT_CC_ID, TRANSPORT_CC), (PLAYOUT_DELAY_ID, PLAYOUT_DELAY)] {
+                let _ = write!(out, "a=extmap:{id} {uri}\r\n");
             }
-            let (kind, value) = line.split_once('=').filter(|(kind, _)| kind.len() == 1).ok_or(bad("no x=value"))?;
-            match kind {
-                "m" => {
-                    if offer.sections.len() == MOST_SECTIONS {
-                        return Err(OfferError::TooLarge {
-                            found: offer.sections.len() + 1,
-                            unit: "m= sections",
-                            most: MOST_SECTIONS,
-                        });
-                    }
-                    offer
-                        .sections
-                        .push(Section::parse(value).ok_or(bad("an m= line has media, port, protocol and formats"))?);
-                }
-                "a" => {
-                    let (name, value) = value.split_once(':').unwrap_or((value, ""));
-                    match offer.sections.last_mut() {
-                        Some(section) => section.attribute(name, value),
-                        None => offer.attribute(name, value),
-                    }
-                }
-                _ => {}
-            }
+            video.iter().for_each(|(parameters, map)| write_video_codec(&mut out, parameters, map));
+            write_video_sources(&mut out, streams, true);
+        } else {
+            write_codec(&mut out, OPUS, "opus/48000/2", "minptime=10;stereo=1;sprop-stereo=1;useinbandfec=1");
+            write_audio_source(&mut out, streams);
         }
-        if offer.sections.is_empty() {
-            return Err(OfferError::NoMedia);
+        if Some(mid) == mids.first() {
+            write_candidates(&mut out, candidates);
         }
-        Ok(offer)
     }
+    out
+}
 
-    /// Whether a section is in the BUNDLE group.
-    pub fn bundles(&self, section: &Section) -> bool {
-        section.mid.as_ref().is_some_and(|mid| self.bundle.contains(mid))
-    }
+fn payload_types(video: &[(VideoParameters, &str)]) -> String {
+    let numbers = video.iter().flat_map(|(parameters, _)| [Some(parameters.payload_type), parameters.rtx]);
+    numbers.flatten().map(|pt| pt.to_string()).collect::<Vec<_>>().join(" ")
+}
 
-    fn attribute(&mut self, name: &str, value: &str) {
-        match name {
-            "group" => {
-                if let Some(mids) = value.strip_prefix("BUNDLE") {
-                    self.bundle = mids.split_ascii_whitespace().map(str::to_owned).collect();
-                }
-            }
-            "ice-ufrag" => self.ufrag = credential(value),
-            "ice-pwd" => self.password = credential(value),
-            "setup" => self.setup = Some(value.to_owned()),
-            "fingerprint" => self.fingerprints.extend(fingerprint(value)),
-            _ => {}
-        }
+/// The ways in which a codec is offered, each with its map.
+fn offered(codec: Codec) -> Vec<(VideoParameters, &'static str)> {
+    let parameters = |payload_type: u8, format: String| VideoParameters {
+        codec,
+        section: 0,
+        payload_type,
+        format,
+        rtx: Some(payload_type + 1),
+        transport_cc: Some(TRANSPORT_CC_ID),
+        playout_delay: Some(PLAYOUT_DELAY_ID),
+        feedback: codecs::FEEDBACK.to_vec(),
+    };
+    let h264 = |(payload_type, profile)| {
+        let format = format!("level-asymmetry-allowed=1;packetization-mode=1;profile-level-id={profile}");
+        (parameters(payload_type, format), "H264/90000")
+    };
+    match codec {
+        Codec::H264 => H264_FORMATS.map(h264).to_vec(),
+        Codec::Vp8 => vec![(parameters(VP8, String::new()), "VP8/90000")],
+        Codec::Opus => Vec::new(),
     }
 }
 
-impl Section {
-    fn parse(value: &str) -> Option<Self> {
-        let mut words = value.split_ascii_whitespace();
-        let (media, port, protocol) = (words.next()?, words.next()?, words.next()?);
-        let raw_formats = words.collect::<Vec<_>>().join(" ");
-        if raw_formats.is_empty() {
-            return None;
-        }
-        let is_rtp = protocol.ends_with("RTP/SAVPF");
-        let payload_types = raw_formats.split(' ').filter_map(|word| word.parse().ok()).filter(|pt| *pt < 128);
-        Some(Self {
-            kind: match media {
-                "audio" if is_rtp => Kind::Audio,
-                "video" if is_rtp => Kind::Video,
-                _ => Kind::Other,
-            },
-            media: media.to_owned(),
-            port: port.split('/').next()?.parse().ok()?,
-            protocol: protocol.to_owned(),
-            payload_types: if is_rtp { payload_types.collect() } else { Vec::new() },
-            mid: None,
-            direction: Direction::SendReceive,
-            ufrag: None,
-            password: None,
-            setup: None,
-            fingerprints: Vec::new(),
-            candidates: Vec::new(),
-            reduced_size: false,
-            raw_formats,
-            bundle_only: false,
-            maps: Vec::new(),
-            formats: Vec::new(),
-            feedback: Vec::new(),
-            extensions: Vec::new(),
-        })
+/// What the answer to [`offer`] agrees to; never anything that the offer did not have.
+///
+/// # Errors
+/// Where the answer belongs to another offer, takes nothing, or has no usable transport.
+pub fn accept(own_offer: &str, answer: &Description, can: &Capabilities) -> Result<Agreement, NegotiationError> {
+    let own = Description::parse(own_offer)?;
+    let (asked, found) = (own.sections.len(), answer.sections.len());
+    if asked != found {
+        return Err(NegotiationError::OtherSections { asked, found });
     }
-
-    fn attribute(&mut self, name: &str, value: &str) {
-        let numbered = || {
-            let (number, rest) = value.split_once(' ')?;
-            Some((number, rest.trim().to_owned()))
-        };
-        match name {
-            "mid" => self.mid = token(value),
-            "sendrecv" => self.direction = Direction::SendReceive,
-            "sendonly" => self.direction = Direction::SendOnly,
-            "recvonly" => self.direction = Direction::ReceiveOnly,
-            "inactive" => self.direction = Direction::Inactive,
-            "ice-ufrag" => self.ufrag = credential(value),
-            "ice-pwd" => self.password = credential(value),
-            "setup" => self.setup = Some(value.to_owned()),
-            "fingerprint" => self.fingerprints.extend(fingerprint(value)),
-            "candidate" => self.candidates.push(format!("candidate:{value}")),
-            "rtcp-rsize" => self.reduced_size = true,
-            "bundle-only" => self.bundle_only = true,
-            "rtpmap" => self.maps.extend(numbered().and_then(|(pt, map)| Some((pt.parse().ok()?, map)))),
-            "fmtp" => self.formats.extend(numbered().and_then(|(pt, format)| Some((pt.parse().ok()?, format)))),
-            "rtcp-fb" => self.feedback.extend(numbered().and_then(|(pt, kind)| {
-                if pt == "*" { Some((None, kind)) } else { Some((Some(pt.parse().ok()?), kind)) }
-            })),
-            "extmap" => self.extensions.extend(numbered().and_then(|(id, uri)| {
-                // The one-byte form has ids 1 to 14; an extension that only the viewer sends is of no use here.
-                let (id, direction) = id.split_once('/').unwrap_or((id, ""));
-                let id = id.parse().ok().filter(|id| (1..=14).contains(id))?;
-                (direction != "sendonly" && direction != "inactive").then_some((id, uri.split(' ').next()?.to_owned()))
-            })),
-            _ => {}
-        }
+    if answer.ice_lite {
+        return Err(NegotiationError::IceLite);
     }
-
-    /// Whether the section is offered at all (a zero port without `a=bundle-only` is not).
-    pub fn wanted(&self) -> bool {
-        self.port != 0 || self.bundle_only
-    }
-
-    /// Whether the answer keeps the section: RTP sections are, if only as inactive.
-    pub fn taken(&self) -> bool {
-        self.wanted() && self.kind != Kind::Other && !self.payload_types.is_empty()
-    }
-
-    /// The formats of the `m=` line as offered.
-    pub fn formats(&self) -> &str {
-        &self.raw_formats
-    }
-
-    /// The `a=rtpmap` of a payload type.
-    pub fn map(&self, payload_type: u8) -> Option<&str> {
-        self.maps.iter().find(|(pt, _)| *pt == payload_type).map(|(_, map)| map.as_str())
-    }
-
-    /// The payload types of a codec with their `a=fmtp`, in the offer's order of preference.
-    pub fn codecs<'a>(&'a self, name: &'a str, clock_rate: u32) -> impl Iterator<Item = (u8, &'a str)> {
-        self.payload_types.iter().copied().filter_map(move |pt| {
-            let mut map = self.map(pt)?.split('/');
-            let matches = map.next()?.eq_ignore_ascii_case(name) && map.next()?.parse() == Ok(clock_rate);
-            let format = self.formats.iter().find(|(of, _)| *of == pt).map_or("", |(_, format)| format.as_str());
-            matches.then_some((pt, format))
-        })
-    }
-
-    /// The names of all codecs, without retransmission and redundancy formats.
-    pub fn codec_names(&self) -> impl Iterator<Item = &str> {
-        self.maps
-            .iter()
-            .filter_map(|(_, map)| map.split('/').next())
-            .filter(|name| !["rtx", "red", "ulpfec", "flexfec-03"].contains(name))
-            .filter(|name| name.len() <= 16 && name.bytes().all(|b| b.is_ascii_graphic()))
-    }
-
-    /// Whether a kind of feedback is offered for a payload type.
-    pub fn has_feedback(&self, payload_type: u8, kind: &str) -> bool {
-        self.feedback.iter().any(|(pt, offered)| pt.is_none_or(|pt| pt == payload_type) && offered == kind)
-    }
-
-    /// The id of a header extension.
-    pub fn extension(&self, uri: &str) -> Option<u8> {
-        self.extensions.iter().find(|(_, offered)| offered == uri).map(|(id, _)| *id)
-    }
-}
-
-/// The value of a parameter in an `a=fmtp` list.
-pub fn parameter<'a>(format: &'a str, name: &str) -> Option<&'a str> {
-    format
-        .split(';')
-        .filter_map(|pair| pair.trim().split_once('='))
-        .find(|(key, _)| key.eq_ignore_ascii_case(name))
-        .map(|(_, v)| v)
-}
-
-/// A mid or another token that is echoed: short and without anything that could break a line.
-fn token(value: &str) -> Option<String> {
-    (!value.is_empty() && value.len() <= 64 && value.bytes().all(|b| b.is_ascii_graphic())).then(|| value.to_owned())
-}
-
-/// ICE credentials: 4 to 256 characters (RFC 8839, section 5.4).
-fn credential(value: &str) -> Option<String> {
-    ((4..=256).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_graphic() && b != b':'))
-        .then(|| value.to_owned())
-}
-
-/// The bytes of a SHA-256 fingerprint (RFC 8122); `None` for other hashes.
-fn fingerprint(value: &str) -> Option<[u8; 32]> {
-    let (hash, digits) = value.split_once(' ')?;
-    if !hash.eq_ignore_ascii_case("sha-256") {
-        return None;
-    }
-    let bytes: Option<Vec<u8>> =
-        digits.trim().split(':').map(|byte| u8::from_str_radix(byte, 16).ok().filter(|_| byte.len() == 2)).collect();
-    bytes?.try_into().ok()
+    let both = || own.sections.iter().zip(&answer.sections).enumerate();
+    let taken: Vec<(usize, Section)> = both()
+        .filter(|(_, (ours, its))| ours.kind == its.kind && its.port != 0 && its.rtcp_mux && its.direction.receives())
+        .map(|(index, (ours, its))| (index, its.restricted_to(ours)))
+        .collect();
+    let video = can
+        .video
+        .iter()
+        .find_map(|codec| taken.iter().find_map(|(index, section)| codecs::video(*index, section, *codec)));
+    let audio = taken.iter().filter(|_| can.audio).find_map(|(index, section)| codecs::audio(*index, section));
+    // There is one transport: what the answer doesn't bundle with the video has none.
+    let served = video.as_ref().map(|video| video.section).or(audio.as_ref().map(|audio| audio.section));
+    let served = served.ok_or_else(|| NegotiationError::NothingTaken(sent(can)))?;
+    let transport = Transport::of(answer, served);
+    let audio = audio.filter(|audio| Transport::of(answer, audio.section) == transport);
+    Ok(Agreement { section: served, video, audio, remote: remote_transport(answer, served)? })
 }

@@ -2,7 +2,10 @@
 //!
 //! A place is never refused for connections that say nothing: when places are out, the connection that has waited longest for a request (then the
 //! one longest at sending one) is closed in favour of the newcomer. At the limit of an address it is one of its own; at the limit of all, one
-//! of the address that holds the most. Only where all are being answered is the newcomer refused. It never touches a socket.
+//! of the address that holds the most. Only where all are being answered is the newcomer refused.
+//!
+//! A member's hanging wait takes no place here: it hangs for hours, a class behind one NAT has one of each pupil, and there is one for a member
+//! at most, so the room's limits bound them. It never touches a socket.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -22,7 +25,7 @@ pub struct ConnectionLimits {
 
 impl Default for ConnectionLimits {
     fn default() -> Self {
-        Self { total: 256, per_address: 32 }
+        Self { total: 512, per_address: 128 }
     }
 }
 
@@ -39,6 +42,8 @@ pub enum Stage {
     Sending,
     /// Its request is being answered.
     Answered,
+    /// It hangs until a member of the room gets a message.
+    Waiting,
 }
 
 /// The decision about a newcomer.
@@ -86,10 +91,12 @@ impl Connections {
     /// Decides about a newcomer from `from`.
     pub fn admit(&mut self, from: IpAddr, now: Instant) -> Admission {
         let from = Network::from(from);
-        let own = self.open.values().filter(|open| open.from == from).count();
+        let mut placed = self.open.values().filter(|open| open.stage != Stage::Waiting);
+        let all = placed.clone().count();
+        let own = placed.by_ref().filter(|open| open.from == from).count();
         let closed = if own >= self.limits.per_address {
             self.spare(|open| open.from == from)
-        } else if self.open.len() >= self.limits.total {
+        } else if all >= self.limits.total {
             self.spare(|_| true)
         } else {
             return Admission::Admitted(self.insert(from, now));
@@ -126,12 +133,12 @@ impl Connections {
     /// Chooses who makes room: silent before sending, of the address that holds the most, the oldest.
     fn spare(&self, eligible: impl Fn(&Open) -> bool) -> Option<ConnectionId> {
         let mut held: HashMap<Network, usize> = HashMap::new();
-        for open in self.open.values() {
+        for open in self.open.values().filter(|open| open.stage != Stage::Waiting) {
             *held.entry(open.from).or_default() += 1;
         }
         self.open
             .iter()
-            .filter(|(_, open)| open.stage != Stage::Answered && eligible(open))
+            .filter(|(_, open)| open.stage < Stage::Answered && eligible(open))
             .min_by_key(|(id, open)| (open.stage, Reverse(held.get(&open.from).copied()), open.since, **id))
             .map(|(id, _)| *id)
     }
@@ -188,6 +195,20 @@ mod tests {
         table.enter(admitted(fourth), Stage::Answered, now);
         assert_eq!(table.admit(address(1), now), Admission::Refused);
         assert!(matches!(table.admit(address(2), now), Admission::Admitted(_)), "another address is not concerned");
+    }
+
+    #[test]
+    fn hanging_waits_take_no_place_and_are_never_closed() {
+        let now = Instant::now();
+        let mut table = connections(4, 2);
+        for _ in 0..100 {
+            let waiting = admitted(table.admit(address(1), now));
+            table.enter(waiting, Stage::Waiting, now);
+        }
+        assert_eq!(table.count(), 100);
+        let silent = admitted(table.admit(address(1), now));
+        assert!(matches!(table.admit(address(1), now), Admission::Admitted(_)));
+        assert!(matches!(table.admit(address(1), now), Admission::InPlaceOf { closed, .. } if closed == silent));
     }
 
     #[test]

@@ -2,27 +2,35 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Bytes, Incoming};
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::header::{self, HeaderValue};
-use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use hyper::http::request::Parts;
+use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::complaint::Complaint;
-use super::{Deadlines, Reply, pages};
+use super::room::RoomService;
+use super::{Deadlines, Reply, Stage, pages};
 use crate::id::SessionId;
 use crate::signaling::access::{Access, OwnNames};
+use crate::signaling::room::RoomPolicy;
+use crate::signaling::room::wire::{self, Endpoint, Target, Wanted};
 use crate::signaling::whep::{self, Ask};
-use crate::signaling::{Refusal, SignalIn};
+use crate::signaling::{Refusal, SignalIn, Trickle};
 
 /// The most that is read of an offer or a fragment.
 const BODY_BYTES: usize = 64 * 1024;
 /// What is read past that and dropped, so that the sender gets to read the refusal.
 const DISCARDED_BYTES: usize = 4 * 1024 * 1024;
+/// Where it is asked whether the server runs.
+const HEALTH: &str = "/healthz";
 /// How long the answer to a wrong code takes, and to one of too many.
 const WRONG_CODE_WAIT: Duration = Duration::from_millis(200);
 const TOO_MANY_WAIT: Duration = Duration::from_secs(1);
@@ -36,42 +44,54 @@ pub(super) struct Exchange {
     access: Mutex<Access>,
     own_names: OwnNames,
     signals: mpsc::Sender<SignalIn>,
+    room: Option<Arc<RoomService>>,
     deadlines: Deadlines,
     queue_full: Mutex<Complaint>,
     wrong_codes: Mutex<Complaint>,
 }
 
 impl Exchange {
-    /// Lets viewers in by `access`, answers to `own_names`, and asks by `signals`.
+    /// Lets viewers in by `access`, answers to `own_names`, asks by `signals`, and has `room` among its addresses.
     pub(super) fn new(
         access: Access,
         own_names: OwnNames,
         signals: mpsc::Sender<SignalIn>,
+        room: Option<Arc<RoomService>>,
         deadlines: Deadlines,
     ) -> Self {
         Self {
             access: Mutex::new(access),
             own_names,
             signals,
+            room,
             deadlines,
             queue_full: Mutex::default(),
             wrong_codes: Mutex::default(),
         }
     }
 
-    /// Answers one request; calls `received` once all of it is there.
+    /// Answers one request; calls `enter` with what its connection is doing once all of it is there.
     pub(super) async fn answer(
         &self,
         request: Request<Incoming>,
         from: SocketAddr,
-        received: impl FnOnce(),
-    ) -> Result<Response<Full<Bytes>>, Infallible> {
+        enter: impl Fn(Stage),
+    ) -> Result<Response<Whole>, Infallible> {
         let (head, body) = request.into_parts();
+        if let Some((room, target)) = self.of_room(head.uri.path()) {
+            let reply = self.answer_member(room, target, &head, body, from, enter).await;
+            if target.code.is_some() {
+                self.hold_back(reply.status).await;
+            }
+            let (path, status) = (wire::redacted(head.uri.path()), reply.status.as_u16());
+            tracing::debug!(%from, method = %head.method, path, status, "answered");
+            return Ok(bare(reply));
+        }
         let is_session = head.uri.path().starts_with("/whep/");
         let reply = match self.at_once(&head.method, &head.uri, &head.headers, from) {
             Ok(wanted) => match read(body, &head.headers, self.deadlines.body).await {
                 Ok(body) => {
-                    received();
+                    enter(Stage::Answered);
                     match whep::read_body(wanted, &body) {
                         Ok(ask) => self.ask(ask, from).await,
                         Err(reply) => *reply,
@@ -90,7 +110,62 @@ impl Exchange {
         // A session's address is a secret.
         let path = if is_session { "/whep/…" } else { head.uri.path() };
         tracing::debug!(%from, method = %head.method, path, status = reply.status.as_u16(), "answered");
-        Ok(response(reply))
+        Ok(response(if head.version == Version::HTTP_10 { reply.closing() } else { reply }))
+    }
+
+    /// The room where `path` is one of its addresses; an open one also answers where nothing else does, as the original.
+    fn of_room<'a>(&self, path: &'a str) -> Option<(&Arc<RoomService>, Target<'a>)> {
+        let room = self.room.as_ref()?;
+        let is_others = path == HEALTH || whep::owns(path) || pages::at(path).is_some();
+        let target = match wire::target(path) {
+            None if room.policy() == RoomPolicy::Open && !is_others => {
+                Some(Target { code: None, endpoint: Endpoint::Other })
+            }
+            target => target,
+        };
+        target.map(|target| (room, target))
+    }
+
+    /// Answers a request of the room's.
+    async fn answer_member(
+        &self,
+        room: &Arc<RoomService>,
+        target: Target<'_>,
+        head: &Parts,
+        body: Incoming,
+        from: SocketAddr,
+        enter: impl Fn(Stage),
+    ) -> Reply {
+        let wanted = self.is_for_us(&head.uri, &head.headers).map_err(|reply| Box::new(wire::foreign(*reply)));
+        let wanted = wanted.and_then(|()| {
+            let query = head.uri.query().unwrap_or_default();
+            let is_nowhere = target == Target { code: None, endpoint: Endpoint::Other };
+            if head.method != Method::OPTIONS && !is_nowhere {
+                let mut access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
+                wire::admit(access.check(from.ip(), target.code, Instant::now()))?;
+            }
+            wire::read(&head.method, target.endpoint, query, &head.headers)
+        });
+        if let Ok(Wanted::Post { from: sender, to, content_type }) = wanted {
+            return match read(body, &head.headers, self.deadlines.body).await {
+                Ok(body) => {
+                    enter(Stage::Answered);
+                    room.post((sender, from), to, content_type, body)
+                }
+                Err(reply) => wire::foreign(*reply),
+            };
+        }
+        discard(body, &head.headers, self.deadlines.body).await;
+        enter(Stage::Answered);
+        match wanted {
+            Ok(Wanted::Preflight) => wire::preflight(&head.headers),
+            Ok(Wanted::SignIn(name)) => room.sign_in(&name, from),
+            Ok(Wanted::Wait(id)) => room.wait(id, from, || enter(Stage::Waiting)).await,
+            Ok(Wanted::SignOut(id)) => room.sign_out(id, from),
+            // Taken above.
+            Ok(Wanted::Post { .. }) => wire::gone(),
+            Err(reply) => *reply,
+        }
     }
 
     /// Keeps whoever tries codes waiting for the answer, and tells of it; a connection answers one request at a time, and there are
@@ -126,7 +201,7 @@ impl Exchange {
         let reply = match (path, pages::at(path)) {
             (_, Some(_)) | ("/healthz", _) if !is_get => Reply::method_not_allowed("GET, HEAD"),
             (_, Some(page)) => page.reply(headers),
-            ("/healthz", None) => Reply::sentence(StatusCode::OK, "ok"),
+            (HEALTH, None) => Reply::sentence(StatusCode::OK, "ok"),
             _ => Reply::not_found(),
         };
         Err(Box::new(reply))
@@ -179,27 +254,33 @@ impl Exchange {
             }
             Ask::Trickle(session, trickle) => {
                 let (reply, answer) = oneshot::channel();
-                self.ask_session(SignalIn::Trickle { session, trickle, reply }, answer, whep::trickled).await
+                self.ask_session(SignalIn::Trickle { session, trickle, reply }, answer, |()| whep::trickled()).await
+            }
+            Ask::Restart(session, trickle) => {
+                let (reply, answer) = oneshot::channel();
+                let mid = trickle.mid.clone();
+                let done = move |own: Trickle| whep::restarted(&Trickle { mid, ..own });
+                self.ask_session(SignalIn::Restart { session, trickle, reply }, answer, done).await
             }
             Ask::Leave(session) => {
                 let (reply, answer) = oneshot::channel();
-                self.ask_session(SignalIn::Leave { session, reply }, answer, whep::left).await
+                self.ask_session(SignalIn::Leave { session, reply }, answer, |()| whep::left()).await
             }
         }
     }
 
-    async fn ask_session(
+    async fn ask_session<T>(
         &self,
         signal: SignalIn,
-        answer: oneshot::Receiver<Result<(), Refusal>>,
-        done: fn() -> Reply,
+        answer: oneshot::Receiver<Result<T, Refusal>>,
+        done: impl FnOnce(T) -> Reply,
     ) -> Reply {
         if let Err(reply) = self.send(signal) {
             return *reply;
         }
         match timeout(self.deadlines.answer, answer).await {
             Err(_) => whep::late(self.deadlines.answer),
-            Ok(Ok(Ok(()))) => done(),
+            Ok(Ok(Ok(said))) => done(said),
             Ok(Ok(Err(refusal))) => whep::refused(&refusal),
             Ok(Err(_)) => whep::failed(),
         }
@@ -292,12 +373,47 @@ async fn discard(mut body: Incoming, headers: &HeaderMap, wait: Duration) {
     }
 }
 
-/// Adds what every reply carries.
-fn response(reply: Reply) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(reply.body));
+/// The body of a reply, in one piece.
+#[derive(Debug)]
+pub(super) struct Whole {
+    content: Full<Bytes>,
+    /// Whether it is announced even where it is empty: hyper keeps the place of `Content-Length` for a body only.
+    is_announced: bool,
+}
+
+impl Body for Whole {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Pin::new(&mut self.content).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        !self.is_announced && self.content.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.content.size_hint()
+    }
+}
+
+/// Sends a reply as it is, its headers in their order.
+fn bare(reply: Reply) -> Response<Whole> {
+    let mut response = Response::new(Whole { content: Full::new(reply.body), is_announced: true });
     *response.status_mut() = reply.status;
+    *response.headers_mut() = reply.headers;
+    if let Some(reason) = reply.reason {
+        response.extensions_mut().insert(reason);
+    }
+    response
+}
+
+/// Adds what every reply carries but the room's.
+fn response(reply: Reply) -> Response<Whole> {
+    let mut response = bare(reply);
+    response.body_mut().is_announced = false;
     let headers = response.headers_mut();
-    *headers = reply.headers;
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

@@ -17,6 +17,8 @@ pub(super) struct Page {
 
 const INDEX: Page = Page { content: include_str!("../web/index.html"), content_type: "text/html; charset=utf-8" };
 const SCRIPT: Page = Page { content: include_str!("../web/viewer.js"), content_type: "text/javascript; charset=utf-8" };
+const SOUND: Page = Page { content: include_str!("../web/sound.js"), content_type: "text/javascript; charset=utf-8" };
+const TEXT: Page = Page { content: include_str!("../web/text.js"), content_type: "text/javascript; charset=utf-8" };
 const STYLE: Page = Page { content: include_str!("../web/viewer.css"), content_type: "text/css; charset=utf-8" };
 const ICON: Page = Page { content: include_str!("../web/icon.svg"), content_type: "image/svg+xml" };
 
@@ -25,6 +27,8 @@ pub(super) fn at(path: &str) -> Option<&'static Page> {
     match path {
         "/" => Some(&INDEX),
         "/viewer.js" => Some(&SCRIPT),
+        "/sound.js" => Some(&SOUND),
+        "/text.js" => Some(&TEXT),
         "/viewer.css" => Some(&STYLE),
         "/icon.svg" | "/favicon.ico" => Some(&ICON),
         _ => None,
@@ -62,7 +66,7 @@ mod tests {
 
     #[test]
     fn the_page_needs_nothing_from_outside_and_nothing_inline() {
-        for page in [&INDEX, &SCRIPT, &STYLE] {
+        for page in [&INDEX, &SCRIPT, &SOUND, &TEXT, &STYLE] {
             for outside in ["http://", "https://", "//cdn", "@import", "url("] {
                 assert!(!page.content.contains(outside), "{outside}");
             }
@@ -73,11 +77,22 @@ mod tests {
     }
 
     #[test]
+    fn every_part_that_the_page_names_is_served() {
+        let named = [&INDEX, &SCRIPT].into_iter().flat_map(|page| page.content.split(['"', '\'']));
+        let is_part = |name: &&str| [".js", ".css", ".svg"].iter().any(|end| name.ends_with(end));
+        let parts: Vec<_> = named.filter(is_part).map(|name| name.trim_start_matches('.')).collect();
+        assert!(parts.len() >= 6, "{parts:?}");
+        for part in parts {
+            assert!(at(part).is_some(), "{part}");
+        }
+    }
+
+    #[test]
     fn both_languages_have_every_text_of_the_page() {
         let keys = INDEX.content.split("data-text=\"").chain(INDEX.content.split("data-label=\""));
         let keys: Vec<_> = keys.filter_map(|rest| rest.split('"').next()).filter(|key| !key.contains('<')).collect();
         assert!(keys.len() > 10, "{keys:?}");
-        let (english, chinese) = SCRIPT.content.split_once("\n  zh: {").unwrap_or_default();
+        let (english, chinese) = TEXT.content.split_once("\n  zh: {").unwrap_or_default();
         let chinese = chinese.split("\n};").next().unwrap_or_default();
         for key in keys {
             let entry = format!(" {key}: '");

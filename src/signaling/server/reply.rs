@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hyper::body::Bytes;
+use hyper::ext::ReasonPhrase;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{HeaderMap, StatusCode};
 
@@ -11,6 +12,8 @@ use hyper::{HeaderMap, StatusCode};
 pub struct Reply {
     /// The status.
     pub status: StatusCode,
+    /// What stands beside the status, where it is not the usual phrase.
+    pub reason: Option<ReasonPhrase>,
     /// The headers, without those that the server adds to every reply.
     pub headers: HeaderMap,
     /// The body.
@@ -20,7 +23,7 @@ pub struct Reply {
 impl Reply {
     /// Makes a reply without a body.
     pub fn empty(status: StatusCode) -> Self {
-        Self { status, headers: HeaderMap::new(), body: Bytes::new() }
+        Self { status, reason: None, headers: HeaderMap::new(), body: Bytes::new() }
     }
 
     /// Makes a reply whose body is one plain sentence.
@@ -48,6 +51,13 @@ impl Reply {
     #[must_use]
     pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
+        self
+    }
+
+    /// Replaces the phrase beside the status; it must be visible ASCII.
+    #[must_use]
+    pub fn with_reason(mut self, phrase: &'static [u8]) -> Self {
+        self.reason = Some(ReasonPhrase::from_static(phrase));
         self
     }
 

@@ -11,28 +11,29 @@ use crate::id::SessionId;
 use crate::signaling::access::Code;
 use crate::signaling::{Answer, Refusal};
 
-const CODE: &str = "abcdefgh23";
+pub(super) const CODE: &str = "abcdefgh23";
 const OFFER: &str = "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\n";
-const LONG: Duration = Duration::from_secs(20);
+pub(super) const LONG: Duration = Duration::from_secs(20);
 
-struct Running {
-    address: SocketAddr,
-    signals: mpsc::Receiver<SignalIn>,
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<()>,
+pub(super) struct Running {
+    pub(super) address: SocketAddr,
+    pub(super) signals: mpsc::Receiver<SignalIn>,
+    pub(super) stop: oneshot::Sender<()>,
+    pub(super) task: JoinHandle<()>,
 }
 
-fn config(limits: ConnectionLimits, deadlines: Deadlines) -> ServerConfig {
+pub(super) fn config(limits: ConnectionLimits, deadlines: Deadlines) -> ServerConfig {
     ServerConfig {
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         access: Access::with_code(Code::parse(CODE).unwrap()),
         own_names: OwnNames::new("teacher", []),
+        room: None,
         limits,
         deadlines,
     }
 }
 
-fn start_with(config: ServerConfig, queue: usize) -> Running {
+pub(super) fn start_with(config: ServerConfig, queue: usize) -> Running {
     let server = Server::bind(config).unwrap();
     let address = server.local_addrs()[0];
     let (sender, signals) = mpsc::channel(queue);
@@ -72,12 +73,12 @@ fn stub_broadcast(mut signals: mpsc::Receiver<SignalIn>) -> JoinHandle<()> {
     })
 }
 
-async fn connect(address: SocketAddr) -> TcpStream {
+pub(super) async fn connect(address: SocketAddr) -> TcpStream {
     timeout(LONG, TcpStream::connect(address)).await.unwrap().unwrap()
 }
 
 /// Reads until the server closes.
-async fn rest(stream: &mut TcpStream) -> String {
+pub(super) async fn rest(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     timeout(LONG, stream.read_to_end(&mut bytes)).await.expect("the server closes in time").unwrap();
     String::from_utf8_lossy(&bytes).into_owned()
@@ -102,7 +103,7 @@ async fn one_reply(stream: &mut TcpStream) -> String {
     .expect("a reply in time")
 }
 
-async fn exchange(address: SocketAddr, request: &str) -> String {
+pub(super) async fn exchange(address: SocketAddr, request: &str) -> String {
     let mut stream = connect(address).await;
     stream.write_all(request.as_bytes()).await.unwrap();
     rest(&mut stream).await
@@ -119,8 +120,15 @@ fn post_offer(body: &str) -> String {
     request("POST", "/whep", &format!("Authorization: Bearer {CODE}\r\nContent-Type: application/sdp\r\n"), body)
 }
 
-fn status(reply: &str) -> u16 {
+pub(super) fn status(reply: &str) -> u16 {
     reply.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("no status in {reply:?}"))
+}
+
+/// Both ends of all connections are in this process.
+pub(super) fn allow_many_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let had = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: had.maximum.or(Some(65_536)), maximum: had.maximum }).unwrap();
 }
 
 #[tokio::test]
@@ -129,6 +137,7 @@ async fn the_page_and_its_parts_are_served_with_strict_headers() {
     for (path, content_type) in [
         ("/", "text/html; charset=utf-8"),
         ("/viewer.js", "text/javascript; charset=utf-8"),
+        ("/sound.js", "text/javascript; charset=utf-8"),
         ("/viewer.css", "text/css; charset=utf-8"),
         ("/favicon.ico", "image/svg+xml"),
     ] {
@@ -320,10 +329,7 @@ async fn a_full_queue_and_a_gone_broadcast_are_told() {
 
 #[tokio::test]
 async fn a_thousand_silent_connections_do_not_stop_a_good_one() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let had = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: had.maximum.or(Some(65_536)), maximum: had.maximum }).unwrap();
-
+    allow_many_descriptors();
     let Running { address, signals, .. } = start();
     stub_broadcast(signals);
     let mut silent = Vec::new();
@@ -333,7 +339,7 @@ async fn a_thousand_silent_connections_do_not_stop_a_good_one() {
     assert_eq!(status(&exchange(address, &request("GET", "/healthz", "", "")).await), 200);
     assert_eq!(status(&exchange(address, &post_offer(OFFER)).await), 201);
     // All but the places of one address are closed; the first are.
-    for stream in silent.iter_mut().take(960) {
+    for stream in silent.iter_mut().take(1000 - ConnectionLimits::default().per_address) {
         assert_eq!(timeout(LONG, stream.read(&mut [0; 1])).await.unwrap().unwrap_or(0), 0);
     }
 }

@@ -2,46 +2,8 @@
 //
 // document.documentElement.dataset.state says what is going on; window.laterna has the connection and its numbers.
 
-const TEXT = {
-  en: {
-    waiting: ['Waiting for the broadcaster', 'The page keeps trying and will show the picture as soon as there is one.'],
-    connecting: ['Connecting…', ''],
-    playing: ['Playing', ''],
-    paused: ['Paused', 'The broadcast goes on; press Play to see it.'],
-    ended: ['The broadcast has ended', 'If it starts again, it will appear here.'],
-    full: ['All places are taken', 'The page will get in when a viewer leaves.'],
-    code: ['An access code is needed', 'Whoever shares the screen has it: ten letters and digits.'],
-    codeWrong: ['This code is not right', 'Ask whoever shares the screen for the current one.'],
-    codeTooMany: ['Too many wrong codes', 'Check the code before the next try: ask whoever shares the screen.'],
-    unsupported: ['This browser cannot play the video', 'The broadcast is in a format that this browser lacks. Try Chrome, Edge or Safari; Firefox fetches what it needs shortly after its first start.'],
-    noWebrtc: ['This browser cannot receive broadcasts', 'It has no WebRTC, or it is switched off. Try a current Chrome, Edge, Firefox or Safari.'],
-    silent: ['No connection to the broadcaster', 'The picture goes on as soon as the network does.'],
-    error: ['Something went wrong', ''],
-    video: 'Shared screen', controls: 'Controls', panel: 'Connection details',
-    codeLabel: 'Access code', codeSubmit: 'Watch', play: 'Play',
-    panelButton: 'Connection details (I)', fullButton: 'Full screen (F)',
-    resolution: 'Resolution', fps: 'Frames/s', bitrate: 'Bitrate', loss: 'Loss', delay: 'Network delay',
-  },
-  zh: {
-    waiting: ['正在等待直播端', '页面会自动重试，一有画面就会显示。'],
-    connecting: ['正在连接…', ''],
-    playing: ['正在播放', ''],
-    paused: ['已暂停', '直播仍在继续，按“播放”即可观看。'],
-    ended: ['直播已结束', '如果重新开始，画面会自动出现在这里。'],
-    full: ['观看人数已满', '有人离开后，页面会自动进入。'],
-    code: ['需要访问码', '请向共享屏幕的人索取：十个字母或数字。'],
-    codeWrong: ['访问码不正确', '请向共享屏幕的人索取最新的访问码。'],
-    codeTooMany: ['访问码错误次数过多', '再次尝试前请先核对：向共享屏幕的人确认访问码。'],
-    unsupported: ['此浏览器无法播放该视频', '直播使用的格式在此浏览器中不可用。请使用 Chrome、Edge 或 Safari；Firefox 首次启动后会自动下载所需组件。'],
-    noWebrtc: ['此浏览器无法接收直播', '浏览器不支持 WebRTC 或已将其关闭。请使用新版 Chrome、Edge、Firefox 或 Safari。'],
-    silent: ['与直播端的连接中断', '网络恢复后，画面会自动继续。'],
-    error: ['出现问题', ''],
-    video: '共享的屏幕', controls: '控制', panel: '连接信息',
-    codeLabel: '访问码', codeSubmit: '观看', play: '播放',
-    panelButton: '连接信息 (I)', fullButton: '全屏 (F)',
-    resolution: '分辨率', fps: '帧率', bitrate: '码率', loss: '丢包', delay: '网络延迟',
-  },
-};
+import * as sound from './sound.js';
+import { text, translate } from './text.js';
 
 const RETRY_MIN = 500;
 const RETRY_MAX = 5000;
@@ -56,8 +18,6 @@ const STORED_CODE = 'laterna-code';
 const root = document.documentElement;
 const at = (id) => document.getElementById(id);
 const video = at('video');
-const language = navigator.languages?.map((tag) => tag.toLowerCase().split('-')[0]).find((tag) => tag in TEXT) ?? 'en';
-const text = TEXT[language];
 
 /** The connection of now: `null` between two tries. */
 let session = null;
@@ -65,7 +25,7 @@ let retryTimer = 0;
 let failures = 0;
 let code = '';
 
-window.laterna = { get pc() { return session?.pc ?? null; }, stats: null };
+window.laterna = { get pc() { return session?.pc ?? null; }, get sound() { return sound.state(); }, stats: null };
 
 // What is shown.
 
@@ -85,15 +45,6 @@ function show(state, [headline, detail], said = '') {
 /** Shows that the broadcaster isn't there; after an end it stays an end. */
 function showAway() {
   if (root.dataset.state !== 'ended') show('waiting', text.waiting);
-}
-
-function translate() {
-  root.lang = language === 'zh' ? 'zh-CN' : 'en';
-  for (const element of document.querySelectorAll('[data-text]')) element.textContent = text[element.dataset.text];
-  for (const element of document.querySelectorAll('[data-label]')) {
-    element.setAttribute('aria-label', text[element.dataset.label]);
-    if (element.tagName === 'BUTTON') element.title = text[element.dataset.label];
-  }
 }
 
 // The code.
@@ -130,20 +81,18 @@ function connectNow() {
 
 async function connect() {
   clearTimeout(retryTimer);
-  const mine = { pc: null, url: null, gone: false, connected: false, stop: new AbortController(), timer: 0, lines: [], end: false, sending: false, previous: null };
+  const mine = { pc: null, url: null, gone: false, connected: false, stop: new AbortController(), timer: 0, lines: [], end: false, sending: false };
   session = mine;
   try {
     const pc = mine.pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle' });
-    for (const kind of ['video', 'audio']) {
-      const { receiver } = pc.addTransceiver(kind, { direction: 'recvonly' });
-      // As fresh as it can be: no buffer beyond what the network makes necessary.
-      if ('jitterBufferTarget' in receiver) receiver.jitterBufferTarget = 0;
-      else if ('playoutDelayHint' in receiver) receiver.playoutDelayHint = 0;
-    }
-    const stream = new MediaStream();
+    const { receiver } = pc.addTransceiver('video', { direction: 'recvonly' });
+    // As fresh as it can be: no buffer beyond what the network makes necessary. Sound keeps its own, or it would stutter.
+    if ('jitterBufferTarget' in receiver) receiver.jitterBufferTarget = 0;
+    else if ('playoutDelayHint' in receiver) receiver.playoutDelayHint = 0;
+    pc.addTransceiver('audio', { direction: 'recvonly' });
     pc.ontrack = ({ track }) => {
-      stream.addTrack(track);
-      if (video.srcObject !== stream) video.srcObject = stream;
+      if (track.kind === 'audio') return sound.take(track);
+      video.srcObject = new MediaStream([track]);
       play();
     };
     pc.onicecandidate = ({ candidate }) => {
@@ -208,7 +157,8 @@ function refused(mine, reply, words) {
     case 504:
       if (reason === 'full') show('full', text.full);
       else showAway();
-      retry(Math.max(wait, nextDelay()));
+      // A class that waits for places doesn't come back in one moment.
+      retry(Math.max(wait, nextDelay()) + Math.random() * RETRY_MIN);
       return;
     default:
       show('error', text.error, words);
@@ -265,6 +215,7 @@ function give(mine) {
   // It may be asked of a daemon that is gone: then there is nothing to end.
   if (mine.url) fetch(mine.url, { method: 'DELETE', keepalive: true }).catch(() => {});
   if (session === mine) session = null;
+  sound.drop();
   window.laterna.stats = null;
   fillPanel(null);
 }
@@ -341,7 +292,10 @@ function observePicture() {
     const isLive = video.srcObject?.getTracks().some((track) => track.readyState === 'live');
     if (isLive && root.dataset.state === 'playing') show('paused', text.paused);
   });
-  at('play').addEventListener('click', play);
+  at('play').addEventListener('click', () => {
+    play();
+    sound.play();
+  });
 }
 
 // The numbers.
@@ -378,7 +332,7 @@ async function measure() {
   const emitted = now.emitted - before.emitted;
   if (emitted > 0) mine.buffered = (now.waited - before.waited) / emitted;
   const pairId = all.find((entry) => entry.type === 'transport')?.selectedCandidatePairId;
-  const pair = all.find((entry) => entry.type === 'candidate-pair' && (pairId ? entry.id === pairId : entry.nominated));
+  const pair = all.find((entry) => entry.type === 'candidate-pair' && (pairId ? entry.id === pairId : entry.selected ?? entry.nominated));
   const trip = pair?.currentRoundTripTime;
   listen(mine, pair?.lastPacketReceivedTimestamp === undefined ? 0 : pair.timestamp - pair.lastPacketReceivedTimestamp);
   const delay = mine.buffered === undefined || trip === undefined ? null : (mine.buffered + trip / 2) * 1000;
@@ -449,9 +403,10 @@ function control() {
     document.addEventListener(event, () => at('full-button').setAttribute('aria-pressed', String(isFull())));
   }
   document.addEventListener('keydown', (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || event.target.tagName === 'INPUT') return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || event.target.type === 'text') return;
     if (event.key === 'f' || event.key === 'F') toggleFull();
     if (event.key === 'i' || event.key === 'I') togglePanel();
+    if (event.key === 'm' || event.key === 'M') sound.toggle();
   });
 
   let idleTimer = 0;
@@ -484,6 +439,7 @@ function start() {
   show('connecting', text.connecting);
   observePicture();
   control();
+  sound.control();
   code = loadCode();
   setInterval(measure, 1000);
   addEventListener('online', comeBack);

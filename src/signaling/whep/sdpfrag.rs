@@ -2,6 +2,8 @@
 //!
 //! It never interprets an address: what a candidate means is decided by the session.
 
+use std::fmt::Write as _;
+
 use crate::signaling::Trickle;
 
 /// Candidates that one fragment may carry.
@@ -21,6 +23,9 @@ pub enum FragmentError {
     /// Credentials that ICE doesn't allow.
     #[error("line {0} of the fragment is no ice-ufrag (4 to 256 letters, digits, + and /)")]
     NotAnUfrag(usize),
+    /// A password that ICE doesn't allow.
+    #[error("line {0} of the fragment is no ice-pwd (22 to 256 letters, digits, + and /)")]
+    NotAPassword(usize),
     /// Two credentials in one fragment.
     #[error("the fragment names two different ice-ufrags")]
     TwoUfrags,
@@ -28,7 +33,7 @@ pub enum FragmentError {
     #[error("the fragment has more than {CANDIDATES} candidates")]
     TooMany,
     /// Nothing that trickles.
-    #[error("the fragment has no candidate and no end-of-candidates")]
+    #[error("the fragment has no candidate, no end-of-candidates and no credentials")]
     Empty,
 }
 
@@ -68,14 +73,38 @@ pub fn parse(text: &str) -> Result<Trickle, FragmentError> {
                 }
                 trickle.candidates.push(value.to_owned());
             }
+            ("ice-pwd", password) => {
+                if !is_password(password) {
+                    return Err(FragmentError::NotAPassword(number));
+                }
+                trickle.password = Some(password.to_owned());
+            }
+            ("mid", mid) if trickle.mid.is_none() && is_mid(mid) => trickle.mid = Some(mid.to_owned()),
             ("end-of-candidates", _) => trickle.end = true,
             _ => {}
         }
     }
-    match trickle.candidates.is_empty() && !trickle.end {
-        true => Err(FragmentError::Empty),
-        false => Ok(trickle),
+    let says_nothing = trickle.candidates.is_empty() && !trickle.end && trickle.password.is_none();
+    if says_nothing { Err(FragmentError::Empty) } else { Ok(trickle) }
+}
+
+/// Writes a fragment of the daemon's own.
+pub fn write(own: &Trickle) -> String {
+    let mut out = String::from("a=ice-options:trickle\r\n");
+    for (name, value) in [("ice-ufrag", &own.ufrag), ("ice-pwd", &own.password)] {
+        if let Some(value) = value {
+            let _ = write!(out, "a={name}:{value}\r\n");
+        }
     }
+    // What the section is about doesn't matter (RFC 8840, section 9.2): its mid says which it is.
+    let _ = write!(out, "m=audio 9 RTP/AVP 0\r\na=mid:{}\r\n", own.mid.as_deref().unwrap_or("0"));
+    for candidate in &own.candidates {
+        let _ = write!(out, "a={candidate}\r\n");
+    }
+    if own.end {
+        out.push_str("a=end-of-candidates\r\n");
+    }
+    out
 }
 
 fn is_type(kind: &str) -> bool {
@@ -83,7 +112,19 @@ fn is_type(kind: &str) -> bool {
 }
 
 fn is_ufrag(ufrag: &str) -> bool {
-    (4..=256).contains(&ufrag.len()) && ufrag.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+' || b == b'/')
+    (4..=256).contains(&ufrag.len()) && ufrag.bytes().all(is_ice_char)
+}
+
+fn is_password(password: &str) -> bool {
+    (22..=256).contains(&password.len()) && password.bytes().all(is_ice_char)
+}
+
+fn is_ice_char(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/'
+}
+
+fn is_mid(mid: &str) -> bool {
+    (1..=64).contains(&mid.len()) && mid.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
 }
 
 /// Whether the value has a candidate's form: `foundation component transport priority address port typ type …`.

@@ -2,19 +2,27 @@
 
 #![allow(clippy::unwrap_used)]
 
-use rtc_dtls::config::{ConfigBuilder, HandshakeConfig};
+use std::sync::Arc;
+
+use rtc_dtls::config::{ClientAuthType, ConfigBuilder, HandshakeConfig};
 use rtc_dtls::endpoint::{Endpoint, EndpointEvent};
-use rtc_ice::agent::Credentials;
+use rtc_ice::agent::agent_config::AgentConfig;
+use rtc_ice::agent::{Agent, Credentials};
+use rtc_ice::mdns::MulticastDnsMode;
+use rtc_shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 use rtc_srtp::config::{Config as SrtpConfig, LABEL_EXTRACTOR_DTLS_SRTP};
 use rtc_srtp::context::Context;
 use rtc_srtp::protection_profile::ProtectionProfile;
 
+use sansio::Protocol;
+
 use super::*;
+use crate::session::engine::checks::{CHECK_INTERVAL, MOST_ADDRESSES, host_candidate};
 use crate::session::engine::handshake::{CM, GCM, association};
 
 const PORT: u16 = 8889;
 
-/// The viewer's side: it controls ICE, opens DTLS, and offers the profiles in Chromium's order.
+/// The viewer's side, which offers the profiles in Chromium's order; ICE and DTLS in the roles that the daemon leaves it.
 struct Browser {
     agent: Agent,
     dtls: Endpoint,
@@ -22,6 +30,7 @@ struct Browser {
     credentials: Credentials,
     connected: bool,
     address: SocketAddr,
+    dtls_client: bool,
 }
 
 fn address(text: &str) -> SocketAddr {
@@ -33,11 +42,11 @@ fn daemon() -> SocketAddr {
 }
 
 impl Browser {
-    fn new(now: Instant, identity: &Identity, address: SocketAddr) -> Self {
+    fn new(now: Instant, identity: &Identity, address: SocketAddr, role: IceRole, dtls_client: bool) -> Self {
         let config = AgentConfig {
             multicast_dns_mode: MulticastDnsMode::Disabled,
             check_interval: CHECK_INTERVAL,
-            is_controlling: true,
+            is_controlling: role == IceRole::Controlling,
             host_acceptance_min_wait: Some(Duration::ZERO),
             ..Default::default()
         };
@@ -48,11 +57,13 @@ impl Browser {
             .with_crypto_provider(identity.crypto.clone())
             .with_certificates(vec![identity.certificate.clone()])
             .with_srtp_protection_profiles(vec![CM, GCM])
+            .with_client_auth(ClientAuthType::RequireAnyClientCert)
             .with_insecure_skip_verify(true)
-            .build(true, Some(association()))
+            .build(dtls_client, dtls_client.then(association))
             .unwrap();
-        let dtls = Endpoint::new(address, TransportProtocol::UDP, None);
-        Self { agent, dtls, config: Arc::new(config), credentials, connected: false, address }
+        let config = Arc::new(config);
+        let dtls = Endpoint::new(address, TransportProtocol::UDP, (!dtls_client).then(|| config.clone()));
+        Self { agent, dtls, config, credentials, connected: false, address, dtls_client }
     }
 
     fn transport(&self, identity: &Identity) -> RemoteTransport {
@@ -60,7 +71,7 @@ impl Browser {
             ufrag: self.credentials.ufrag.clone(),
             password: self.credentials.pwd.clone(),
             fingerprints: vec![identity.fingerprint()],
-            dtls_client: false,
+            dtls_client: !self.dtls_client,
             candidates: vec![],
         }
     }
@@ -102,12 +113,28 @@ struct Pair {
 
 impl Pair {
     fn new(known: &Identity, shown: &Identity) -> Self {
+        Self::in_roles(known, shown, IceRole::Controlled, true)
+    }
+
+    /// The daemon's ICE role and whether the browser opens the handshake.
+    fn in_roles(known: &Identity, shown: &Identity, role: IceRole, browser_opens: bool) -> Self {
         let now = Instant::now();
         let daemon_identity = Identity::generate().unwrap();
-        let mut browser = Browser::new(now, shown, address("198.51.100.7:40000"));
-        let (engine, local) = RtcEngine::new(now, &daemon_identity, &[daemon()], &browser.transport(known)).unwrap();
-        browser.agent.start_connectivity_checks(now, true, local.ufrag, local.password).unwrap();
+        let browsers = if role == IceRole::Controlled { IceRole::Controlling } else { IceRole::Controlled };
+        let mut browser = Browser::new(now, shown, address("198.51.100.7:40000"), browsers, browser_opens);
+        let (mut engine, local) = RtcEngine::new(now, &daemon_identity, &[daemon()], role).unwrap();
+        let controlling = browsers == IceRole::Controlling;
+        browser.agent.start_connectivity_checks(now, controlling, local.ufrag, local.password).unwrap();
         browser.agent.add_remote_candidate(host_candidate(daemon()).unwrap()).unwrap();
+        // What comes before the other side is known does no harm.
+        let path = Path { local: daemon(), remote: browser.address };
+        for datagram in browser.datagrams(now).into_iter().chain([vec![22, 254, 253, 0], vec![0x80, 200, 0, 0]]) {
+            assert!(!engine.handle_datagram(now, path, &datagram));
+        }
+        engine.handle_timeout(now);
+        assert!(engine.poll_transmit().is_none() && engine.poll_event().is_none() && engine.poll_timeout().is_none());
+        engine.start(now, &browser.transport(known)).unwrap();
+        assert_eq!(engine.start(now, &browser.transport(known)), Err(TransportError::AlreadyStarted));
         Self { engine, browser, events: Vec::new(), crypto: known.crypto.clone(), now }
     }
 
@@ -127,7 +154,8 @@ impl Pair {
             while let Some(event) = self.engine.poll_event() {
                 self.events.push(event);
             }
-            if matches!(self.engine.phase, Phase::Handshaking) && self.browser.dtls.get_connections_keys().len() == 0 {
+            let opens = self.browser.dtls_client && self.browser.dtls.get_connections_keys().len() == 0;
+            if matches!(self.engine.phase, Phase::Handshaking) && opens {
                 let config = self.browser.config.clone();
                 self.browser.dtls.connect(self.now, association(), config, None).unwrap();
             }
@@ -163,9 +191,26 @@ fn a_viewer_connects_by_aes_gcm_and_opens_what_is_sealed() {
     assert!(pair.engine.seal(&mut packet, 12, 9));
     assert_eq!(&receiver.decrypt_rtp(&packet).unwrap()[12..], b"picture");
     let report =
-        feedback::sender_report(feedback::SenderInfo { ssrc: 2, ntp: 1, rtp: 1, packets: 1, octets: 7 }, "laterna");
+        feedback::sender_report(&[feedback::SenderInfo { ssrc: 2, ntp: 1, rtp: 1, packets: 1, octets: 7 }], "laterna");
     let protected = pair.engine.protect_rtcp(&report.clone().unwrap()).unwrap();
     assert_eq!(&receiver.decrypt_rtcp(&protected).unwrap()[..], &report.unwrap()[..]);
+}
+
+#[test]
+fn whoever_opens_the_handshake_the_daemon_that_called_nominates_and_connects() {
+    for browser_opens in [true, false] {
+        let identity = Identity::generate().unwrap();
+        let mut pair = Pair::in_roles(&identity, &identity, IceRole::Controlling, browser_opens);
+        let connected =
+            |pair: &Pair| pair.browser.connected && pair.events.iter().any(|e| matches!(e, EngineEvent::Connected));
+        pair.run(|pair| connected(pair) && pair.engine.checks.selected().is_some());
+        assert!(connected(&pair));
+        let path = Path { local: daemon(), remote: pair.browser.address };
+        assert_eq!((pair.engine.path(), pair.engine.checks.selected()), (Some(path), Some(path)));
+        let (_, remote) = pair.browser.agent.get_selected_candidate_pair().expect("the browser heard the nomination");
+        assert_eq!(remote.addr(), daemon());
+        assert!(pair.engine.round_trip(pair.now).is_some());
+    }
 }
 
 #[test]
@@ -216,7 +261,7 @@ fn only_validated_addresses_are_heard_and_garbage_changes_nothing() {
 
 /// A nominating request, signed with the daemon's password as the viewer can.
 fn nomination(pair: &Pair, password: &str) -> Vec<u8> {
-    let local = pair.engine.agent.get_local_credentials();
+    let local = pair.engine.checks.credentials();
     let name = format!("{}:{}", local.ufrag, pair.browser.credentials.ufrag);
     let mut attributes = vec![0, 6, 0, name.len() as u8];
     attributes.extend(name.bytes());
@@ -237,7 +282,7 @@ fn nomination(pair: &Pair, password: &str) -> Vec<u8> {
 #[test]
 fn a_nomination_from_where_nobody_answers_moves_nothing_and_addresses_are_bounded() {
     let mut pair = Pair::connected();
-    let (was, password) = (pair.engine.path(), pair.engine.agent.get_local_credentials().pwd.clone());
+    let (was, password) = (pair.engine.path(), pair.engine.checks.credentials().password.clone());
     let request = nomination(&pair, &password);
     for n in 0..4_000u32 {
         let remote = SocketAddr::from(([203, 0, (n >> 8) as u8, n as u8], 4_000));
@@ -247,7 +292,7 @@ fn a_nomination_from_where_nobody_answers_moves_nothing_and_addresses_are_bounde
     }
     pair.engine.handle_timeout(pair.now + Duration::from_secs(3));
     assert_eq!(pair.engine.path(), was);
-    assert!(pair.engine.agent.get_remote_candidates().len() <= MOST_ADDRESSES);
+    assert!(pair.engine.checks.count_addresses() <= MOST_ADDRESSES);
 }
 
 #[test]
@@ -287,7 +332,7 @@ fn hollow_fragments_and_future_epochs_take_neither_stack_nor_memory() {
 fn a_handshake_outlasts_a_bad_moment() {
     let identity = Identity::generate().unwrap();
     let mut pair = Pair::new(&identity, &identity);
-    pair.run(|pair| pair.engine.handshake.begun());
+    pair.run(|pair| pair.engine.handshake.as_ref().is_some_and(Handshake::begun));
     // The viewer hears nothing for six seconds; then it goes on.
     for _ in 0..1_200 {
         pair.now += Duration::from_millis(5);

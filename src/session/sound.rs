@@ -1,0 +1,112 @@
+//! The sound of one viewer: Opus in RTP (RFC 7587), one packet each 20 ms, made once for all and only sealed here.
+//!
+//! A pure core. Its timestamps count samples, so they have no jitter; its reports say which moment of the one clock they belong to.
+
+use std::time::{Duration, Instant};
+
+use super::engine::Engine;
+use super::engine::feedback::SenderInfo;
+use super::sdp::AudioParameters;
+use super::stream::{Header, PacketSink};
+use crate::clock::Clock;
+use crate::fanout::Unit;
+use crate::id::random_bytes;
+
+/// RTP clock of Opus, whatever it carries (RFC 7587, section 4.1).
+const SOUND_RATE: u64 = 48_000;
+
+/// The sending side of one viewer's sound.
+#[derive(Debug)]
+pub struct SoundStream {
+    payload_type: u8,
+    ssrc: u32,
+    clock: Clock,
+    sequence: u64,
+    offset: u32,
+    last: Option<Sent>,
+    packets: u32,
+    octets: u32,
+}
+
+/// The packet that was sent last.
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    captured: Instant,
+    /// Its first sample's number.
+    sample: u64,
+}
+
+impl SoundStream {
+    /// Makes a stream that has sent nothing yet.
+    pub fn new(clock: Clock, parameters: &AudioParameters, ssrc: u32) -> Self {
+        Self {
+            payload_type: parameters.payload_type,
+            ssrc,
+            clock,
+            // Half of the space is left before the first rollover, so that no receiver guesses it wrong (RFC 3711, section 3.3.1).
+            sequence: u64::from(u16::from_be_bytes(random_bytes()) >> 1),
+            offset: u32::from_be_bytes(random_bytes()),
+            last: None,
+            packets: 0,
+            octets: 0,
+        }
+    }
+
+    /// Goes on as a renegotiation says.
+    pub fn set_parameters(&mut self, parameters: &AudioParameters) {
+        self.payload_type = parameters.payload_type;
+    }
+
+    /// Whether anything was sent.
+    pub fn has_sent(&self) -> bool {
+        self.last.is_some()
+    }
+
+    /// Sends one packet of sound.
+    pub fn send<E: Engine>(&mut self, unit: &Unit, engine: &mut E, sink: &mut dyn PacketSink) {
+        let (Some(path), Some(payload)) = (engine.path(), unit.payloads.first()) else { return };
+        let captured = unit.access_unit.captured;
+        let sample = unit.access_unit.sample;
+        // The first packet of a talk spurt has the marker (RFC 3551, section 4.1): here, what follows a gap.
+        let follows = self.last.is_some_and(|last| sample == last.sample + PACKET_SAMPLES);
+        let header = Header {
+            marker: !follows,
+            payload_type: self.payload_type,
+            sequence: self.sequence,
+            timestamp: (sample as u32).wrapping_add(self.offset),
+            ssrc: self.ssrc,
+        };
+        let length = Header::LENGTH + payload.len() + engine.tag_length();
+        sink.push(path, length, &mut |out| {
+            header.write(&mut out[..Header::LENGTH]);
+            payload.write(&mut out[Header::LENGTH..], 0);
+            engine.seal(out, Header::LENGTH, header.sequence)
+        });
+        self.sequence += 1;
+        self.packets = self.packets.wrapping_add(1);
+        self.octets = self.octets.wrapping_add(payload.len() as u32);
+        self.last = Some(Sent { captured, sample });
+    }
+
+    /// The figures of a sender report at `now`; `None` before the first packet.
+    pub fn sender_info(&self, now: Instant) -> Option<SenderInfo> {
+        let last = self.last?;
+        // Sound is packed before it is sent, so the sample of `now` is always ahead of the last one sent.
+        let since = now.saturating_duration_since(last.captured);
+        let sample = last.sample + samples(since);
+        Some(SenderInfo {
+            ssrc: self.ssrc,
+            ntp: self.clock.ntp(now),
+            rtp: (sample as u32).wrapping_add(self.offset),
+            packets: self.packets,
+            octets: self.octets,
+        })
+    }
+}
+
+/// Samples of one packet: 20 ms.
+const PACKET_SAMPLES: u64 = SOUND_RATE / 50;
+
+fn samples(time: Duration) -> u64 {
+    (time.as_nanos() * u128::from(SOUND_RATE) / 1_000_000_000) as u64
+}

@@ -1,0 +1,369 @@
+//! The room's shell: its members' hanging waits, the daemon's side of their messages, and the clock of both.
+//!
+//! Holds the two cores ([`Room`], [`PeerConnections`]) under one lock, carries what one puts out to the other, and asks the broadcast.
+//! It decides nothing.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use hyper::body::Bytes;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use super::Reply;
+use super::complaint::Complaint;
+use crate::id::{PeerId, SessionId};
+use crate::signaling::peerconnection::{AskId, CallPolicy, Outcome, PeerConnections, Question};
+use crate::signaling::room::wire;
+use crate::signaling::room::{Leaving, Message, Room, RoomLimits, RoomPolicy, WaitEnd, WaitToken};
+use crate::signaling::{Answer, Refusal, SignalIn, peerconnection, room};
+
+/// How the room is set up.
+#[derive(Debug, Clone)]
+pub struct RoomConfig {
+    /// The name under which the daemon is in it.
+    pub name: String,
+    /// Who sees whom.
+    pub policy: RoomPolicy,
+    /// Whom the daemon calls.
+    pub call: CallPolicy,
+    /// How many members there may be.
+    pub limits: RoomLimits,
+}
+
+/// The room and the daemon in it.
+pub(super) struct RoomService {
+    policy: RoomPolicy,
+    state: Mutex<State>,
+    signals: mpsc::Sender<SignalIn>,
+    answer_wait: Duration,
+    /// Told whenever something may be due earlier than before.
+    due: Notify,
+}
+
+struct State {
+    room: Room,
+    peers: PeerConnections,
+    waits: HashMap<WaitToken, oneshot::Sender<Waited>>,
+    tokens: u64,
+    is_closed: bool,
+    lost: Noted,
+    useless: Noted,
+}
+
+/// How a wait ends.
+enum Waited {
+    Message(Message),
+    End(WaitEnd),
+}
+
+/// A count that is complained of when it grows.
+#[derive(Default)]
+struct Noted {
+    count: u64,
+    complaint: Complaint,
+}
+
+impl RoomService {
+    /// Opens the room; what peers ask of the daemon goes through `signals`, and is waited for so long.
+    pub(super) fn new(config: RoomConfig, signals: mpsc::Sender<SignalIn>, answer_wait: Duration) -> Arc<Self> {
+        let state = State {
+            room: Room::new(config.policy, config.limits, &config.name),
+            peers: PeerConnections::new(config.call, SessionId::random),
+            waits: HashMap::new(),
+            tokens: 0,
+            is_closed: false,
+            lost: Noted::default(),
+            useless: Noted::default(),
+        };
+        let policy = config.policy;
+        Arc::new(Self { policy, state: Mutex::new(state), signals, answer_wait, due: Notify::new() })
+    }
+
+    /// Who sees whom.
+    pub(super) fn policy(&self) -> RoomPolicy {
+        self.policy
+    }
+
+    /// Takes in a member.
+    pub(super) fn sign_in(self: &Arc<Self>, name: &str, from: SocketAddr) -> Reply {
+        self.with(|state, now| match state.room.handle_sign_in(name.as_bytes(), from.ip(), now) {
+            Ok((id, list)) => {
+                tracing::info!(peer = %id, name = %printable(name), members = state.room.count(), "a peer is in the room");
+                wire::added(id, list)
+            }
+            Err(refusal) => wire::full(refusal),
+        })
+    }
+
+    /// Waits for a member's next message, for as long as it takes; calls `hanging` once it is clear that the member may wait.
+    pub(super) async fn wait(self: &Arc<Self>, id: PeerId, from: SocketAddr, hanging: impl FnOnce()) -> Reply {
+        let (answer, answered) = oneshot::channel();
+        let token = self.with(|state, now| {
+            state.tokens += 1;
+            let token = WaitToken(state.tokens);
+            let is_member = !state.is_closed && state.room.handle_wait(id, from.ip(), token, now).is_ok();
+            is_member.then(|| {
+                state.waits.insert(token, answer);
+                token
+            })
+        });
+        let Some(token) = token else {
+            return if self.state().is_closed { wire::closing() } else { wire::sorry() };
+        };
+        hanging();
+        let mut hanging = Hanging { service: self, id, token, answered, is_over: false };
+        let waited = (&mut hanging.answered).await;
+        hanging.is_over = true;
+        match waited {
+            Ok(Waited::Message(message)) => wire::delivered(id, message),
+            Ok(Waited::End(why)) => wire::ended(why),
+            Err(_) => wire::closing(),
+        }
+    }
+
+    /// Passes a message on.
+    pub(super) fn post(
+        self: &Arc<Self>,
+        from: (PeerId, SocketAddr),
+        to: PeerId,
+        content_type: Bytes,
+        body: Vec<u8>,
+    ) -> Reply {
+        if body.is_empty() {
+            return wire::empty_body();
+        }
+        self.with(|state, now| match state.room.handle_message(from, to, content_type, body.into(), now) {
+            Ok(()) => wire::done(),
+            Err(_) => wire::gone(),
+        })
+    }
+
+    /// Lets a member go.
+    pub(super) fn sign_out(self: &Arc<Self>, id: PeerId, from: SocketAddr) -> Reply {
+        self.with(|state, now| match state.room.handle_sign_out(id, from.ip(), now) {
+            Ok(()) => wire::done(),
+            Err(_) => wire::sorry(),
+        })
+    }
+
+    /// Ends all waits, and lets no other begin.
+    pub(super) fn close(&self) {
+        let mut state = self.state();
+        state.is_closed = true;
+        state.waits.clear();
+    }
+
+    /// Tells both cores the time whenever something is due; never ends.
+    pub(super) async fn keep_time(self: Arc<Self>) {
+        loop {
+            let due = {
+                let state = self.state();
+                state.room.poll_timeout().into_iter().chain(state.peers.poll_timeout()).min()
+            };
+            let later = async {
+                match due {
+                    Some(due) => tokio::time::sleep_until(due.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = later => {
+                    let mut state = self.state();
+                    let now = Instant::now();
+                    state.room.handle_timeout(now);
+                    state.peers.handle_timeout(now);
+                    self.settle(&mut state, now);
+                }
+                () = self.due.notified() => {}
+            }
+        }
+    }
+
+    /// Changes the state, and carries on what follows from it.
+    fn with<T>(self: &Arc<Self>, change: impl FnOnce(&mut State, Instant) -> T) -> T {
+        let mut state = self.state();
+        let now = Instant::now();
+        let result = change(&mut state, now);
+        self.settle(&mut state, now);
+        self.due.notify_one();
+        result
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Carries the cores' outputs to where they belong until there are none.
+    fn settle(self: &Arc<Self>, state: &mut State, now: Instant) {
+        loop {
+            if let Some(output) = state.room.poll_output() {
+                state.carry(output, now);
+            } else if let Some(output) = state.peers.poll_output() {
+                self.carry(state, output, now);
+            } else {
+                break;
+            }
+        }
+        if let Some(lost) = state.lost.grown(state.room.lost(), now) {
+            tracing::warn!(lost, "messages of the room are lost: their receivers don't fetch them");
+        }
+        let counts = state.peers.counts();
+        let useless = counts.not_json + counts.unknown + counts.unexpected + counts.candidates_lost;
+        if let Some(useless) = state.useless.grown(useless, now) {
+            tracing::warn!(useless, ?counts, "messages of peers are of no use");
+        }
+    }
+
+    fn carry(self: &Arc<Self>, state: &mut State, output: peerconnection::Output, now: Instant) {
+        use peerconnection::Output;
+        match output {
+            Output::Ask(ask, question) => {
+                let (signal, answer) = asking(question);
+                if self.signals.try_send(signal).is_err() {
+                    tracing::debug!("a peer's request is dropped: the broadcast's queue is full");
+                    state.peers.handle_outcome(ask, Outcome::Unanswered);
+                    return;
+                }
+                tokio::spawn(Arc::clone(self).hear(ask, answer));
+            }
+            Output::Trickle(session, trickle) => {
+                let (reply, _) = oneshot::channel();
+                self.tell(SignalIn::Trickle { session, trickle, reply });
+            }
+            Output::Leave(session) => {
+                let (reply, _) = oneshot::channel();
+                self.tell(SignalIn::Leave { session, reply });
+            }
+            Output::Send { to, body } => state.room.send(to, body.into(), now),
+            Output::Withdraw { to } => state.room.withdraw(to),
+        }
+    }
+
+    fn tell(&self, signal: SignalIn) {
+        if self.signals.try_send(signal).is_err() {
+            tracing::debug!("a peer's word is dropped: the broadcast's queue is full");
+        }
+    }
+
+    /// Takes the broadcast's word on a question to the core.
+    async fn hear(self: Arc<Self>, ask: AskId, answer: Pending) {
+        let outcome = match tokio::time::timeout(self.answer_wait, answer.outcome()).await {
+            Ok(outcome) => outcome,
+            Err(_) => Outcome::Unanswered,
+        };
+        self.with(|state, _| state.peers.handle_outcome(ask, outcome));
+    }
+}
+
+impl State {
+    fn carry(&mut self, output: room::Output, now: Instant) {
+        use room::Output;
+        match output {
+            Output::Deliver { wait, to, message } => {
+                let undelivered = match self.waits.remove(&wait).map(|wait| wait.send(Waited::Message(message))) {
+                    Some(Err(Waited::Message(message))) => message,
+                    Some(_) => return,
+                    None => {
+                        tracing::error!(peer = %to, "a wait is answered that is not there");
+                        return;
+                    }
+                };
+                self.room.handle_undelivered(to, undelivered, now);
+            }
+            Output::End { wait, why } => {
+                // Whoever waited and is gone needs no word.
+                drop(self.waits.remove(&wait).map(|wait| wait.send(Waited::End(why))));
+            }
+            Output::Joined { peer, name } => self.peers.handle_joined(peer, &name, now),
+            Output::Received { peer, from, body } => self.peers.handle_message(peer, from, &body),
+            Output::Left { peer, why } => {
+                tracing::info!(%peer, ?why, members = self.room.count(), "a peer has left the room");
+                match why {
+                    Leaving::SignedOut => self.peers.handle_signed_out(peer),
+                    Leaving::Silent => self.peers.handle_dropped(peer),
+                }
+            }
+        }
+    }
+}
+
+impl Noted {
+    fn grown(&mut self, count: u64, now: Instant) -> Option<u64> {
+        let has_grown = std::mem::replace(&mut self.count, count) < count;
+        has_grown.then(|| self.complaint.raise(now)).flatten().map(|_| count)
+    }
+}
+
+impl fmt::Debug for RoomService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RoomService").field("policy", &self.policy).finish_non_exhaustive()
+    }
+}
+
+/// A wait that hangs; when its connection goes, the room is told, and gets back what came too late.
+struct Hanging<'a> {
+    service: &'a Arc<RoomService>,
+    id: PeerId,
+    token: WaitToken,
+    answered: oneshot::Receiver<Waited>,
+    is_over: bool,
+}
+
+impl Drop for Hanging<'_> {
+    fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
+        self.service.with(|state, now| {
+            state.waits.remove(&self.token);
+            state.room.handle_wait_gone(self.id, self.token, now);
+            if let Ok(Waited::Message(message)) = self.answered.try_recv() {
+                state.room.handle_undelivered(self.id, message, now);
+            }
+        });
+    }
+}
+
+/// What the broadcast will say.
+enum Pending {
+    Description(oneshot::Receiver<Result<Answer, Refusal>>),
+    Acceptance(oneshot::Receiver<Result<(), Refusal>>),
+}
+
+impl Pending {
+    async fn outcome(self) -> Outcome {
+        let word = match self {
+            Self::Description(answer) => answer.await.map(|word| word.map(|answer| Outcome::Described(answer.sdp))),
+            Self::Acceptance(answer) => answer.await.map(|word| word.map(|()| Outcome::Accepted)),
+        };
+        match word {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(refusal)) => Outcome::Refused(refusal),
+            Err(_) => Outcome::Unanswered,
+        }
+    }
+}
+
+fn asking(question: Question) -> (SignalIn, Pending) {
+    if let Question::Accept { session, sdp } = question {
+        let (reply, answer) = oneshot::channel();
+        return (SignalIn::Accept { session, sdp, reply }, Pending::Acceptance(answer));
+    }
+    let (reply, answer) = oneshot::channel();
+    let signal = match question {
+        Question::Offer { session, sdp, from, replaces } => SignalIn::Offer { session, sdp, from, replaces, reply },
+        Question::Renegotiate { session, sdp } => SignalIn::Renegotiate { session, sdp, reply },
+        Question::Call { session } | Question::Accept { session, .. } => {
+            SignalIn::Call { session, replaces: None, reply }
+        }
+    };
+    (signal, Pending::Description(answer))
+}
+
+/// A name as it may stand in a log.
+fn printable(name: &str) -> String {
+    name.chars().filter(|c| !c.is_control()).take(64).collect()
+}

@@ -1,0 +1,64 @@
+//! The viewer page's own doings: what it says where there is no place, and its controls on small screens.
+
+use serde_json::Value;
+
+use crate::stage::{SOON, Stage};
+use crate::support::daemon::Setup;
+use crate::support::heavy;
+
+const PATTERN: (u16, u16) = (1280, 720);
+
+#[test]
+fn a_page_without_a_place_says_so_and_gets_in_when_one_is_free() {
+    let _machine = heavy();
+    let stage = Stage::open(&Setup::new(&["--source", "pattern", "--max-viewers", "1"]), PATTERN);
+    let window = stage.browser.new_window();
+    stage.browser.open(&stage.daemon.page());
+    stage.awaits_state(&["full"], SOON);
+    let words: String = stage.browser.run("return document.querySelector('#card').innerText", &[]);
+    assert!(words.contains("All places are taken"), "{words}");
+    stage.browser.switch(&window.before);
+    stage.browser.close_window(&window.this);
+    stage.awaits_state(&["playing"], SOON);
+    // The daemon said Retry-After: 5.
+    let script = "return performance.getEntriesByType('resource').filter(({ name }) => name.endsWith('/whep')).map(({ startTime }) => startTime)";
+    let asked: Vec<f64> = stage.browser.run(script, &[]);
+    assert!(asked.len() >= 2, "the page asked at {asked:?}");
+    assert!(asked.windows(2).all(|pair| pair[1] - pair[0] >= 5000.0), "the page asked at {asked:?}");
+}
+
+#[test]
+fn a_broadcast_without_sound_shows_no_control_for_it() {
+    let _machine = heavy();
+    let stage = Stage::open(&Setup::new(&["--source", "pattern", "--audio", "off"]), PATTERN);
+    assert_eq!(stage.browser.run::<String>("return window.laterna.sound", &[]), "none");
+    let script = "return ['#sound', '#sound-on'].map((id) => document.querySelector(id).checkVisibility())";
+    assert_eq!(stage.browser.run::<[bool; 2]>(script, &[]), [false, false]);
+    stage.browser.run::<Value>("document.dispatchEvent(new KeyboardEvent('keydown', { key: 'm' }))", &[]);
+    assert_eq!(stage.browser.run::<String>("return window.laterna.sound", &[]), "none");
+}
+
+#[test]
+fn the_controls_fit_beside_each_other_on_a_phone() {
+    let _machine = heavy();
+    let stage = Stage::open(&Setup::new(&["--source", "pattern"]), PATTERN);
+    stage.browser.resize(360, 640);
+    let script = "
+        const shown = ['#sound-on', '#sound', '#panel-button', '#full-button'].map((id) => document.querySelector(id));
+        const boxes = (hidden) => {
+          for (const element of shown) element.hidden = element.matches(hidden);
+          return shown.filter((element) => !element.hidden).map((element) => element.getBoundingClientRect()).map(({ left, right, top, bottom }) => [left, right, top, bottom]);
+        };
+        return [boxes('#sound'), boxes('#sound-on')]";
+    for boxes in stage.browser.run::<Vec<Vec<[f64; 4]>>>(script, &[]) {
+        assert_eq!(boxes.len(), 3);
+        for [left, right, top, bottom] in &boxes {
+            assert!(*left >= 0.0 && *right <= 360.0 && *bottom <= 640.0, "outside the page: {boxes:?}");
+            assert!(right - left >= 44.0 && bottom - top >= 44.0, "too small for a finger: {boxes:?}");
+        }
+        for (index, one) in boxes.iter().enumerate() {
+            let apart = |other: &[f64; 4]| one[1] <= other[0] || other[1] <= one[0];
+            assert!(boxes[index + 1..].iter().all(apart), "one lies over another: {boxes:?}");
+        }
+    }
+}
