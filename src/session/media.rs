@@ -262,7 +262,14 @@ impl Media {
     }
 
     fn begin_catchup(&mut self, now: Instant, session: SessionId) {
-        if self.viewer(session).is_some_and(|viewer| viewer.begin_catchup(now)) && !self.joiners.contains(&session) {
+        let waiting = self.joiners.len() + 1;
+        let Some(codec) = self.viewer(session).and_then(|viewer| viewer.video_codec()) else { return };
+        if self.rung(codec).is_some_and(|rung| rung.fanout.is_dear_for(waiting)) {
+            debug!(waiting, "so many joiners wait for the next keyframe");
+            (self.keyframe)(codec);
+        } else if self.viewer(session).is_some_and(|viewer| viewer.begin_catchup(now))
+            && !self.joiners.contains(&session)
+        {
             self.joiners.push_back(session);
         }
     }
@@ -310,12 +317,12 @@ impl Media {
             Some(Route { viewer: Some(_), .. }) => {
                 self.attend(now, session, |viewer, sink| viewer.handle_datagram(now, path, datagram.data, sink));
             }
-            Some(route) => {
-                // Whoever sends more than any handshake has would keep the join thread from others.
-                if route.handed.take(now) {
-                    // A full queue loses it, counted; whoever sent it repeats it.
-                    let _ = self.join.push(JoinIn::Datagram { session, path, data: datagram.data.to_vec() });
-                }
+            // Whoever sends more than any handshake has would keep the join thread from others.
+            Some(Route { handed, .. }) => {
+                let datagram =
+                    handed.take(now).then(|| JoinIn::Datagram { session, path, data: datagram.data.to_vec() });
+                // A full queue loses it, counted; whoever sent it repeats it.
+                let _ = datagram.map_or(Ok(()), |datagram| self.join.push(datagram));
             }
             None => {}
         }
