@@ -44,8 +44,8 @@ const MOST_UNITS: usize = 64;
 /// A second of sound.
 const MOST_SOUND: usize = 50;
 const MOST_SIGNALS: usize = 256;
-/// Descriptors for everything but members' waits: the other connections, the media and the sources.
-const DESCRIPTORS: usize = 768;
+/// Descriptors for everything but connections: the media, the sources, the sound.
+const DESCRIPTORS: usize = 256;
 /// How long all threads may take to end: the join thread's second for goodbyes, the source's two, and some more.
 const CLOSING: Duration = Duration::from_secs(4);
 

@@ -319,10 +319,9 @@ impl Media {
             }
             // Whoever sends more than any handshake has would keep the join thread from others.
             Some(Route { handed, .. }) => {
-                let datagram =
-                    handed.take(now).then(|| JoinIn::Datagram { session, path, data: datagram.data.to_vec() });
+                let spared = handed.take(now).then(|| datagram.data.to_vec());
                 // A full queue loses it, counted; whoever sent it repeats it.
-                let _ = datagram.map_or(Ok(()), |datagram| self.join.push(datagram));
+                let _ = spared.map(|data| self.join.push(JoinIn::Datagram { session, path, data }).is_ok());
             }
             None => {}
         }
