@@ -38,7 +38,9 @@
     say({ candidate: candidate.candidate, sdpMLineIndex: candidate.sdpMLineIndex, sdpMid: mid });
   };
   pc.ontrack = ({ track }) => {
-    if (track.kind === 'video') document.querySelector('video').srcObject = new MediaStream([track]);
+    const video = document.querySelector('video');
+    // A picture that was taken away and comes back is the same track.
+    if (track.kind === 'video' && !video.srcObject) video.srcObject = new MediaStream([track]);
   };
 
   const handle = async (text) => {

@@ -11,6 +11,8 @@ use crate::support::daemon::Setup;
 use crate::support::firefox::{Autoplay, Firefox};
 use crate::support::heavy;
 use crate::support::page::Page;
+use crate::support::pulse::Pulse;
+use crate::support::tone::Tone;
 
 const PATTERN: (u16, u16) = (1280, 720);
 /// How long is listened.
@@ -21,6 +23,14 @@ const LISTENED: Duration = Duration::from_secs(3);
 struct Heard {
     level: f64,
     concealed: f64,
+}
+
+/// What came out of the browser's decoder: Hz, and samples of one channel.
+#[cfg(feature = "pulse")]
+#[derive(Debug, Deserialize)]
+struct Listened {
+    rate: f64,
+    samples: Vec<f32>,
 }
 
 fn tone() -> Setup {
@@ -126,4 +136,25 @@ fn one_stream_and_two_are_both_played() {
         let streams: u32 = stage.browser.run(script, &[]);
         assert_eq!(streams, if sync == "lip" { 1 } else { 2 }, "--sync {sync}");
     }
+}
+
+/// From a player at the sound server through capture, encoder and network to what the browser plays.
+#[test]
+#[cfg(feature = "pulse")]
+fn what_the_system_plays_is_heard_as_it_is() {
+    let _machine = heavy();
+    let server = Pulse::start(&[]);
+    let _player = server.play(1000.0, -12.0, 60);
+    let setup = Setup::new(&["--source", "pattern", "--audio", "system"]).sound_server(&server.address());
+    let stage = Stage::open(&setup, PATTERN);
+    hears(&stage);
+    let Listened { rate, samples } = stage.browser.run("return lt.listen(args[0])", &[json!(4)]);
+    // The first second is the listener's own start.
+    let heard = Tone::measure(&samples[rate as usize..], rate, 1000.0);
+    println!("{heard:?}");
+    assert!((heard.frequency - 1000.0).abs() < 1.0, "{heard:?}");
+    assert!((heard.level + 12.0).abs() < 1.0 && heard.rest < -40.0, "{heard:?}");
+    assert!(heard.breaks.is_empty(), "{heard:?}");
+    stage.goes_on();
+    stage.daemon.stop();
 }

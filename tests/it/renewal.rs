@@ -103,13 +103,13 @@ fn further_offers_in_the_room_change_the_session_and_keep_it() {
 
     let fourth = negotiate("room.pc.getTransceivers()[0].direction = 'recvonly'");
     assert!(of(&fourth, "video").contains("a=sendonly"), "{fourth}");
-    room.goes_on();
+    room.decodes_on();
 
     let fifth = negotiate("room.pc.restartIce()");
     assert_ne!(ufrag(&fourth), ufrag(&fifth), "new credentials are answered with new ones");
     let script = format!("{RENEWED}; await renewed(room.pc, ufragOf(room.pc.localDescription.sdp), args[0])");
     room.browser.run::<Value>(&script, &[millis(SOON)]);
-    room.goes_on();
+    room.decodes_on();
 
     assert_eq!((room.daemon.count_logged(CAME), room.daemon.count_logged(GONE)), (1, 0), "it is one session");
     assert_eq!(room.errors(), [""; 0]);

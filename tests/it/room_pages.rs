@@ -38,10 +38,29 @@ impl InRoom {
 
     /// Fails unless the page's picture goes on.
     pub fn goes_on(&self) {
-        let script = "await lt.until(() => lt.video().videoWidth, args[0], () => 'a picture ' + JSON.stringify(room));
+        let script = "await lt.until(() => lt.video().videoWidth, args[0], () => 'a picture; errors: ' + room.errors);
                       const now = await lt.number(0, ...args);
                       await lt.number(now.number + 10, ...args)";
-        self.browser.run::<Value>(script, &[millis(SOON), json!(PATTERN)]);
+        let went_on: Result<Value, String> = self.browser.try_run(script, &[millis(SOON), json!(PATTERN)]);
+        if let Err(error) = went_on {
+            let script = "const { srcObject, readyState, paused } = lt.video();
+                          const tracks = srcObject.getTracks().map(({ id, readyState, muted }) => [id, readyState, muted]);
+                          return { readyState, paused, tracks, stats: await lt.stats(room.pc) }";
+            let page: Value = self.browser.run(script, &[]);
+            panic!("{error}\nthe page: {page}");
+        }
+    }
+
+    /// Fails unless the page's connection decodes more frames, whether or not its element shows them.
+    pub fn decodes_on(&self) {
+        let script = "let frames = (await lt.stats(room.pc)).framesDecoded ?? 0;
+                      const enough = frames + 30, end = performance.now() + args[0];
+                      while (frames < enough) {
+                        if (performance.now() > end) throw new Error(JSON.stringify(await lt.stats(room.pc)));
+                        await lt.pass(100);
+                        frames = (await lt.stats(room.pc)).framesDecoded ?? 0;
+                      }";
+        self.browser.run::<Value>(script, &[millis(SOON)]);
     }
 
     /// The page's errors.

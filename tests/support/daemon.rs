@@ -20,6 +20,7 @@ const END: Duration = Duration::from_secs(20);
 pub struct Setup {
     args: Vec<String>,
     display: Option<String>,
+    sound_server: Option<String>,
     state: Rc<TempDir>,
 }
 
@@ -27,12 +28,18 @@ impl Setup {
     /// A daemon on loopback and free ports, with a fresh state directory and no display.
     pub fn new(args: &[&str]) -> Self {
         let state = Rc::new(tempfile::tempdir().unwrap());
-        Self { args: args.iter().map(|&arg| arg.to_owned()).collect(), display: None, state }
+        Self { args: args.iter().map(|&arg| arg.to_owned()).collect(), display: None, sound_server: None, state }
     }
 
     /// With this `$DISPLAY`.
     pub fn display(mut self, display: &str) -> Self {
         self.display = Some(display.to_owned());
+        self
+    }
+
+    /// With this `$PULSE_SERVER`.
+    pub fn sound_server(mut self, address: &str) -> Self {
+        self.sound_server = Some(address.to_owned());
         self
     }
 
@@ -90,6 +97,7 @@ impl Setup {
         command.env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY").env("RUST_BACKTRACE", "1");
         command.env("STATE_DIRECTORY", self.state()).env("HOME", self.state());
         command.envs(self.display.as_ref().map(|display| ("DISPLAY", display)));
+        command.envs(self.sound_server.as_ref().map(|address| ("PULSE_SERVER", address)));
         command
     }
 }

@@ -192,6 +192,25 @@
     };
   };
 
+  // `seconds` of the page's sound as it was received (Chromium): the sample rate in Hz, and samples of the left channel; full scale is 1.
+  lt.listen = async (seconds, pc = window.laterna.pc) => {
+    const { track } = pc.getReceivers().find((receiver) => receiver.track.kind === 'audio');
+    const reader = new MediaStreamTrackProcessor({ track }).readable.getReader();
+    const samples = [];
+    let rate = 1;
+    while (samples.length < seconds * rate) {
+      const { value, done } = await reader.read();
+      if (done) throw new Error('the sound has ended');
+      rate = value.sampleRate;
+      const left = new Float32Array(value.numberOfFrames);
+      value.copyTo(left, { planeIndex: 0, format: 'f32-planar' });
+      value.close();
+      samples.push(...Array.from(left, (sample) => Math.round(sample * 1e6) / 1e6));
+    }
+    await reader.cancel();
+    return { rate, samples };
+  };
+
   // A viewer of our own by WHEP. `swapSetup` turns the answer's DTLS roles round, so that the handshake never ends.
   lt.connect = async ({ url = '/whep', code = null, swapSetup = false } = {}) => {
     const pc = new RTCPeerConnection();

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rtc::interceptor::{Interceptor, Packet, Slot, StreamInfo, TaggedPacket};
+use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc::rtcp::sender_report::SenderReport;
 use rtc::rtcp::transport_feedbacks::transport_layer_nack::TransportLayerNack;
 use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
@@ -61,6 +62,7 @@ pub struct Taped {
     /// The numbers that this viewer has asked for again.
     pub nacked: Vec<u16>,
     lose: Option<u32>,
+    keyframe: Option<u32>,
 }
 
 impl Taped {
@@ -144,6 +146,11 @@ impl RtcViewer {
             assert!(!left.is_zero(), "no {what} within {within:?}; {packets} packets and {reports} reports came");
             taped = self.tape.changed.wait_timeout(taped, left).unwrap().0;
         }
+    }
+
+    /// Asks for a keyframe with the next report (PLI, RFC 4585, section 6.3.1).
+    pub fn ask_for_keyframe(&self, ssrc: u32) {
+        self.tape.note(|taped| taped.keyframe = Some(ssrc));
     }
 
     /// Loses the next packet of a stream that is not the last of its frame.
@@ -248,11 +255,16 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
         self.arriving.pop_front()
     }
 
-    fn handle_write(&mut self, message: TaggedPacket) -> Result<(), Error> {
-        if let Packet::Rtcp(packets) = &message.message.packet {
+    fn handle_write(&mut self, mut message: TaggedPacket) -> Result<(), Error> {
+        if let Packet::Rtcp(packets) = &mut message.message.packet {
             let nacks = packets.iter().filter_map(|packet| packet.as_any().downcast_ref::<TransportLayerNack>());
             let numbers: Vec<u16> = nacks.flat_map(|nack| &nack.nacks).flat_map(|pair| pair.packet_list()).collect();
-            self.tape.note(|taped| taped.nacked.extend(numbers));
+            self.tape.note(|taped| {
+                taped.nacked.extend(numbers);
+                if let Some(media_ssrc) = taped.keyframe.take() {
+                    packets.push(Box::new(PictureLossIndication { sender_ssrc: 1, media_ssrc }));
+                }
+            });
         }
         self.leaving.push_back(message);
         Ok(())
