@@ -36,6 +36,8 @@ const CATCHUP_SLICE: usize = 48;
 const LEAST_PAUSE: Duration = Duration::from_millis(1);
 /// ICE generations of a session whose requests are heard: the one in use, and those that were begun since (an engine begins eight in ten seconds).
 const MOST_UFRAGS: usize = 10;
+/// Addresses of one session: those of a few ICE generations; the first of more are forgotten.
+const MOST_ADDRESSES: usize = 64;
 /// Datagrams of one session that is still joining which the join thread gets: some at once, then one at such intervals. A handshake has about fifty.
 const JOINING_AT_ONCE: u32 = 128;
 const JOINING_INTERVAL: Duration = Duration::from_millis(10);
@@ -393,6 +395,9 @@ impl Media {
         }
         if let Some(route) = self.routes.get_mut(&session).filter(|route| !route.addresses.contains(&address)) {
             route.addresses.push(address);
+            if route.addresses.len() > MOST_ADDRESSES {
+                self.by_address.remove(&route.addresses.remove(0));
+            }
         }
     }
 
@@ -444,3 +449,6 @@ impl Media {
         self.routes.get_mut(&session).and_then(|route| route.viewer.as_mut())
     }
 }
+
+#[cfg(test)]
+mod tests;
