@@ -229,9 +229,14 @@ impl Media {
             .filter(|(_, viewer)| viewer.video_codec() == Some(codec))
             .collect();
         rung.turns.rotate(&mut viewers, keyframe);
+        let mut faulty = Vec::new();
         for (session, viewer) in viewers {
-            self.sink.begin(viewer.number);
-            viewer.handle_unit(now, unit, &mut self.sink);
+            let (number, sink) = (viewer.number, &mut self.sink);
+            sink.begin(number);
+            if !survives(number, || viewer.handle_unit(now, unit, sink)) {
+                faulty.push(session);
+                continue;
+            }
             if let Some(due) = viewer.poll_timeout() {
                 self.timers.set(session, due);
             }
@@ -241,6 +246,7 @@ impl Media {
                 }
             }
         }
+        faulty.into_iter().for_each(|session| self.end(now, session, EndReason::Fault));
         self.flush();
     }
 
@@ -308,18 +314,12 @@ impl Media {
             return;
         };
         let (now, path) = (Instant::now(), Path { local: datagram.to, remote: datagram.from });
-        match self.routes.get_mut(&session) {
-            Some(Route { viewer: Some(_), .. }) => {
-                self.attend(now, session, |viewer, sink| viewer.handle_datagram(now, path, datagram.data, sink));
-            }
-            Some(route) => {
-                // Whoever sends more than any handshake has would keep the join thread from others.
-                if route.handed.take(now) {
-                    // A full queue loses it, counted; whoever sent it repeats it.
-                    let _ = self.join.push(JoinIn::Datagram { session, path, data: datagram.data.to_vec() });
-                }
-            }
-            None => {}
+        let Some(route) = self.routes.get_mut(&session) else { return };
+        if route.viewer.is_some() {
+            self.attend(now, session, |viewer, sink| viewer.handle_datagram(now, path, datagram.data, sink));
+        } else if route.handed.take(now) {
+            // A full queue loses it, counted; whoever sent it repeats it. More than any handshake has would keep the join thread from others.
+            let _ = self.join.push(JoinIn::Datagram { session, path, data: datagram.data.to_vec() });
         }
     }
 
