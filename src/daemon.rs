@@ -44,8 +44,8 @@ const MOST_UNITS: usize = 64;
 /// A second of sound.
 const MOST_SOUND: usize = 50;
 const MOST_SIGNALS: usize = 256;
-/// Descriptors for everything but members' waits: the other connections, the media and the sources.
-const DESCRIPTORS: usize = 768;
+/// Descriptors for everything but connections: the media, the sources, the sound.
+const DESCRIPTORS: usize = 256;
 /// How long all threads may take to end: the join thread's second for goodbyes, the source's two, and some more.
 const CLOSING: Duration = Duration::from_secs(4);
 
@@ -107,6 +107,7 @@ impl Daemon {
         let identity = Identity::generate()?;
         let socket = MediaSocket::bind(config.udp_port)?;
         let (access, code) = access(&config.auth)?;
+        let (connection_limits, room_limits) = places();
         let server = match &config.listen {
             Listen::Off => None,
             Listen::At(addresses) => Some(Server::bind(ServerConfig {
@@ -117,9 +118,9 @@ impl Daemon {
                     name: config.name.clone(),
                     policy: config.room,
                     call: config.call.clone(),
-                    limits: room_limits(),
+                    limits: room_limits,
                 }),
-                limits: ConnectionLimits::default(),
+                limits: connection_limits,
                 deadlines: Deadlines::default(),
             })?),
         };
@@ -344,8 +345,8 @@ fn access(auth: &AuthConfig) -> anyhow::Result<(Access, Option<Code>)> {
     Ok((Access::with_code(code.clone()), Some(code)))
 }
 
-/// The room's places: each member's wait holds a descriptor, of which the process is given as many as it may have.
-fn room_limits() -> RoomLimits {
+/// The places of connections and of the room's members, whose waits are connections too: of the descriptors that the process may have.
+fn places() -> (ConnectionLimits, RoomLimits) {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, ..limit };
     let current = match setrlimit(Resource::Nofile, raised) {
@@ -355,9 +356,11 @@ fn room_limits() -> RoomLimits {
             limit.current
         }
     };
-    let default = RoomLimits::default();
-    let spare = usize::try_from(current.unwrap_or(u64::MAX)).unwrap_or(usize::MAX).saturating_sub(DESCRIPTORS).max(1);
-    RoomLimits { members: default.members.min(spare), ..default }
+    let spare = usize::try_from(current.unwrap_or(u64::MAX)).unwrap_or(usize::MAX).saturating_sub(DESCRIPTORS).max(2);
+    let (connections, room) = (ConnectionLimits::default(), RoomLimits::default());
+    let total = connections.total.min(spare / 2);
+    let connections = ConnectionLimits { total, per_address: connections.per_address.min(total.div_ceil(2)) };
+    (connections, RoomLimits { members: room.members.min(spare - total), ..room })
 }
 
 /// Prints the ready lines of the contract, and a QR code on a terminal.

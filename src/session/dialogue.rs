@@ -134,8 +134,12 @@ impl Dialogue {
         let current = self.codecs();
         can.video.sort_by_key(|codec| !current.contains(codec));
         let mut agreements = match sdp::negotiate(offer, &can) {
-            // Whoever is connected may want nothing for a while.
-            Err(NegotiationError::NothingWanted) if !self.transports.is_empty() => sdp::pause(offer),
+            // Whoever is connected may want nothing for a while, or nothing but what is not sent.
+            Err(error @ (NegotiationError::NothingWanted | NegotiationError::NoCommonCodec { .. }))
+                if !self.transports.is_empty() =>
+            {
+                sdp::pause(offer).map_err(|_| error)
+            }
             said => said,
         }
         .map_err(|error| refusal(&error))?;

@@ -270,7 +270,14 @@ impl Media {
     }
 
     fn begin_catchup(&mut self, now: Instant, session: SessionId) {
-        if self.viewer(session).is_some_and(|viewer| viewer.begin_catchup(now)) && !self.joiners.contains(&session) {
+        let waiting = self.joiners.len() + 1;
+        let Some(codec) = self.viewer(session).and_then(|viewer| viewer.video_codec()) else { return };
+        if self.rung(codec).is_some_and(|rung| rung.fanout.is_dear_for(waiting)) {
+            debug!(waiting, "so many joiners wait for the next keyframe");
+            (self.keyframe)(codec);
+        } else if self.viewer(session).is_some_and(|viewer| viewer.begin_catchup(now))
+            && !self.joiners.contains(&session)
+        {
             self.joiners.push_back(session);
         }
     }
@@ -314,12 +321,17 @@ impl Media {
             return;
         };
         let (now, path) = (Instant::now(), Path { local: datagram.to, remote: datagram.from });
-        let Some(route) = self.routes.get_mut(&session) else { return };
-        if route.viewer.is_some() {
-            self.attend(now, session, |viewer, sink| viewer.handle_datagram(now, path, datagram.data, sink));
-        } else if route.handed.take(now) {
-            // A full queue loses it, counted; whoever sent it repeats it. More than any handshake has would keep the join thread from others.
-            let _ = self.join.push(JoinIn::Datagram { session, path, data: datagram.data.to_vec() });
+        match self.routes.get_mut(&session) {
+            Some(Route { viewer: Some(_), .. }) => {
+                self.attend(now, session, |viewer, sink| viewer.handle_datagram(now, path, datagram.data, sink));
+            }
+            // Whoever sends more than any handshake has would keep the join thread from others.
+            Some(Route { handed, .. }) => {
+                let spared = handed.take(now).then(|| datagram.data.to_vec());
+                // A full queue loses it, counted; whoever sent it repeats it.
+                let _ = spared.map(|data| self.join.push(JoinIn::Datagram { session, path, data }).is_ok());
+            }
+            None => {}
         }
     }
 

@@ -3,13 +3,17 @@
 
 mod bad_input;
 mod cli;
+mod codecs;
 mod firefox;
 mod heard;
 mod hostile;
+mod independent;
 mod leaving;
 mod light;
 mod page;
+mod renewal;
 mod room;
+mod room_pages;
 mod screen;
 mod shutdown;
 mod sizes;

@@ -8,11 +8,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub mod browser;
 pub mod daemon;
+pub mod files;
 pub mod firefox;
 pub mod http;
 pub mod page;
 pub mod process;
 pub mod pulse;
+pub mod rtc_viewer;
 pub mod strip;
 pub mod tone;
 pub mod xclient;

@@ -20,7 +20,7 @@
   Object.defineProperty(HTMLMediaElement.prototype, 'srcObject', {
     ...source,
     set(stream) {
-      if (stream && lt.shown === null) {
+      if (stream && lt.shown === null && this instanceof HTMLVideoElement) {
         this.requestVideoFrameCallback(() => {
           lt.shown ??= performance.now();
         });

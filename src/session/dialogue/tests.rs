@@ -74,6 +74,24 @@ fn the_same_credentials_change_and_other_ones_restart() {
 }
 
 #[test]
+fn a_viewer_that_pauses_the_picture_where_there_is_no_sound_stays() {
+    let mut dialogue = Dialogue::new(&speaker());
+    let silent = Capabilities { audio: false, ..can() };
+    let both = |video| {
+        let sections = [section("video", "0", video, "abcd", 1), section("audio", "1", "recvonly", "abcd", 1)];
+        offer("a=group:BUNDLE 0 1\r\n", &sections)
+    };
+    dialogue.handle_offer(id(1), &both("recvonly"), &silent).unwrap();
+    let paused = both("inactive");
+    let steps = dialogue.handle_offer(id(1), &paused, &silent).unwrap();
+    assert!(matches!(&steps[..], [Step::Change(..)]) && dialogue.codecs().is_empty());
+    assert_eq!(dialogue.answer(&paused, &speaker(), &[]).matches("a=inactive").count(), 2);
+    let steps = dialogue.handle_offer(id(1), &both("recvonly"), &silent).unwrap();
+    assert!(matches!(&steps[..], [Step::Change(..)]));
+    assert_eq!(dialogue.codecs(), [Codec::H264]);
+}
+
+#[test]
 fn without_bundle_there_are_two_transports_and_one_may_end() {
     let mut dialogue = Dialogue::new(&speaker());
     let sections = |audio| [section("video", "0", "recvonly", "abcd", 1), section("audio", "1", audio, "efgh", 1)];
