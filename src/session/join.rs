@@ -297,7 +297,7 @@ impl Join {
 
     /// Finds a place for a newcomer.
     fn admit(&mut self, now: Instant, session: SessionId, newcomer: Newcomer) -> Result<u32, Refusal> {
-        if let Some(waiting) = self.broadcast.gives_way(now) {
+        if let Some(waiting) = self.broadcast.gives_way(now, &newcomer) {
             self.end(now, waiting, EndReason::GaveWay);
         }
         let number = self.broadcast.handle_offer(now, session, newcomer)?;

@@ -36,6 +36,8 @@ const CATCHUP_SLICE: usize = 48;
 const LEAST_PAUSE: Duration = Duration::from_millis(1);
 /// ICE generations of a session whose requests are heard: the one in use, and those that were begun since (an engine begins eight in ten seconds).
 const MOST_UFRAGS: usize = 10;
+/// Addresses of one session: those of a few ICE generations; the first of more are forgotten.
+const MOST_ADDRESSES: usize = 64;
 /// Datagrams of one session that is still joining which the join thread gets: some at once, then one at such intervals. A handshake has about fifty.
 const JOINING_AT_ONCE: u32 = 128;
 const JOINING_INTERVAL: Duration = Duration::from_millis(10);
@@ -227,9 +229,14 @@ impl Media {
             .filter(|(_, viewer)| viewer.video_codec() == Some(codec))
             .collect();
         rung.turns.rotate(&mut viewers, keyframe);
+        let mut faulty = Vec::new();
         for (session, viewer) in viewers {
-            self.sink.begin(viewer.number);
-            viewer.handle_unit(now, unit, &mut self.sink);
+            let (number, sink) = (viewer.number, &mut self.sink);
+            sink.begin(number);
+            if !survives(number, || viewer.handle_unit(now, unit, sink)) {
+                faulty.push(session);
+                continue;
+            }
             if let Some(due) = viewer.poll_timeout() {
                 self.timers.set(session, due);
             }
@@ -239,6 +246,7 @@ impl Media {
                 }
             }
         }
+        faulty.into_iter().for_each(|session| self.end(now, session, EndReason::Fault));
         self.flush();
     }
 
@@ -399,6 +407,9 @@ impl Media {
         }
         if let Some(route) = self.routes.get_mut(&session).filter(|route| !route.addresses.contains(&address)) {
             route.addresses.push(address);
+            if route.addresses.len() > MOST_ADDRESSES {
+                self.by_address.remove(&route.addresses.remove(0));
+            }
         }
     }
 
@@ -450,3 +461,6 @@ impl Media {
         self.routes.get_mut(&session).and_then(|route| route.viewer.as_mut())
     }
 }
+
+#[cfg(test)]
+mod tests;

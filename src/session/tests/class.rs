@@ -335,7 +335,9 @@ fn who_turns_pictures_off_and_on_all_the_time_costs_others_no_more_keyframes_tha
 fn nothing_of_the_pictures_is_repeated_once_they_are_off_and_sound_goes_on() {
     let mut class = Class::new();
     let id = class.join();
+    while class.slice() {}
     class.encode(Codec::H264, 3_000);
+    assert_eq!(class.shown(id), Some((Codec::H264, 1)));
     class.change(id, None, false);
     let seat = class.seats.get_mut(&id).unwrap();
     for millisecond in (0..1_000).step_by(20) {
