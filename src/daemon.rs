@@ -2,9 +2,7 @@
 //!
 //! The thread that calls [`run`] becomes the control side (HTTP, signals); pictures and packets have threads of their own.
 
-use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -15,14 +13,8 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 use crate::alive::Watch;
-use crate::audio::AudioCapture;
 use crate::clock::Clock;
 use crate::config::{AuthConfig, Listen, RunConfig};
-use crate::encoder::worker::{EncodeWorker, WorkerConfig};
-use crate::encoder::{AccessUnit, Codec};
-use crate::fanout::Unit;
-use crate::frame::Frame;
-use crate::frame::canvas::canvas_size;
 use crate::session::engine::identity::Identity;
 use crate::session::inbox::Inbox;
 use crate::session::join::{Demand, Join, JoinConfig};
@@ -30,13 +22,18 @@ use crate::session::media::{Media, UnitQueues};
 use crate::session::messages::JoinIn;
 use crate::session::sdp::Capabilities;
 use crate::session::sink::SocketSink;
-use crate::session::udp::{MediaSocket, local_addresses};
+use crate::session::udp::MediaSocket;
 use crate::session::wake::Waker;
 use crate::signaling::SignalIn;
 use crate::signaling::access::{Access, Code, OwnNames, state_dir};
 use crate::signaling::room::RoomLimits;
 use crate::signaling::server::{ConnectionLimits, Deadlines, RoomConfig, Server, ServerConfig};
-use crate::source::{Source, SourceOptions};
+
+mod announce;
+mod makers;
+
+use announce::announce;
+use makers::Makers;
 
 /// Bounds of the queues between threads.
 const MOST_COMMANDS: usize = 4096;
@@ -44,8 +41,8 @@ const MOST_UNITS: usize = 64;
 /// A second of sound.
 const MOST_SOUND: usize = 50;
 const MOST_SIGNALS: usize = 256;
-/// Descriptors for everything but members' waits: the other connections, the media and the sources.
-const DESCRIPTORS: usize = 768;
+/// Descriptors for everything but connections: the media, the sources, the sound.
+const DESCRIPTORS: usize = 256;
 /// How long all threads may take to end: the join thread's second for goodbyes, the source's two, and some more.
 const CLOSING: Duration = Duration::from_secs(4);
 
@@ -88,25 +85,13 @@ struct Daemon {
     makers: Makers,
 }
 
-/// One for each video codec.
-type Workers = Vec<(Codec, Arc<EncodeWorker>)>;
-
-/// What makes units: the source puts frames into the workers, one for each video codec.
-#[derive(Clone)]
-struct Makers {
-    source: Arc<Source>,
-    workers: Workers,
-    /// The video codecs that are wanted: the source runs while there is one.
-    wanted: Arc<Mutex<Vec<Codec>>>,
-    sound: Arc<AudioCapture>,
-}
-
 impl Daemon {
     fn start(config: RunConfig) -> anyhow::Result<Self> {
         let clock = Clock::start();
         let identity = Identity::generate()?;
         let socket = MediaSocket::bind(config.udp_port)?;
         let (access, code) = access(&config.auth)?;
+        let (connection_limits, room_limits) = places();
         let server = match &config.listen {
             Listen::Off => None,
             Listen::At(addresses) => Some(Server::bind(ServerConfig {
@@ -117,9 +102,9 @@ impl Daemon {
                     name: config.name.clone(),
                     policy: config.room,
                     call: config.call.clone(),
-                    limits: room_limits(),
+                    limits: room_limits,
                 }),
-                limits: ConnectionLimits::default(),
+                limits: connection_limits,
                 deadlines: Deadlines::default(),
             })?),
         };
@@ -215,74 +200,6 @@ impl Daemon {
     }
 }
 
-impl Makers {
-    fn open(
-        config: &RunConfig,
-        pictures: &Inbox<Arc<Unit>>,
-        sound: &Inbox<Arc<Unit>>,
-        watch: &Watch,
-    ) -> anyhow::Result<Self> {
-        let unit_sink = |queue: &Inbox<Arc<Unit>>| {
-            let queue = queue.clone();
-            Arc::new(move |unit: AccessUnit| queue.push_newest(Arc::new(Unit::new(unit))))
-        };
-        let options = SourceOptions { fps: config.fps, pointer: config.pointer, size: config.size };
-        let workers: Arc<OnceLock<Workers>> = Arc::default();
-        let frame_sink = {
-            let workers = workers.clone();
-            Arc::new(move |frame: Frame| {
-                // Those that nobody watches drop it.
-                for (_, worker) in workers.get().into_iter().flatten() {
-                    worker.put(frame.clone());
-                }
-            })
-        };
-        let source = Arc::new(Source::open(&config.source, options, frame_sink, watch)?);
-        let canvas = canvas_size(source.size(), config.size);
-        let start = |codec: &Codec| -> anyhow::Result<(Codec, Arc<EncodeWorker>)> {
-            let worker_config = WorkerConfig { codec: *codec, canvas, bitrate: config.bitrate, fps: config.fps };
-            Ok((*codec, Arc::new(EncodeWorker::start(worker_config, unit_sink(pictures), watch)?)))
-        };
-        let started = config.codecs.iter().map(start).collect::<anyhow::Result<Workers>>()?;
-        let sound = Arc::new(AudioCapture::open(&config.audio, unit_sink(sound), watch)?);
-        info!(source = source.describe(), audio = sound.describe(), %canvas, fps = config.fps, bitrate = config.bitrate.0, "ready");
-        // A source is inactive when opened, so no frame has come yet.
-        let _ = workers.set(started.clone());
-        Ok(Self { source, workers: started, wanted: Arc::default(), sound })
-    }
-
-    fn set_active(&self, codec: Codec, active: bool) {
-        if codec == Codec::Opus {
-            self.sound.set_active(active);
-            return;
-        }
-        let worker = |active| self.worker(codec).into_iter().for_each(|worker| worker.set_active(active));
-        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        wanted.retain(|other| *other != codec);
-        if active {
-            worker(true);
-            if wanted.is_empty() {
-                self.source.set_active(true);
-            } else {
-                // A still screen would give this encoder nothing to begin with.
-                self.source.refresh();
-            }
-            wanted.push(codec);
-        } else {
-            self.source.set_active(!wanted.is_empty());
-            worker(false);
-        }
-    }
-
-    fn request_keyframe(&self, codec: Codec) {
-        self.worker(codec).into_iter().for_each(|worker| worker.request_keyframe());
-    }
-
-    fn worker(&self, codec: Codec) -> Option<&Arc<EncodeWorker>> {
-        self.workers.iter().find(|(of, _)| *of == codec).map(|(_, worker)| worker)
-    }
-}
-
 /// Starts a thread that must not end.
 fn spawn(name: &str, watch: &Watch, body: impl FnOnce() + Send + 'static) -> anyhow::Result<JoinHandle<()>> {
     let alive = watch.guard();
@@ -344,8 +261,8 @@ fn access(auth: &AuthConfig) -> anyhow::Result<(Access, Option<Code>)> {
     Ok((Access::with_code(code.clone()), Some(code)))
 }
 
-/// The room's places: each member's wait holds a descriptor, of which the process is given as many as it may have.
-fn room_limits() -> RoomLimits {
+/// The places of connections and of the room's members, whose waits are connections too: of the descriptors that the process may have.
+fn places() -> (ConnectionLimits, RoomLimits) {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, ..limit };
     let current = match setrlimit(Resource::Nofile, raised) {
@@ -355,53 +272,11 @@ fn room_limits() -> RoomLimits {
             limit.current
         }
     };
-    let default = RoomLimits::default();
-    let spare = usize::try_from(current.unwrap_or(u64::MAX)).unwrap_or(usize::MAX).saturating_sub(DESCRIPTORS).max(1);
-    RoomLimits { members: default.members.min(spare), ..default }
-}
-
-/// Prints the ready lines of the contract, and a QR code on a terminal.
-fn announce(server: Option<&Server>, udp_port: u16, code: Option<&Code>, name: &str) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
-    let addresses = server.map_or(&[][..], Server::local_addrs);
-    let listening: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
-    let http = if listening.is_empty() { "off".to_owned() } else { listening.join(",") };
-    writeln!(out, "listening http={http} udp={udp_port}")?;
-    let urls = urls(addresses, code);
-    for url in &urls {
-        writeln!(out, "open {url}")?;
-    }
-    if rustix::termios::isatty(&out)
-        && let Some(picture) = urls.first().and_then(|url| qr_code(url))
-    {
-        writeln!(out, "{picture}\n{name}: scan this with a phone, or open one of the addresses above")?;
-    }
-    out.flush()
-}
-
-/// The addresses to open: those of all interfaces for a wildcard, loopback last and once.
-fn urls(listening: &[SocketAddr], code: Option<&Code>) -> Vec<String> {
-    let mut places: Vec<SocketAddr> = Vec::new();
-    for bound in listening {
-        if !bound.ip().is_unspecified() {
-            places.push(*bound);
-            continue;
-        }
-        let own = local_addresses().unwrap_or_else(|_| vec![IpAddr::from(Ipv4Addr::LOCALHOST)]);
-        let reached = own
-            .into_iter()
-            .filter(|ip| bound.is_ipv6() || ip.is_ipv4())
-            .filter(|ip| !(ip.is_ipv6() && ip.is_loopback()));
-        places.extend(reached.map(|ip| SocketAddr::new(ip, bound.port())));
-    }
-    places.dedup();
-    let code = code.map_or(String::new(), |code| format!("#{}", code.reveal()));
-    places.into_iter().map(|place| format!("http://{place}/{code}")).collect()
-}
-
-fn qr_code(url: &str) -> Option<String> {
-    let code = qrcode::QrCode::new(url).ok()?;
-    Some(code.render::<qrcode::render::unicode::Dense1x2>().quiet_zone(true).build())
+    let spare = usize::try_from(current.unwrap_or(u64::MAX)).unwrap_or(usize::MAX).saturating_sub(DESCRIPTORS).max(2);
+    let (connections, room) = (ConnectionLimits::default(), RoomLimits::default());
+    let total = connections.total.min(spare / 2);
+    let connections = ConnectionLimits { total, per_address: connections.per_address.min(total.div_ceil(2)) };
+    (connections, RoomLimits { members: room.members.min(spare - total), ..room })
 }
 
 #[cfg(test)]

@@ -22,6 +22,10 @@ pub const MOST_PAYLOAD: usize = 1200 - 12 - 12 - 16 - 2;
 const MOST_UNITS: usize = 300;
 const MOST_BYTES: usize = 2_000_000;
 
+/// What joiners at once may cost, and how much more than their keyframe, before another keyframe is the better way.
+const MOST_AT_ONCE: usize = 8_000_000;
+const DEAR_RATIO: usize = 3;
+
 /// One RTP payload: a few bytes of its own, then a slice of the access unit.
 #[derive(Debug, Clone)]
 pub struct Payload {
@@ -144,6 +148,14 @@ impl Fanout {
         self.broken = false;
     }
 
+    /// Whether `joiners` are served with fewer bytes by another keyframe than by what is held.
+    ///
+    /// A few are not: a keyframe costs everybody, and they would have to wait for it.
+    pub fn is_dear_for(&self, joiners: usize) -> bool {
+        let keyframe = self.units.front().map_or(0, |unit| unit.access_unit.data.len());
+        self.bytes > DEAR_RATIO * keyframe && self.bytes * joiners > MOST_AT_ONCE
+    }
+
     /// The number that the next unit will have.
     pub fn end(&self) -> u64 {
         self.end
@@ -223,6 +235,17 @@ mod tests {
         assert_eq!(catchup(&fanout, None), Err("keyframe"));
         fanout.clear();
         assert_eq!(catchup(&fanout, None), Err("nothing"));
+    }
+
+    #[test]
+    fn a_storm_of_joiners_long_after_a_keyframe_is_better_served_by_another() {
+        let mut fanout = Fanout::default();
+        fanout.push(unit(true, 100_000));
+        assert!(!fanout.is_dear_for(500), "nothing is smaller than the keyframe itself");
+        for _ in 0..100 {
+            fanout.push(unit(false, 10_000));
+        }
+        assert_eq!([1, 7, 8].map(|joiners| fanout.is_dear_for(joiners)), [false, false, true]);
     }
 
     #[test]

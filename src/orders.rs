@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use tracing::warn;
 
@@ -101,9 +101,10 @@ impl Orders {
         }
     }
 
-    /// The bell: readable from an order until it is taken.
-    pub(crate) fn bell(&self) -> BorrowedFd<'_> {
-        self.bell.as_fd()
+    /// The bell for a poll loop that is not ours: readable from an order until it is taken.
+    #[cfg(feature = "pulse")]
+    pub(crate) fn bell(&self) -> &OwnedFd {
+        &self.bell
     }
 
     fn lock(&self) -> MutexGuard<'_, Wanted> {

@@ -84,6 +84,21 @@ pub enum SignalIn {
     },
 }
 
+impl SignalIn {
+    /// The session that it is about.
+    pub fn session(&self) -> SessionId {
+        match self {
+            Self::Offer { session, .. }
+            | Self::Renegotiate { session, .. }
+            | Self::Call { session, .. }
+            | Self::Accept { session, .. }
+            | Self::Restart { session, .. }
+            | Self::Trickle { session, .. }
+            | Self::Leave { session, .. } => *session,
+        }
+    }
+}
+
 /// A fragment of trickled ICE (RFC 8840).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Trickle {

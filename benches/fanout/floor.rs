@@ -45,7 +45,8 @@ fn replay(viewers: usize, pictures: &[Picture], segmented: bool, report: &mut Re
     // Nothing is ever sent here: it is a wait that may not be slept.
     let (_never, waits) = mpsc::sync_channel::<()>(0);
     let payload = vec![0x5a; 2048];
-    let (mut buffer, mut sent, mut bytes, mut refused) = (vec![0; 8 << 20], 0, 0, 0);
+    let largest = pictures.iter().map(|Picture(_, _, sizes)| sizes.iter().map(|size| usize::from(*size)).sum()).max();
+    let (mut buffer, mut sent, mut bytes, mut refused) = (vec![0; viewers * largest.unwrap_or(0)], 0, 0, 0);
     let (start, before) = (Instant::now(), own());
     for Picture(captured, _, sizes) in pictures {
         let due = start + Duration::from_secs_f64((captured - first).max(0.0));

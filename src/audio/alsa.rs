@@ -45,7 +45,8 @@ fn find(wanted: Option<&str>) -> Result<(Device, String), InputError> {
     let default = host.default_input_device().and_then(|device| device.id().ok()).map(|id| id.to_string());
     let chosen = choose(&microphones, default.as_deref(), wanted)?.clone();
     let at = microphones.iter().position(|mic| *mic == chosen);
-    let device = at.and_then(|at| devices.into_iter().nth(at)).ok_or(InputError::Interrupted)?;
+    let device =
+        at.and_then(|at| devices.into_iter().nth(at)).ok_or_else(|| InputError::Lost("it is gone".to_owned()))?;
     Ok((device, chosen.description))
 }
 
@@ -81,8 +82,7 @@ impl Recording {
         let (device, description) = find(wanted)?;
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|error| InputError::Lost(format!("no descriptor: {error}")))?;
-        let queue = Queue { samples: VecDeque::with_capacity(MOST_WAITING), anew: true, failed: None };
-        let shared = Arc::new(Shared { queue: Mutex::new(queue), bell });
+        let shared = Arc::new(Shared::new(bell));
         let (format, channels) = format(&device, &description)?;
         let config =
             StreamConfig { channels, sample_rate: SAMPLE_RATE, buffer_size: BufferSize::Fixed(BLOCK_SAMPLES as u32) };
@@ -147,6 +147,11 @@ impl Recording {
 }
 
 impl Shared {
+    fn new(bell: OwnedFd) -> Self {
+        let queue = Queue { samples: VecDeque::with_capacity(MOST_WAITING), anew: true, failed: None };
+        Self { queue: Mutex::new(queue), bell }
+    }
+
     /// Adds what cpal has recorded: one channel becomes both, of more the first two are kept.
     fn put<T: Copy>(&self, data: &[T], channels: usize, sample: impl Fn(T) -> i16) {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
@@ -203,4 +208,30 @@ fn lost(error: cpal::Error) -> InputError {
 
 fn one_line(error: &cpal::Error) -> String {
     crate::config::one_line(&error.to_string()).trim_end_matches('.').to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn one_channel_becomes_two_and_of_more_the_first_two_are_kept() {
+        let shared = Shared::new(eventfd(0, EventfdFlags::NONBLOCK).unwrap());
+        shared.put(&[1, 2], 1, |sample| sample);
+        shared.put(&[3, 4, 5, 6, 7, 8], 3, |sample| sample);
+        assert_eq!(shared.queue.lock().unwrap().samples, [1, 1, 2, 2, 3, 4, 6, 7]);
+    }
+
+    #[test]
+    fn what_nobody_reads_is_lost_and_told_as_a_gap() {
+        let shared = Shared::new(eventfd(0, EventfdFlags::NONBLOCK).unwrap());
+        shared.queue.lock().unwrap().anew = false;
+        let block = [0; BLOCK_SAMPLES * CHANNELS];
+        for _ in 0..=50 {
+            shared.put(&block, CHANNELS, |sample| sample);
+            assert!(shared.queue.lock().unwrap().samples.len() <= MOST_WAITING);
+        }
+        assert!(shared.queue.lock().unwrap().anew);
+    }
 }

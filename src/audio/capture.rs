@@ -48,7 +48,10 @@ impl Device {
         orders: &Orders,
     ) -> Result<(Self, String), InputError> {
         match spec {
-            AudioSpec::Off => Err(InputError::Lost("it was not asked for".to_owned())),
+            AudioSpec::Off => Err(InputError::Missing {
+                found: "no sound was asked for".to_owned(),
+                advice: "write auto, system, mic or tone",
+            }),
             AudioSpec::Tone => Ok((Self::Tone, format!("tone ({FREQUENCY} Hz, {LEVEL} dB)"))),
             AudioSpec::Auto | AudioSpec::System => system(server, orders),
             AudioSpec::Mic(name) => match served_microphone(server, name.as_deref(), orders) {
@@ -100,8 +103,13 @@ fn served_microphone(_: Option<&str>, _: Option<&str>, _: &Orders) -> Result<(De
 }
 
 #[cfg(feature = "alsa")]
-fn bare_microphone(name: Option<&str>, _no_server: &str) -> Result<(Device, String), InputError> {
-    let description = super::alsa::probe(name)?;
+fn bare_microphone(name: Option<&str>, no_server: &str) -> Result<(Device, String), InputError> {
+    let description = super::alsa::probe(name).map_err(|error| match error {
+        InputError::Missing { found, advice } => {
+            InputError::Missing { found: format!("no sound server ({no_server}), and by ALSA {found}"), advice }
+        }
+        other => other,
+    })?;
     Ok((Device::Alsa(name.map(str::to_owned)), description))
 }
 

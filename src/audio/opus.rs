@@ -9,7 +9,7 @@ use super::{CHANNELS, SAMPLE_RATE};
 
 /// Bits per second: music in stereo without artefacts that anybody hears.
 const BITRATE: i32 = 96_000;
-/// Of 10.
+/// Of 10: 0.3 % of a core, where 10 costs 0.5 and 0 costs 0.2 (`cargo test --release cost_of_encoding -- --ignored --nocapture`).
 const COMPLEXITY: i32 = 5;
 /// No packet of 20 ms is larger (RFC 6716, section 3.4).
 const LARGEST_PACKET: usize = 1275;

@@ -25,7 +25,7 @@ use super::{BLOCK, Block, CHANNELS, Event, InputError, SAMPLE_RATE};
 use crate::orders::Orders;
 
 /// How long a server may take to answer.
-const ANSWER: Duration = Duration::from_secs(3);
+const ANSWER: Duration = Duration::from_secs(2);
 /// How long a server may send nothing before it counts as lost.
 const SILENCE: Duration = Duration::from_secs(2);
 /// The name that servers know for the monitor of the default sink.

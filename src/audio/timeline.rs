@@ -5,7 +5,8 @@
 //!
 //! A block's arrival tells when it was captured, late by however long its delivery took and never early. So what is followed
 //! is the least late of the last second's blocks: within [`TOLERANCE`] nothing is corrected, past it 1/200 of the excess
-//! with each block, 0.1 ms (0.5 %) at most. A sound card that runs 100 ppm off the clock is followed within 4 ms that way.
+//! with each block, 1 ms at most. A sound card that runs 100 ppm off the clock is followed within 4 ms that way, in steps
+//! of microseconds.
 //! Blocks that come late and are whole (a busy machine) change nothing; blocks that all stay late are those behind a loss.
 
 use std::collections::VecDeque;
@@ -18,7 +19,7 @@ const WINDOW: usize = 50;
 /// So far the timeline may be off before it is corrected.
 const TOLERANCE: i64 = 2_000_000;
 /// The most that is corrected with one block, in nanoseconds.
-const LARGEST_STEP: i64 = 100_000;
+const LARGEST_STEP: i64 = 1_000_000;
 /// A part of the excess that is corrected with one block.
 const SHARE: i64 = 200;
 /// So late must blocks be, and so many of them one after the other, before samples count as lost (nanoseconds).

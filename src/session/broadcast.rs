@@ -124,14 +124,18 @@ impl Broadcast {
     ///
     /// # Errors
     /// Where all places are taken or the daemon is ending.
-    pub fn handle_offer(&mut self, now: Instant, session: SessionId, newcomer: Newcomer) -> Result<u32, Refusal> {
+    pub fn handle_offer(&mut self, now: Instant, session: SessionId, mut newcomer: Newcomer) -> Result<u32, Refusal> {
         if self.closing {
             return Err(Refusal::Closing);
         }
-        // Who replaces another will have its place.
-        let replaces = newcomer.replaces.is_some_and(|old| self.entries.contains_key(&old));
-        if self.taken() >= self.limit + usize::from(replaces) {
+        if self.is_full(&newcomer) {
             return Err(Refusal::Full { limit: self.limit });
+        }
+        // One that has not connected is given up at once, and the newcomer replaces what that was to replace: nobody holds more than two places.
+        let joining = newcomer.replaces.and_then(|old| Some((old, self.entries.get(&old)?)));
+        if let Some((old, entry)) = joining.filter(|(_, entry)| entry.place == Place::Joining) {
+            newcomer.replaces = entry.newcomer.replaces;
+            self.outputs.push_back(Output::End { session: old, why: EndReason::Replaced });
         }
         self.numbers += 1;
         let number = self.numbers;
@@ -167,11 +171,11 @@ impl Broadcast {
     }
 
     /// The session that gives way to a new one where all places are taken: the oldest that has not connected for a while.
-    pub fn gives_way(&self, now: Instant) -> Option<SessionId> {
+    pub fn gives_way(&self, now: Instant, newcomer: &Newcomer) -> Option<SessionId> {
         let joining = self.entries.iter().filter(|(_, entry)| {
             entry.place == Place::Joining && entry.second_of.is_none() && now >= entry.since + MOST_PATIENCE
         });
-        joining.filter(|_| self.taken() >= self.limit).min_by_key(|(_, entry)| entry.since).map(|(session, _)| *session)
+        joining.filter(|_| self.is_full(newcomer)).min_by_key(|(_, entry)| entry.since).map(|(session, _)| *session)
     }
 
     /// Does what is due.
@@ -289,6 +293,14 @@ impl Broadcast {
     /// Viewers connected now.
     pub fn watching(&self) -> usize {
         self.entries.values().filter(|entry| entry.place == Place::Live && entry.second_of.is_none()).count()
+    }
+
+    /// Whether there is no place for a newcomer; who replaces another will have its place, or that of the one which it was to replace.
+    fn is_full(&self, newcomer: &Newcomer) -> bool {
+        let replaced = newcomer.replaces.and_then(|old| self.entries.get(&old));
+        let before = replaced.filter(|old| old.place == Place::Joining).and_then(|old| old.newcomer.replaces);
+        let before = before.is_some_and(|before| self.entries.contains_key(&before));
+        self.taken() >= self.limit + usize::from(replaced.is_some()) + usize::from(before)
     }
 
     /// Places taken, by viewers connected or not.

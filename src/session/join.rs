@@ -128,12 +128,20 @@ impl Join {
 
     fn handle(&mut self, now: Instant, item: JoinIn) {
         match item {
-            JoinIn::Signal(signal) => self.handle_signal(now, signal),
+            JoinIn::Signal(signal) => {
+                let session = signal.session();
+                let number = self.broadcast.number(session).unwrap_or_default();
+                if !survives(number, || self.handle_signal(now, signal)) {
+                    self.forget(now, session, EndReason::Fault);
+                }
+            }
             JoinIn::Datagram { session, path, data } => {
                 self.attend(now, session, |viewer, sink| viewer.handle_datagram(now, path, &data, sink));
             }
             JoinIn::Ended { session, at, reason } => {
                 self.dialogues.remove(&session);
+                // An ICE restart may have crossed it, and had the media thread expect it again.
+                self.tell_media(MediaIn::Forget(session));
                 self.broadcast.handle_ended(at, session, reason);
             }
             JoinIn::Shutdown => self.shut_down(now),
@@ -213,12 +221,21 @@ impl Join {
         let sdp = dialogue.answer(&offer, &self.speaker, &addresses);
         self.dialogues.insert(session, dialogue);
         if let Err(refusal) = self.take_steps(now, session, number, steps, &addresses) {
-            self.dialogues.remove(&session);
-            self.broadcast.handle_unanswered(now, session);
+            self.undo(now, session);
             return Err(refusal);
         }
         debug!(viewer = number, "an offer is answered");
         Ok(Answer { sdp })
+    }
+
+    /// Takes back what was begun for an offer that turned out not to be answerable.
+    fn undo(&mut self, now: Instant, session: SessionId) {
+        let dialogue = self.dialogues.remove(&session);
+        for transport in dialogue.iter().flat_map(Dialogue::sessions) {
+            self.joining.remove(&transport);
+            self.tell_media(MediaIn::Forget(transport));
+            self.broadcast.handle_unanswered(now, transport);
+        }
     }
 
     fn call(&mut self, now: Instant, session: SessionId, replaces: Option<SessionId>) -> Result<Answer, Refusal> {
@@ -280,7 +297,7 @@ impl Join {
 
     /// Finds a place for a newcomer.
     fn admit(&mut self, now: Instant, session: SessionId, newcomer: Newcomer) -> Result<u32, Refusal> {
-        if let Some(waiting) = self.broadcast.gives_way(now) {
+        if let Some(waiting) = self.broadcast.gives_way(now, &newcomer) {
             self.end(now, waiting, EndReason::GaveWay);
         }
         let number = self.broadcast.handle_offer(now, session, newcomer)?;
@@ -428,7 +445,9 @@ impl Join {
     }
 
     fn forget(&mut self, now: Instant, session: SessionId, reason: EndReason) {
-        self.joining.remove(&session);
+        if let Some(viewer) = self.joining.remove(&session) {
+            debug!(viewer = viewer.number, counters = ?viewer.counters(), "what a viewer that did not connect asked for");
+        }
         self.dialogues.remove(&session);
         self.tell_media(MediaIn::Forget(session));
         self.broadcast.handle_ended(now, session, reason);
@@ -536,3 +555,6 @@ fn parse(text: &str) -> Result<Description, Refusal> {
 fn unusable(error: &TransportError) -> Refusal {
     Refusal::BadOffer(error.to_string())
 }
+
+#[cfg(test)]
+mod tests;

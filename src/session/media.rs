@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, error, warn};
 
+use super::allowance::Allowance;
 use super::engine::Path;
 use super::engine::rtc::RtcEngine;
 use super::engine::stun;
@@ -33,8 +34,13 @@ pub type KeyframeRequest = Arc<dyn Fn(Codec) + Send + Sync>;
 const CATCHUP_SLICE: usize = 48;
 /// The least time between two looks at one session.
 const LEAST_PAUSE: Duration = Duration::from_millis(1);
-/// ICE generations of a session whose requests are heard: the one in use and the one that follows.
-const MOST_UFRAGS: usize = 2;
+/// ICE generations of a session whose requests are heard: the one in use, and those that were begun since (an engine begins eight in ten seconds).
+const MOST_UFRAGS: usize = 10;
+/// Addresses of one session: those of a few ICE generations; the first of more are forgotten.
+const MOST_ADDRESSES: usize = 64;
+/// Datagrams of one session that is still joining which the join thread gets: some at once, then one at such intervals. A handshake has about fifty.
+const JOINING_AT_ONCE: u32 = 128;
+const JOINING_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The queues from the encoders; all have the waker of the commands.
 pub struct UnitQueues {
@@ -56,6 +62,8 @@ struct Route {
     ufrags: Vec<String>,
     addresses: Vec<SocketAddr>,
     viewer: Option<Box<Viewer<RtcEngine>>>,
+    /// What the join thread gets of it before it is connected.
+    handed: Allowance,
 }
 
 /// The media thread's state.
@@ -74,6 +82,8 @@ pub struct Media {
     routes: HashMap<SessionId, Route>,
     by_ufrag: HashMap<String, SessionId>,
     by_address: HashMap<SocketAddr, SessionId>,
+    /// Datagrams that were nobody's.
+    strange: u64,
     running: bool,
 }
 
@@ -102,6 +112,7 @@ impl Media {
             routes: HashMap::new(),
             by_ufrag: HashMap::new(),
             by_address: HashMap::new(),
+            strange: 0,
             running: true,
         }
     }
@@ -144,6 +155,8 @@ impl Media {
             dropped,
             oversized = received.oversized,
             errors = received.errors,
+            strange = self.strange,
+            join_lost = self.join.lost(),
             "datagrams of the media socket"
         );
     }
@@ -157,25 +170,19 @@ impl Media {
                         rung.fanout.clear();
                     }
                 }
-                MediaIn::Expect { session, ufrag } => self.expect(session, ufrag),
-                MediaIn::Address { session, address } => self.bind(session, address),
+                MediaIn::Expect { session, ufrag } => self.expect(now, session, ufrag),
+                MediaIn::Address { session, address } => self.bind(now, session, address),
                 MediaIn::Adopt(viewer) => self.adopt(now, viewer),
                 MediaIn::Change { session, change } => {
                     self.attend(now, session, |viewer, _| viewer.handle_change(now, *change));
-                    self.begin_catchup(session);
+                    self.begin_catchup(now, session);
                 }
                 MediaIn::Candidates { session, candidates } => {
-                    if let Some(viewer) = self.viewer(session) {
+                    self.attend(now, session, |viewer, _| {
                         candidates.iter().for_each(|candidate| viewer.handle_candidate(candidate));
-                    }
-                    self.collect(now, session);
+                    });
                 }
-                MediaIn::End { session, reason } => {
-                    if let Some(viewer) = self.viewer(session) {
-                        viewer.end(now, reason);
-                    }
-                    self.collect(now, session);
-                }
+                MediaIn::End { session, reason } => self.attend(now, session, |viewer, _| viewer.end(now, reason)),
                 MediaIn::Forget(session) => self.forget(session),
                 MediaIn::Shutdown => self.shut_down(now),
             }
@@ -222,9 +229,14 @@ impl Media {
             .filter(|(_, viewer)| viewer.video_codec() == Some(codec))
             .collect();
         rung.turns.rotate(&mut viewers, keyframe);
+        let mut faulty = Vec::new();
         for (session, viewer) in viewers {
-            self.sink.begin(viewer.number);
-            viewer.handle_unit(now, unit, &mut self.sink);
+            let (number, sink) = (viewer.number, &mut self.sink);
+            sink.begin(number);
+            if !survives(number, || viewer.handle_unit(now, unit, sink)) {
+                faulty.push(session);
+                continue;
+            }
             if let Some(due) = viewer.poll_timeout() {
                 self.timers.set(session, due);
             }
@@ -234,12 +246,14 @@ impl Media {
                 }
             }
         }
+        faulty.into_iter().for_each(|session| self.end(now, session, EndReason::Fault));
         self.flush();
     }
 
-    fn expect(&mut self, session: SessionId, ufrag: String) {
+    fn expect(&mut self, now: Instant, session: SessionId, ufrag: String) {
         self.by_ufrag.insert(ufrag.clone(), session);
-        let none = || Route { ufrags: Vec::new(), addresses: Vec::new(), viewer: None };
+        let handed = || Allowance::new(now, JOINING_AT_ONCE, JOINING_INTERVAL);
+        let none = || Route { ufrags: Vec::new(), addresses: Vec::new(), viewer: None, handed: handed() };
         let ufrags = &mut self.routes.entry(session).or_insert_with(none).ufrags;
         ufrags.push(ufrag);
         if ufrags.len() > MOST_UFRAGS {
@@ -251,12 +265,19 @@ impl Media {
         let session = viewer.id;
         let Some(route) = self.routes.get_mut(&session) else { return };
         route.viewer = Some(viewer);
-        self.begin_catchup(session);
+        self.begin_catchup(now, session);
         self.collect(now, session);
     }
 
-    fn begin_catchup(&mut self, session: SessionId) {
-        if self.viewer(session).is_some_and(|viewer| viewer.begin_catchup()) && !self.joiners.contains(&session) {
+    fn begin_catchup(&mut self, now: Instant, session: SessionId) {
+        let waiting = self.joiners.len() + 1;
+        let Some(codec) = self.viewer(session).and_then(|viewer| viewer.video_codec()) else { return };
+        if self.rung(codec).is_some_and(|rung| rung.fanout.is_dear_for(waiting)) {
+            debug!(waiting, "so many joiners wait for the next keyframe");
+            (self.keyframe)(codec);
+        } else if self.viewer(session).is_some_and(|viewer| viewer.begin_catchup(now))
+            && !self.joiners.contains(&session)
+        {
             self.joiners.push_back(session);
         }
     }
@@ -295,15 +316,20 @@ impl Media {
             self.take_commands();
             self.route(datagram)
         });
-        let Some(session) = session else { return };
+        let Some(session) = session else {
+            self.strange += 1;
+            return;
+        };
         let (now, path) = (Instant::now(), Path { local: datagram.to, remote: datagram.from });
-        match self.routes.get_mut(&session).map(|route| route.viewer.as_mut()) {
-            Some(Some(_)) => {
+        match self.routes.get_mut(&session) {
+            Some(Route { viewer: Some(_), .. }) => {
                 self.attend(now, session, |viewer, sink| viewer.handle_datagram(now, path, datagram.data, sink));
             }
-            Some(None) => {
+            // Whoever sends more than any handshake has would keep the join thread from others.
+            Some(Route { handed, .. }) => {
+                let spared = handed.take(now).then(|| datagram.data.to_vec());
                 // A full queue loses it, counted; whoever sent it repeats it.
-                let _ = self.join.push(JoinIn::Datagram { session, path, data: datagram.data.to_vec() });
+                let _ = spared.map(|data| self.join.push(JoinIn::Datagram { session, path, data }).is_ok());
             }
             None => {}
         }
@@ -349,7 +375,7 @@ impl Media {
         let codec = viewer.video_codec();
         while let Some(event) = self.viewer(session).and_then(|viewer| viewer.poll_event()) {
             match event {
-                ViewerEvent::Address(address) => self.bind(session, address),
+                ViewerEvent::Address(address) => self.bind(now, session, address),
                 ViewerEvent::KeyframeWanted => codec.into_iter().for_each(|codec| (self.keyframe)(codec)),
                 ViewerEvent::Connected => {}
                 ViewerEvent::Ended(reason) => self.end(now, session, reason),
@@ -367,8 +393,11 @@ impl Media {
         self.join.push_always(JoinIn::Ended { session, at: now, reason });
     }
 
-    fn bind(&mut self, session: SessionId, address: SocketAddr) {
-        if !self.routes.contains_key(&session) {
+    /// Routes an address to a session; one where another session was just heard stays with that, so that a forged source takes nobody's datagrams away.
+    fn bind(&mut self, now: Instant, session: SessionId, address: SocketAddr) {
+        let holder = self.by_address.get(&address).filter(|holder| **holder != session);
+        let holder = holder.and_then(|holder| self.routes.get(holder)?.viewer.as_ref());
+        if !self.routes.contains_key(&session) || holder.is_some_and(|holder| holder.holds(now, address)) {
             return;
         }
         if let Some(old) = self.by_address.insert(address, session).filter(|old| *old != session)
@@ -378,12 +407,18 @@ impl Media {
         }
         if let Some(route) = self.routes.get_mut(&session).filter(|route| !route.addresses.contains(&address)) {
             route.addresses.push(address);
+            if route.addresses.len() > MOST_ADDRESSES {
+                self.by_address.remove(&route.addresses.remove(0));
+            }
         }
     }
 
     fn forget(&mut self, session: SessionId) {
         let Some(route) = self.routes.remove(&session) else { return };
         self.timers.remove(session);
+        if route.handed.refused() > 0 {
+            debug!(dropped = route.handed.refused(), "a session sent more than any handshake has");
+        }
         for ufrag in &route.ufrags {
             self.by_ufrag.remove(ufrag);
         }
@@ -426,3 +461,6 @@ impl Media {
         self.routes.get_mut(&session).and_then(|route| route.viewer.as_mut())
     }
 }
+
+#[cfg(test)]
+mod tests;

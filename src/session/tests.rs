@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::engine::plain::PlainEngine;
-use super::engine::{Engine, Feedback, Path, RemoteTransport};
+use super::engine::{Engine, Feedback, LocalTransport, Path, RemoteTransport};
 use super::sdp::{Agreement, AudioParameters, LocalStreams, Sync, VideoParameters};
 use super::stream::PacketSink;
 use super::viewer::{Change, EndReason, StreamKit, Viewer, ViewerEvent};
@@ -15,6 +15,8 @@ use crate::clock::Clock;
 use crate::encoder::{AccessUnit, Bitrate, Codec};
 use crate::fanout::{Fanout, Unit};
 use crate::id::SessionId;
+
+mod class;
 
 const SSRC: u32 = 77;
 const RTX_SSRC: u32 = 78;
@@ -304,7 +306,7 @@ fn timestamps_are_true_and_always_grow() {
     let old: Vec<_> = (0..10).map(|i| unit(now - Duration::from_secs(9), i == 0, 100)).collect();
     let mut fanout = Fanout::default();
     old.iter().for_each(|unit| fanout.push(unit.clone()));
-    assert!(viewer.begin_catchup());
+    assert!(viewer.begin_catchup(now));
     assert!(viewer.handle_catchup(now, &fanout, 4, &mut link), "in slices");
     assert!(!viewer.handle_catchup(now, &fanout, 100, &mut link));
     for millisecond in [5u64, 5, 38, 71, 1_071] {

@@ -36,9 +36,11 @@ const MOTION_GAP: Duration = Duration::from_millis(100);
 const TAIL_MOST: [usize; 2] = [16, 32];
 /// How long a viewer that needs a keyframe waits before it asks again.
 const KEYFRAME_PATIENCE: Duration = Duration::from_secs(1);
-/// The keyframes that a viewer's requests may cost: a few at once, then one at such intervals.
+/// The keyframes that a viewer may cost, and the times that it is caught up: a few at once, then one at such intervals.
 const KEYFRAMES_AT_ONCE: u32 = 4;
 const KEYFRAME_INTERVAL: Duration = Duration::from_secs(5);
+/// How long an address stays with the session that was heard there, whoever else shows it: checks come every 2.5 s, reports more often.
+const ADDRESS_HOLD: Duration = Duration::from_secs(5);
 /// Units of a joiner are shown in so quick an order.
 const CATCHUP_STEP: Duration = Duration::from_millis(1);
 
@@ -145,6 +147,10 @@ pub struct ViewerCounters {
     pub repeats: HistoryCounters,
     /// Keyframes that it asked for and did not get.
     pub keyframes_refused: u64,
+    /// Times that its picture began anew without what the fanout holds, since that was had too often.
+    pub catchups_refused: u64,
+    /// Datagrams that were no sign of life: forged, garbled, or not along its path.
+    pub unheard: u64,
 }
 
 /// One viewer's session.
@@ -163,6 +169,9 @@ pub struct Viewer<E> {
     state: State,
     since: Instant,
     heard: Instant,
+    /// When ICE was first restarted since it was heard: its path may be dead, and finding another takes time.
+    restarted: Option<Instant>,
+    unheard: u64,
     next_report: Instant,
     round_trip: Option<Duration>,
     last_unit: Option<Instant>,
@@ -170,6 +179,8 @@ pub struct Viewer<E> {
     asked: Option<Instant>,
     /// The keyframes that its requests may cost everyone.
     keyframes: Allowance,
+    /// How often it may have what the fanout holds: megabytes at a time.
+    catchups: Allowance,
     tail: Tail,
     transport_feedback: bool,
     events: VecDeque<ViewerEvent>,
@@ -190,11 +201,14 @@ impl<E: Engine> Viewer<E> {
             state: State::Joining,
             since: now,
             heard: now,
+            restarted: None,
+            unheard: 0,
             next_report: now,
             round_trip: None,
             last_unit: None,
             asked: None,
             keyframes: Allowance::new(now, KEYFRAMES_AT_ONCE, KEYFRAME_INTERVAL),
+            catchups: Allowance::new(now, KEYFRAMES_AT_ONCE, KEYFRAME_INTERVAL),
             tail: Tail::Quiet,
             transport_feedback: false,
             events: VecDeque::new(),
@@ -216,9 +230,11 @@ impl<E: Engine> Viewer<E> {
         let Change { agreement, restart } = change;
         match restart {
             Some((local, addresses)) => {
-                if let Err(error) = self.engine.restart(now, &agreement.remote, local, &addresses) {
+                match self.engine.restart(now, &agreement.remote, local, &addresses) {
+                    // Once only until it is heard: media goes on along a path that nobody consents to (RFC 7675).
+                    Ok(()) => self.restarted = self.restarted.or(Some(now)),
                     // The path that it has goes on.
-                    tracing::debug!(viewer = self.number, %error, "ICE was not restarted");
+                    Err(error) => tracing::debug!(viewer = self.number, %error, "ICE was not restarted"),
                 }
             }
             None => agreement.remote.candidates.iter().for_each(|candidate| self.handle_candidate(candidate)),
@@ -229,7 +245,7 @@ impl<E: Engine> Viewer<E> {
     /// Takes the streams of this transport, at first or by a renegotiation: those that stay keep their numbers.
     fn handle_agreement(&mut self, now: Instant, video: Option<&VideoParameters>, audio: Option<&AudioParameters>) {
         match (video, &mut self.video) {
-            (None, _) => self.picture = Picture::Off,
+            (None, _) => (self.picture, self.tail) = (Picture::Off, Tail::Quiet),
             (Some(parameters), Some(stream)) => {
                 if stream.codec() != parameters.codec || self.picture == Picture::Off {
                     self.picture = Picture::AwaitingKeyframe;
@@ -264,7 +280,9 @@ impl<E: Engine> Viewer<E> {
     /// Takes a datagram of this session.
     pub fn handle_datagram(&mut self, now: Instant, path: Path, data: &[u8], sink: &mut dyn PacketSink) {
         if self.engine.handle_datagram(now, path, data) {
-            self.heard = now;
+            (self.heard, self.restarted) = (now, None);
+        } else {
+            self.unheard += 1;
         }
         self.handle_engine(now, sink);
     }
@@ -276,9 +294,10 @@ impl<E: Engine> Viewer<E> {
 
     /// Has the picture begin with what the fanout holds (rule 5); [`Viewer::handle_catchup`] sends it.
     ///
-    /// Returns false where there is nothing to begin: it takes no pictures, or they flow.
-    pub fn begin_catchup(&mut self) -> bool {
+    /// Returns false where there is nothing to begin: it takes no pictures, they flow, or it had that too often and waits for the next keyframe.
+    pub fn begin_catchup(&mut self, now: Instant) -> bool {
         let begins = self.state == State::Connected && self.picture == Picture::AwaitingKeyframe;
+        let begins = begins && self.catchups.take(now);
         if begins {
             self.picture = Picture::CatchingUp(None);
         }
@@ -374,7 +393,7 @@ impl<E: Engine> Viewer<E> {
             }
             State::Connected => {}
         }
-        if now >= self.heard + MOST_SILENCE {
+        if now >= self.silence_ends() {
             self.end(now, EndReason::Silent(MOST_SILENCE));
             return;
         }
@@ -399,7 +418,7 @@ impl<E: Engine> Viewer<E> {
                     Tail::Quiet => None,
                 };
                 let report = self.reports().then_some(self.next_report);
-                tail.into_iter().chain(report).fold(self.heard + MOST_SILENCE, Instant::min)
+                tail.into_iter().chain(report).fold(self.silence_ends(), Instant::min)
             }
         };
         Some(self.engine.poll_timeout().map_or(own, |engine| engine.min(own)))
@@ -427,7 +446,17 @@ impl<E: Engine> Viewer<E> {
     /// What happened to it, for the log.
     pub fn counters(&self) -> ViewerCounters {
         let repeats = self.video.as_ref().map(|video| video.history.counters()).unwrap_or_default();
-        ViewerCounters { repeats, keyframes_refused: self.keyframes.refused() }
+        ViewerCounters {
+            repeats,
+            keyframes_refused: self.keyframes.refused(),
+            catchups_refused: self.catchups.refused(),
+            unheard: self.unheard,
+        }
+    }
+
+    /// Whether `address` is its own: it was heard there a moment ago, so nobody else who shows it may have it.
+    pub fn holds(&self, now: Instant, address: SocketAddr) -> bool {
+        now < self.heard + ADDRESS_HOLD && self.engine.path().is_some_and(|path| path.remote == address)
     }
 
     #[cfg(test)]
@@ -506,9 +535,17 @@ impl<E: Engine> Viewer<E> {
         self.tail = if second { Tail::Quiet } else { Tail::Due { at: now.max(last + TAIL_SECOND), second: true } };
     }
 
+    /// Asks for a keyframe on its behalf; a viewer whose picture begins anew all the time has no more of them than one that asks itself.
     fn want_keyframe(&mut self, now: Instant) {
         self.asked = Some(now);
-        self.events.push_back(ViewerEvent::KeyframeWanted);
+        if self.keyframes.take(now) {
+            self.events.push_back(ViewerEvent::KeyframeWanted);
+        }
+    }
+
+    /// Until when it must be heard.
+    fn silence_ends(&self) -> Instant {
+        self.restarted.unwrap_or(self.heard) + MOST_SILENCE
     }
 
     /// Whether there is anything to report on.

@@ -1,6 +1,7 @@
 //! Sound from a real PulseAudio server: what it plays comes out of the capture whole, and what happens to it harms nobody.
 #![cfg(feature = "pulse")]
 
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use laterna::alive::Watch;
 use laterna::audio::{AudioCapture, AudioError, AudioSpec, tone};
 use laterna::encoder::{AccessUnit, Codec};
 
+use crate::support::process::{Output, Process};
 use crate::support::pulse::Pulse;
 use crate::support::report_wall_time;
 use crate::support::tone::Tone;
@@ -42,7 +44,7 @@ fn decode(units: &[AccessUnit]) -> Vec<f32> {
     for pair in units.windows(2) {
         assert_eq!(pair[1].sample, pair[0].sample + 960, "samples were lost");
         let step = pair[1].captured - pair[0].captured;
-        assert!(step.abs_diff(Duration::from_millis(20)) <= Duration::from_micros(100), "a step of {step:?}");
+        assert!(step.abs_diff(Duration::from_millis(20)) <= Duration::from_millis(1), "a step of {step:?}");
     }
     for unit in units {
         assert_eq!(unit.codec, Codec::Opus);
@@ -125,7 +127,7 @@ fn a_server_that_dies_comes_back_by_itself() {
 }
 
 #[test]
-fn a_server_that_hangs_holds_up_nothing() {
+fn a_server_that_hangs_holds_up_nothing_and_is_heard_again_once_it_goes_on() {
     let server = Pulse::start(&[]);
     let _player = server.play(1000.0, -12.0, 60);
     let listening = listen(&server.address(), &AudioSpec::System).unwrap();
@@ -133,6 +135,10 @@ fn a_server_that_hangs_holds_up_nothing() {
     listening.next(1);
     server.freeze(true);
     // Until it counts as lost and the capture tries to reach it again.
+    while listening.units.recv_timeout(Duration::from_secs(4)).is_ok() {}
+    server.freeze(false);
+    listening.next(1);
+    server.freeze(true);
     while listening.units.recv_timeout(Duration::from_secs(4)).is_ok() {}
     let start = Instant::now();
     drop(listening);
@@ -189,6 +195,43 @@ fn a_microphone_is_chosen_by_a_part_of_its_name() {
     listening.capture.set_active(true);
     listening.next(2);
     assert_tone(&listening.next(2), -12.0);
+}
+
+/// What [`a_microphone_of_alsa_is_recorded_where_no_server_runs`] runs with an environment of its own.
+#[cfg(feature = "alsa")]
+#[test]
+#[ignore = "a part of another test"]
+fn records_by_alsa() {
+    let listening = listen("unix:/nonexistent/native", &AudioSpec::Mic(None)).unwrap();
+    listening.capture.set_active(true);
+    listening.next(2);
+    // ALSA's plugin for PulseAudio may lose samples, so breaks are no matter here.
+    let mut decoder = opus::Decoder::new(48_000, opus::Channels::Stereo).unwrap();
+    let mut signal = Vec::new();
+    for unit in listening.next(2) {
+        let mut out = vec![0.0; 1920];
+        decoder.decode_float(&unit.data, &mut out, false).unwrap();
+        signal.extend(out.iter().step_by(2));
+    }
+    let heard = Tone::measure(&signal, 48_000.0, 1000.0);
+    assert!((heard.frequency - 1000.0).abs() < 1.0 && (heard.level + 12.0).abs() < 1.0, "{heard:?}");
+    println!("by ALSA: {} {heard:?}", listening.capture.describe());
+}
+
+#[cfg(feature = "alsa")]
+#[test]
+fn a_microphone_of_alsa_is_recorded_where_no_server_runs() {
+    let server = Pulse::start(&[]);
+    let _player = server.play(1000.0, -12.0, 60);
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["sound::records_by_alsa", "--exact", "--ignored", "--nocapture"]);
+    command.env("HOME", server.home_with_alsa()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = Process::spawn(&mut command);
+    let output = Output::follow(child.child().stdout.take().unwrap());
+    let errors = Output::follow(child.child().stderr.take().unwrap());
+    let heard = output.wait(DEADLINE, |line| line.contains("by ALSA: mic"));
+    assert!(heard.is_some(), "{}{}", output.tail(20), errors.tail(20));
+    println!("{}", output.tail(5));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A PulseAudio server of one test: a null sink and perhaps microphones, in a directory of its own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -30,6 +30,14 @@ impl Pulse {
     /// The value for `$PULSE_SERVER`.
     pub fn address(&self) -> String {
         format!("unix:{}", socket(&self.home).display())
+    }
+
+    /// A home directory in which ALSA's default microphone is what this server's default sink plays.
+    pub fn home_with_alsa(&self) -> &Path {
+        let server = self.address();
+        let device = format!("{{ type pulse server \"{server}\" device speakers.monitor }}");
+        std::fs::write(self.home.path().join(".asoundrc"), format!("pcm.!default {device}\n")).unwrap();
+        self.home.path()
     }
 
     /// Kills the server as a crash would.

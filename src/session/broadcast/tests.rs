@@ -56,12 +56,12 @@ fn an_offer_that_does_not_connect_has_a_head_start_and_gives_way() {
     let now = Instant::now();
     let mut broadcast = Broadcast::new(1);
     assert_eq!(broadcast.handle_offer(now, id(1), newcomer("ufrag")), Ok(1));
-    assert_eq!((broadcast.gives_way(now), broadcast.poll_timeout()), (None, Some(now + HEAD_START)));
-    assert_eq!(broadcast.gives_way(now + MOST_PATIENCE), Some(id(1)));
+    assert_eq!((broadcast.gives_way(now, &newcomer("next")), broadcast.poll_timeout()), (None, Some(now + HEAD_START)));
+    assert_eq!(broadcast.gives_way(now + MOST_PATIENCE, &newcomer("next")), Some(id(1)));
     broadcast.handle_timeout(now + HEAD_START);
     assert_eq!(broadcast.poll_timeout(), None);
     broadcast.handle_connected(now + HEAD_START * 2, id(1));
-    assert_eq!((broadcast.gives_way(now + HEAD_START * 3), broadcast.poll_timeout()), (None, None));
+    assert_eq!((broadcast.gives_way(now + HEAD_START * 3, &newcomer("next")), broadcast.poll_timeout()), (None, None));
     let demands = std::iter::from_fn(|| broadcast.poll_output()).filter_map(|output| match output {
         Output::Demand { wanted, .. } => Some(wanted),
         _ => None,
@@ -100,6 +100,29 @@ fn a_replaced_session_ends_once_its_successor_connects() {
     assert_eq!(ends(&mut broadcast), []);
     broadcast.handle_connected(now, id(2));
     assert_eq!(ends(&mut broadcast), [Output::End { session: id(1), why: EndReason::Replaced }]);
+}
+
+#[test]
+fn who_offers_again_and_again_without_connecting_holds_two_places_at_most() {
+    let now = Instant::now();
+    let mut broadcast = Broadcast::new(2);
+    broadcast.handle_offer(now, id(1), newcomer("first")).unwrap();
+    broadcast.handle_connected(now, id(1));
+    broadcast.handle_offer(now, id(9), newcomer("other")).unwrap();
+    for n in 2..8 {
+        let again = Newcomer { replaces: Some(id(n - 1)), ..newcomer("again") };
+        assert_eq!(broadcast.gives_way(now + MOST_PATIENCE, &again), None, "nobody else has to go");
+        assert!(broadcast.handle_offer(now, id(n), again).is_ok());
+        while let Some(output) = broadcast.poll_output() {
+            if let Output::End { session, why } = output {
+                broadcast.handle_ended(now, session, why);
+            }
+        }
+        assert_eq!(broadcast.taken(), 3, "the one that is connected, the one that joins, and another's");
+    }
+    broadcast.handle_connected(now, id(7));
+    let ends = std::iter::from_fn(|| broadcast.poll_output()).find(|output| matches!(output, Output::End { .. }));
+    assert_eq!(ends, Some(Output::End { session: id(1), why: EndReason::Replaced }), "the first is not left over");
 }
 
 #[test]

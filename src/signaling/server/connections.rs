@@ -25,7 +25,7 @@ pub struct ConnectionLimits {
 
 impl Default for ConnectionLimits {
     fn default() -> Self {
-        Self { total: 512, per_address: 128 }
+        Self { total: 2048, per_address: 1024 }
     }
 }
 

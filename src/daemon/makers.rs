@@ -1,0 +1,97 @@
+//! What makes units: a source, an encoder for each video codec, and sound; each runs while somebody takes what it makes (rule 1).
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use tracing::info;
+
+use crate::alive::Watch;
+use crate::audio::AudioCapture;
+use crate::config::RunConfig;
+use crate::encoder::worker::{EncodeWorker, WorkerConfig};
+use crate::encoder::{AccessUnit, Codec};
+use crate::fanout::Unit;
+use crate::frame::Frame;
+use crate::frame::canvas::canvas_size;
+use crate::session::inbox::Inbox;
+use crate::source::{Source, SourceOptions};
+
+/// One for each video codec.
+type Workers = Vec<(Codec, Arc<EncodeWorker>)>;
+
+/// What makes units: the source puts frames into the workers, one for each video codec.
+#[derive(Clone)]
+pub(super) struct Makers {
+    source: Arc<Source>,
+    workers: Workers,
+    /// The video codecs that are wanted: the source runs while there is one.
+    wanted: Arc<Mutex<Vec<Codec>>>,
+    pub(super) sound: Arc<AudioCapture>,
+}
+
+impl Makers {
+    pub(super) fn open(
+        config: &RunConfig,
+        pictures: &Inbox<Arc<Unit>>,
+        sound: &Inbox<Arc<Unit>>,
+        watch: &Watch,
+    ) -> anyhow::Result<Self> {
+        let unit_sink = |queue: &Inbox<Arc<Unit>>| {
+            let queue = queue.clone();
+            Arc::new(move |unit: AccessUnit| queue.push_newest(Arc::new(Unit::new(unit))))
+        };
+        let options = SourceOptions { fps: config.fps, pointer: config.pointer, size: config.size };
+        let workers: Arc<OnceLock<Workers>> = Arc::default();
+        let frame_sink = {
+            let workers = workers.clone();
+            Arc::new(move |frame: Frame| {
+                // Those that nobody watches drop it.
+                for (_, worker) in workers.get().into_iter().flatten() {
+                    worker.put(frame.clone());
+                }
+            })
+        };
+        let source = Arc::new(Source::open(&config.source, options, frame_sink, watch)?);
+        let canvas = canvas_size(source.size(), config.size);
+        let start = |codec: &Codec| -> anyhow::Result<(Codec, Arc<EncodeWorker>)> {
+            let worker_config = WorkerConfig { codec: *codec, canvas, bitrate: config.bitrate, fps: config.fps };
+            Ok((*codec, Arc::new(EncodeWorker::start(worker_config, unit_sink(pictures), watch)?)))
+        };
+        let started = config.codecs.iter().map(start).collect::<anyhow::Result<Workers>>()?;
+        let sound = Arc::new(AudioCapture::open(&config.audio, unit_sink(sound), watch)?);
+        info!(source = source.describe(), audio = sound.describe(), %canvas, fps = config.fps, bitrate = config.bitrate.0, "ready");
+        // A source is inactive when opened, so no frame has come yet.
+        let _ = workers.set(started.clone());
+        Ok(Self { source, workers: started, wanted: Arc::default(), sound })
+    }
+
+    pub(super) fn set_active(&self, codec: Codec, active: bool) {
+        if codec == Codec::Opus {
+            self.sound.set_active(active);
+            return;
+        }
+        let worker = |active| self.worker(codec).into_iter().for_each(|worker| worker.set_active(active));
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        wanted.retain(|other| *other != codec);
+        if active {
+            worker(true);
+            if wanted.is_empty() {
+                self.source.set_active(true);
+            } else {
+                // A still screen would give this encoder nothing to begin with.
+                self.source.refresh();
+            }
+            wanted.push(codec);
+        } else {
+            self.source.set_active(!wanted.is_empty());
+            worker(false);
+        }
+    }
+
+    pub(super) fn request_keyframe(&self, codec: Codec) {
+        self.worker(codec).into_iter().for_each(|worker| worker.request_keyframe());
+    }
+
+    fn worker(&self, codec: Codec) -> Option<&Arc<EncodeWorker>> {
+        self.workers.iter().find(|(of, _)| *of == codec).map(|(_, worker)| worker)
+    }
+}

@@ -1,0 +1,95 @@
+//! Whose a datagram is, whatever one session does.
+
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::session::wake::Waker;
+
+/// A media thread's state, and what it tells the join thread.
+fn media() -> (Media, Inbox<JoinIn>) {
+    fn inbox<T>() -> Inbox<T> {
+        Inbox::new(10_000, Waker::new().unwrap())
+    }
+    let join = inbox();
+    let sink = SocketSink::new(MediaSocket::bind(0).unwrap());
+    let units = UnitQueues { pictures: inbox(), sound: inbox() };
+    (Media::new(sink, inbox(), units, join.clone(), Arc::new(|_| {})), join)
+}
+
+fn id(n: u8) -> SessionId {
+    SessionId::from_bytes([n; 16])
+}
+
+fn address(port: u16) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, 7], port))
+}
+
+/// A request of which no more is right than its name.
+fn request(ufrag: &str) -> Vec<u8> {
+    let name = format!("{ufrag}:them");
+    let padded = name.len().next_multiple_of(4);
+    let mut request = vec![0, 1, 0, padded as u8 + 4, 0x21, 0x12, 0xa4, 0x42];
+    request.extend([7; 12]);
+    request.extend([0, 6, 0, name.len() as u8]);
+    request.extend(name.bytes());
+    request.resize(24 + padded, 0);
+    request
+}
+
+fn arrive(media: &mut Media, from: SocketAddr, data: &[u8]) {
+    media.handle(&Datagram { data: &mut data.to_vec(), from, to: address(1) });
+}
+
+#[test]
+fn a_flood_for_a_session_that_joins_is_dropped_before_the_join_thread() {
+    let (mut media, join) = media();
+    let now = Instant::now();
+    media.expect(now, id(1), "flooded".into());
+    media.expect(now, id(2), "other".into());
+    for _ in 0..5_000 {
+        arrive(&mut media, address(2), &request("flooded"));
+    }
+    arrive(&mut media, address(3), &request("other"));
+    arrive(&mut media, address(3), &request("nobody"));
+    let allowed = JOINING_AT_ONCE as usize + 1 + (now.elapsed().as_millis() / JOINING_INTERVAL.as_millis()) as usize;
+    let handed = join.drain();
+    let of = |wanted| {
+        handed.iter().filter(|item| matches!(item, JoinIn::Datagram { session, .. } if *session == wanted)).count()
+    };
+    assert!((128..=allowed).contains(&of(id(1))), "{} of {allowed}", of(id(1)));
+    assert_eq!((of(id(2)), media.strange), (1, 1));
+    assert!(media.routes[&id(1)].handed.refused() as usize >= 5_000 - allowed);
+}
+
+#[test]
+fn restarts_that_come_to_nothing_leave_the_first_generation_heard() {
+    let (mut media, _) = media();
+    for generation in 0..9 {
+        media.expect(Instant::now(), id(1), format!("generation{generation}"));
+    }
+    for generation in [0, 8] {
+        let mut data = request(&format!("generation{generation}"));
+        let datagram = Datagram { data: &mut data, from: address(2), to: address(1) };
+        assert_eq!(media.route(&datagram), Some(id(1)), "generation {generation}");
+    }
+    (9..100).for_each(|generation| media.expect(Instant::now(), id(1), format!("generation{generation}")));
+    assert_eq!(media.by_ufrag.len(), MOST_UFRAGS);
+    media.forget(id(1));
+    assert!(media.by_ufrag.is_empty());
+}
+
+#[test]
+fn a_session_that_shows_addresses_without_end_has_the_last_of_them_only() {
+    let (mut media, _) = media();
+    let now = Instant::now();
+    media.expect(now, id(1), "one".into());
+    media.expect(now, id(2), "two".into());
+    (1_000..3_000).for_each(|port| media.bind(now, id(1), address(port)));
+    assert_eq!(media.by_address.len(), MOST_ADDRESSES);
+    media.bind(now, id(2), address(2_990));
+    assert_eq!((media.by_address[&address(2_990)], media.by_address[&address(2_999)]), (id(2), id(1)));
+    media.forget(id(1));
+    assert_eq!(media.by_address.len(), 1, "what another has since stays with it");
+    media.forget(id(2));
+    assert!(media.by_address.is_empty());
+}
