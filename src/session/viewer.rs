@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::allowance::Allowance;
 use super::engine::feedback::{SenderInfo, sender_report};
-use super::engine::{Engine, EngineEnd, EngineEvent, Feedback, LocalTransport, Path, Transmit, TransportError};
-use super::history::HistoryCounters;
+use super::engine::{Engine, EngineEvent, Feedback, LocalTransport, Path, Transmit, TransportError};
 use super::sdp::{Agreement, AudioParameters, LocalStreams, VideoParameters};
 use super::sound::SoundStream;
 use super::stream::{PacketSink, VideoStream};
@@ -18,6 +17,10 @@ use crate::clock::Clock;
 use crate::encoder::{Bitrate, Codec};
 use crate::fanout::{Fanout, Next, Unit};
 use crate::id::SessionId;
+
+mod events;
+
+pub use events::{EndReason, ViewerCounters, ViewerEvent};
 
 /// A handshake that has not come about by then never will; a viewer who tries again makes a new session.
 const MOST_JOINING: Duration = Duration::from_secs(15);
@@ -43,51 +46,6 @@ const KEYFRAME_INTERVAL: Duration = Duration::from_secs(5);
 const ADDRESS_HOLD: Duration = Duration::from_secs(5);
 /// Units of a joiner are shown in so quick an order.
 const CATCHUP_STEP: Duration = Duration::from_millis(1);
-
-/// What a session tells its owner.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ViewerEvent {
-    /// Datagrams from this address are this session's.
-    Address(SocketAddr),
-    /// Media may flow.
-    Connected,
-    /// A keyframe is wanted, by the viewer or for it.
-    KeyframeWanted,
-    /// It is over.
-    Ended(EndReason),
-}
-
-/// Why a session ended; the words are those of the log.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum EndReason {
-    /// By WHEP DELETE.
-    #[error("left")]
-    Left,
-    /// By the engine.
-    #[error("{0}")]
-    Engine(#[from] EngineEnd),
-    /// Nothing was heard any more.
-    #[error("nothing heard for {} s", .0.as_secs())]
-    Silent(Duration),
-    /// It never came to a connection.
-    #[error("not connected within {} s: no answer to connectivity checks, or the handshake never finished", .0.as_secs())]
-    NeverConnected(Duration),
-    /// The same viewer made another connection, which is there now.
-    #[error("replaced by another connection of the same viewer")]
-    Replaced,
-    /// The viewer's answer to the daemon's offer could not be used.
-    #[error("the answer could not be used: {0}")]
-    BadAnswer(String),
-    /// Its place went to another, since it did not connect.
-    #[error("not connected yet when all places were taken: another viewer got the place")]
-    GaveWay,
-    /// The daemon ends.
-    #[error("the broadcaster is shutting down")]
-    Shutdown,
-    /// A fault of ours in this session; its message is in the log.
-    #[error("an internal fault, which is a bug: please report the message above")]
-    Fault,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -138,19 +96,6 @@ enum Tail {
     Quiet,
     /// Repeat at this time, for the first or the second time.
     Due { at: Instant, second: bool },
-}
-
-/// What happened to a session.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ViewerCounters {
-    /// What it asked for again.
-    pub repeats: HistoryCounters,
-    /// Keyframes that it asked for and did not get.
-    pub keyframes_refused: u64,
-    /// Times that its picture began anew without what the fanout holds, since that was had too often.
-    pub catchups_refused: u64,
-    /// Datagrams that were no sign of life: forged, garbled, or not along its path.
-    pub unheard: u64,
 }
 
 /// One viewer's session.
