@@ -70,6 +70,7 @@ impl Dialogue {
             cname: speaker.cname.clone(),
             sync: speaker.sync,
             video_section: None,
+            audio_section: None,
         };
         // Below 2^62, as browsers choose them: some readers take it for a signed number.
         let origin = Origin { id: u64::from_be_bytes(random_bytes()) >> 2, version: 2 };
@@ -157,6 +158,9 @@ impl Dialogue {
         if let Some(video) = agreements.iter().find_map(|agreement| agreement.video.as_ref()) {
             self.streams.video_section = Some((video.section, video.rtx.is_some()));
         }
+        if let Some(audio) = agreements.iter().find_map(|agreement| agreement.audio.as_ref()) {
+            self.streams.audio_section = Some(audio.section);
+        }
         let ended = self.transports.split_off(agreements.len().min(self.transports.len()));
         let mut steps: Vec<_> = ended.into_iter().map(|transport| Step::End(transport.session)).collect();
         for (index, agreement) in agreements.into_iter().enumerate() {
@@ -214,6 +218,7 @@ impl Dialogue {
         let offered = self.offered.take().ok_or_else(none)?;
         let agreement = sdp::accept(&offered, answer, can).map_err(|error| refusal(&error))?;
         self.streams.video_section = agreement.video.as_ref().map(|video| (video.section, video.rtx.is_some()));
+        self.streams.audio_section = agreement.audio.as_ref().map(|audio| audio.section);
         if let Some(transport) = self.transports.first_mut() {
             transport.agreement = Some(agreement.clone());
         }

@@ -110,6 +110,8 @@ pub struct LocalStreams {
     pub sync: Sync,
     /// Index of the section that the video was agreed for last, and whether it has retransmissions.
     pub video_section: Option<(usize, bool)>,
+    /// Index of the section that the sound was agreed for last.
+    pub audio_section: Option<usize>,
 }
 
 /// The `o=` line of the daemon's descriptions.

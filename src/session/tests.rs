@@ -132,6 +132,7 @@ fn viewer(now: Instant, rtx: Option<u8>) -> Viewer<PlainEngine> {
         cname: "c".into(),
         sync: Sync::Lip,
         video_section: None,
+        audio_section: None,
     };
     let clock = Clock::from_parts(now - Duration::from_secs(10), Duration::from_secs(1_700_000_000));
     let kit = StreamKit { clock, streams, rate: Bitrate(2_500_000) };

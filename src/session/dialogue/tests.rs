@@ -70,6 +70,9 @@ fn the_same_credentials_change_and_other_ones_restart() {
     assert!(matches!(&steps[..], [Step::Change(..)]) && dialogue.codecs().is_empty());
     let answer = dialogue.answer(&paused, &speaker(), &[]);
     assert_eq!((answer.matches("a=inactive").count(), answer.matches("m=video 9").count()), (2, 1));
+    for ssrc in [dialogue.streams().video_ssrc, dialogue.streams().audio_ssrc] {
+        assert!(answer.contains(&format!("a=ssrc:{ssrc} ")), "a stream that may come back stays named: {answer}");
+    }
     assert!(Dialogue::new(&speaker()).handle_offer(id(2), &paused, &can()).is_err(), "nobody begins with nothing");
 }
 

@@ -69,6 +69,9 @@ pub fn answer(
             if let Some((_, has_rtx)) = streams.video_section.filter(|(paused, _)| *paused == index) {
                 write_video_sources(&mut out, streams, has_rtx);
             }
+            if streams.audio_section == Some(index) {
+                write_audio_source(&mut out, streams);
+            }
         }
         // Candidates belong to the section that carries the transport.
         if used.sections.first() == Some(&index) {

@@ -31,6 +31,7 @@ pub(super) fn streams() -> LocalStreams {
         cname: "c".into(),
         sync: Sync::Lip,
         video_section: None,
+        audio_section: None,
     }
 }
 
