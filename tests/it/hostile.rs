@@ -240,6 +240,8 @@ fn a_flood_for_one_session_that_joins_keeps_no_other_from_joining() {
 #[test]
 fn handshakes_leave_the_processor_to_pictures() {
     let daemon = daemon("1");
+    // Both threads have been at work.
+    plays(&Viewer::join(&daemon, address(700), Manner::Honest));
     let tasks = std::fs::read_dir(format!("/proc/{}/task", daemon.id())).unwrap();
     let nice: Vec<(String, i64)> = tasks
         .map(|task| {
