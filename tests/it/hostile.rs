@@ -168,9 +168,11 @@ fn a_thousand_offers_that_never_connect_leave_nothing_in_memory() {
         daemon.logged_times(500 * number, FAILED, Duration::from_secs(60));
         (at_most, memory(&daemon))
     };
-    let (first, second) = (round(1), round(2));
-    println!("KiB at the most and when all were gone: {first:?}, then {second:?}");
-    assert!(second.1 < first.1 + 4_000 && second.0 < first.0 + 8_000, "{first:?} {second:?}");
+    let rounds = [1, 2, 3].map(round);
+    println!("KiB at the most and when all were gone: {rounds:?}");
+    // The rest of the daemon may grow meanwhile, once; what five hundred sessions leave (they take 7 MB) would be left by each round.
+    let grown = rounds.windows(2).map(|two| two[1].1.saturating_sub(two[0].1)).min().unwrap();
+    assert!(grown < 2_000, "{rounds:?}");
     plays(&honest);
     let seen = honest.seen();
     assert_eq!((seen.missing, seen.ended), (0, None));
@@ -238,6 +240,8 @@ fn a_flood_for_one_session_that_joins_keeps_no_other_from_joining() {
 #[test]
 fn handshakes_leave_the_processor_to_pictures() {
     let daemon = daemon("1");
+    // Both threads have been at work.
+    plays(&Viewer::join(&daemon, address(700), Manner::Honest));
     let tasks = std::fs::read_dir(format!("/proc/{}/task", daemon.id())).unwrap();
     let nice: Vec<(String, i64)> = tasks
         .map(|task| {
