@@ -191,10 +191,7 @@ impl Media {
 
     fn take_units(&mut self) {
         for unit in self.units.sound.drain() {
-            for viewer in self.routes.values_mut().filter_map(|route| route.viewer.as_mut()).filter(|v| v.hears()) {
-                self.sink.begin(viewer.number);
-                viewer.handle_sound(&unit, &mut self.sink);
-            }
+            self.send_sound(Instant::now(), &unit);
         }
         let units = self.units.pictures.drain();
         let lost = self.units.pictures.lost();
@@ -213,6 +210,19 @@ impl Media {
         for unit in units {
             self.send(Instant::now(), &unit);
         }
+    }
+
+    fn send_sound(&mut self, now: Instant, unit: &Unit) {
+        let mut faulty = Vec::new();
+        for (session, route) in &mut self.routes {
+            let Some(viewer) = route.viewer.as_mut().filter(|viewer| viewer.hears()) else { continue };
+            let (number, sink) = (viewer.number, &mut self.sink);
+            sink.begin(number);
+            if !survives(number, || viewer.handle_sound(unit, sink)) {
+                faulty.push(*session);
+            }
+        }
+        faulty.into_iter().for_each(|session| self.end(now, session, EndReason::Fault));
     }
 
     fn send(&mut self, now: Instant, unit: &Arc<Unit>) {
@@ -285,20 +295,23 @@ impl Media {
     /// Sends joiners a slice of what leads up to now.
     fn catch_up(&mut self, now: Instant) {
         let Some(session) = self.joiners.front().copied() else { return };
-        let route = self.routes.get_mut(&session);
-        let more = route.and_then(|route| route.viewer.as_mut()).is_some_and(|viewer| {
-            let fanout = match viewer.video_codec() {
-                Some(Codec::H264) => &self.h264.fanout,
-                Some(Codec::Vp8) => &self.vp8.fanout,
-                _ => return false,
-            };
-            self.sink.begin(viewer.number);
-            viewer.handle_catchup(now, fanout, CATCHUP_SLICE, &mut self.sink)
-        });
+        let (mut more, mut survived) = (false, true);
+        if let Some(viewer) = self.routes.get_mut(&session).and_then(|route| route.viewer.as_mut())
+            && let Some(codec) = viewer.video_codec()
+        {
+            let fanout = if codec == Codec::Vp8 { &self.vp8.fanout } else { &self.h264.fanout };
+            let (number, sink) = (viewer.number, &mut self.sink);
+            sink.begin(number);
+            survived = survives(number, || more = viewer.handle_catchup(now, fanout, CATCHUP_SLICE, sink));
+        }
         if !more {
             self.joiners.pop_front();
         }
-        self.collect(now, session);
+        if survived {
+            self.collect(now, session);
+        } else {
+            self.end(now, session, EndReason::Fault);
+        }
         self.flush();
     }
 

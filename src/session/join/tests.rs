@@ -5,10 +5,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::sync::oneshot;
+
 use super::*;
 use crate::session::sdp::Sync;
 use crate::session::udp::MediaSocket;
 use crate::session::wake::Waker;
+use crate::signaling::{Answer, Refusal, SignalIn, Trickle};
 
 const CHROMIUM: &str = include_str!("../../../tests/data/offers/chromium-recvonly-both-max-bundle.sdp");
 const NO_BUNDLE: &str = include_str!("../../../tests/data/offers/made-no-bundle.sdp");
