@@ -14,7 +14,7 @@ const AUXILIARY: [&str; 6] = ["rtx", "red", "ulpfec", "flexfec-03", "cn", "telep
 pub struct Description {
     /// The session id of the `o=` line: it stays over all descriptions of one connection.
     pub origin_id: Option<String>,
-    /// The mids of each BUNDLE group, in order.
+    /// The mids of each BUNDLE group, in order: those of sections, each once.
     pub bundles: Vec<Vec<String>>,
     /// Whether the viewer is an ICE lite agent, which begins no checks.
     pub ice_lite: bool,
@@ -109,7 +109,7 @@ pub struct Section {
     pub port: u16,
     /// The protocol of the `m=` line.
     pub protocol: String,
-    /// The payload types of the `m=` line; empty for what is not RTP.
+    /// The payload types of the `m=` line, each once; empty for what is not RTP.
     pub payload_types: Vec<u8>,
     /// `a=mid`.
     pub mid: Option<String>,
@@ -218,7 +218,23 @@ impl Description {
         if description.sections.is_empty() {
             return Err(DescriptionError::NoMedia);
         }
+        description.keep_grouped_sections();
         Ok(description)
+    }
+
+    /// Keeps of each group the mids that a section has, each once: all that is decided by groups goes through them again and again.
+    fn keep_grouped_sections(&mut self) {
+        for mids in &mut self.bundles {
+            let mut kept: Vec<String> = Vec::new();
+            mids.retain(|mid| {
+                let is_kept = self.sections.iter().any(|s| s.mid.as_ref() == Some(mid)) && !kept.contains(mid);
+                if is_kept {
+                    kept.push(mid.clone());
+                }
+                is_kept
+            });
+        }
+        self.bundles.retain(|mids| !mids.is_empty());
     }
 
     /// Which BUNDLE group a section is in.
@@ -262,7 +278,9 @@ impl Section {
         let is_rtp = protocol.split_once("RTP/").is_some_and(|(transport, profile)| {
             matches!(transport, "" | "UDP/TLS/" | "TCP/DTLS/") && matches!(profile, "AVP" | "AVPF" | "SAVP" | "SAVPF")
         });
-        let payload_types = raw_formats.split(' ').filter_map(|word| word.parse().ok()).filter(|pt| *pt < 128);
+        let mut seen = [false; 128];
+        let is_first = |pt: &u8| seen.get_mut(usize::from(*pt)).is_some_and(|seen| !std::mem::replace(seen, true));
+        let payload_types = raw_formats.split(' ').filter_map(|word| word.parse().ok()).filter(is_first);
         Some(Self {
             kind: match media {
                 "audio" if is_rtp => Kind::Audio,

@@ -277,3 +277,25 @@ fn the_daemons_offer_has_what_it_can_send_and_no_more() {
         assert_eq!(own.bundles.len(), 1);
     }
 }
+
+#[test]
+fn an_offer_that_repeats_itself_is_decided_on_quickly() {
+    let section = |mid: usize, formats: &str, more: &str| {
+        format!(
+            "m=video 9 UDP/TLS/RTP/SAVPF {formats}\r\na=mid:{mid}\r\na=ice-ufrag:abcd\r\n\
+             a=ice-pwd:0123456789012345678901\r\na=rtcp-mux\r\n{more}"
+        )
+    };
+    let vp8 = "a=rtpmap:96 VP8/90000\r\n";
+    let group = format!("a=group:BUNDLE{}{}\r\n", " x".repeat(14_000), " 7".repeat(14_000));
+    let many: String = (0..30).map(|mid| section(mid, "96", vp8)).collect();
+    let maps = "a=rtpmap:5 x/1\r\n".repeat(1900);
+    for offer in [format!("v=0\r\n{group}{many}"), format!("v=0\r\n{}", section(0, &"0 ".repeat(16_000), &maps))] {
+        assert!((59_000..65_536).contains(&offer.len()), "{}", offer.len());
+        let start = std::time::Instant::now();
+        let refused = Description::parse(&offer).map_err(Into::into).and_then(|offer| negotiate(&offer, &all()));
+        assert!(refused.is_err(), "there is no fingerprint");
+        let took = start.elapsed();
+        assert!(took < std::time::Duration::from_millis(100), "{took:?} for an offer of {} bytes", offer.len());
+    }
+}
