@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::access::Network;
 use crate::id::PeerId;
 
 pub mod mailbox;
@@ -41,7 +42,7 @@ pub enum RoomPolicy {
 pub struct RoomLimits {
     /// In all.
     pub members: usize,
-    /// Of one address: a class behind one NAT has one.
+    /// Of one IPv4 address or IPv6 /64: a class behind one NAT has one.
     pub per_address: usize,
 }
 
@@ -206,7 +207,8 @@ impl Room {
         if self.members.len() >= self.limits.members {
             return Err(RoomRefusal::Full { limit: self.limits.members });
         }
-        if self.members.values().filter(|member| member.address == from).count() >= self.limits.per_address {
+        let is_near = |member: &&Member| Network::from(member.address) == Network::from(from);
+        if self.members.values().filter(is_near).count() >= self.limits.per_address {
             return Err(RoomRefusal::FullForAddress { limit: self.limits.per_address });
         }
         let id = PeerId(self.next);

@@ -197,6 +197,19 @@ fn places_are_bounded_in_all_and_for_an_address() {
     room.handle_sign_in(b"", HERE, now).unwrap();
 }
 
+#[test]
+fn the_addresses_of_one_ipv6_network_share_its_places() {
+    let mut room = Room::new(RoomPolicy::Closed, RoomLimits { members: 9, per_address: 2 }, "desk");
+    let now = Instant::now();
+    let mut sign_in = |from: &str| room.handle_sign_in(b"", from.parse().unwrap(), now).map(|(id, _)| id);
+    let first = sign_in("2001:db8::1").unwrap();
+    sign_in("2001:db8::2").unwrap();
+    assert_eq!(sign_in("2001:db8::3"), Err(RoomRefusal::FullForAddress { limit: 2 }));
+    sign_in("2001:db8:0:1::3").unwrap();
+    let neighbour = "2001:db8::2".parse().unwrap();
+    assert_eq!(room.handle_sign_out(first, neighbour, now), Err(RoomRefusal::Gone), "an id is its own address's");
+}
+
 /// A small generator of its own, so that a failure can be repeated.
 struct Random(u64);
 
