@@ -46,8 +46,8 @@ const MOST_SOUND: usize = 50;
 const MOST_SIGNALS: usize = 256;
 /// Descriptors for everything but connections: the media, the sources, the sound.
 const DESCRIPTORS: usize = 256;
-/// How long all threads may take to end: the join thread's second for goodbyes, the source's two, and some more.
-const CLOSING: Duration = Duration::from_secs(4);
+/// How long all threads may take to end: the join thread's second for goodbyes, the source's two, the sound's two, and some more.
+const CLOSING: Duration = Duration::from_secs(6);
 
 /// Runs the daemon until it is told to stop.
 ///
