@@ -92,7 +92,7 @@ pub enum AuthConfig {
     },
 }
 
-/// Whether pictures wait for their sound (rule 11): browsers delay a picture to its sound where both are one MediaStream.
+/// Whether pictures wait for their sound: browsers delay a picture to its sound where both are one MediaStream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SyncConfig {
     /// Where the source itself carries the sound.

@@ -21,7 +21,7 @@ use hyper::{Request, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::sockopt;
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::SignalIn;
@@ -36,6 +36,7 @@ mod reply;
 mod room;
 #[cfg(test)]
 mod room_tests;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod version;
@@ -47,6 +48,7 @@ pub use room::RoomConfig;
 use complaint::Complaint;
 use exchange::Exchange;
 use room::RoomService;
+use stream::SharedStream;
 use version::AsOneOne;
 
 /// Where the server listens unless told otherwise: both families.
@@ -312,13 +314,21 @@ async fn serve(stream: TcpStream, from: SocketAddr, place: Place, mut closing: w
         tracing::debug!(%error, "a connection that vanishes will not be noticed");
     }
     let is_old = Arc::new(AtomicBool::new(false));
+    let stream = SharedStream::new(stream);
+    let waits = Notify::new();
     let service = service_fn(|request: Request<Incoming>| {
-        let (shared, id, is_old) = (&place.shared, place.id, &is_old);
+        let (shared, id, is_old, waits) = (&place.shared, place.id, &is_old, &waits);
         async move {
             let _silent_after = Afterwards(|| shared.enter(id, Stage::Silent));
             shared.enter(id, Stage::Sending);
             let version = request.version();
-            let response = shared.exchange.answer(request, from, |stage| shared.enter(id, stage)).await;
+            let enter = |stage| {
+                shared.enter(id, stage);
+                if stage == Stage::Waiting {
+                    waits.notify_one();
+                }
+            };
+            let response = shared.exchange.answer(request, from, enter).await;
             is_old.store(version == Version::HTTP_10, Ordering::Relaxed);
             response
         }
@@ -330,10 +340,17 @@ async fn serve(stream: TcpStream, from: SocketAddr, place: Place, mut closing: w
             .max_buf_size(HEAD_BYTES)
             .title_case_headers(true)
             .auto_date_header(false)
-            .serve_connection(TokioIo::new(AsOneOne::new(stream, Arc::clone(&is_old))), service)
+            .serve_connection(TokioIo::new(AsOneOne::new(stream.clone(), Arc::clone(&is_old))), service)
     );
+    // Whoever waits has nothing more to say: nothing is answered after it.
+    let stirs_while_waiting = async {
+        waits.notified().await;
+        stream.stirs().await;
+    };
     let ended = tokio::select! {
+        biased;
         ended = connection.as_mut() => ended,
+        () = stirs_while_waiting => return,
         _ = closing.changed() => {
             connection.as_mut().graceful_shutdown();
             connection.await

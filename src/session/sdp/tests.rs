@@ -298,7 +298,6 @@ fn an_offer_that_repeats_itself_is_decided_on_quickly() {
         let refused = Description::parse(&offer).map_err(Into::into).and_then(|offer| negotiate(&offer, &all()));
         assert!(refused.is_err(), "there is no fingerprint");
         let took = start.elapsed();
-        println!("{took:?}");
         assert!(took < std::time::Duration::from_millis(100), "{took:?} for an offer of {} bytes", offer.len());
     }
 }

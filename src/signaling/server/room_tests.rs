@@ -232,6 +232,21 @@ async fn a_wait_is_replaced_by_the_next_and_freed_by_its_connections_end() {
 }
 
 #[tokio::test]
+async fn a_wait_with_bytes_behind_it_is_freed_by_its_connections_end() {
+    let running = open();
+    let address = running.address;
+    for behind in ["", "x"] {
+        let id = sign_in(address, "alice").await;
+        let mut stream = connect(address).await;
+        stream.write_all(format!("{}{behind}", get(&format!("/wait?peer_id={id}"))).as_bytes()).await.unwrap();
+        assert_eq!(status(&exchange(address, &get("/healthz")).await), 200);
+        stream.shutdown().await.unwrap();
+        let end = tokio::time::timeout(LONG, stream.read(&mut [0; 1])).await;
+        assert!(matches!(end, Ok(Ok(0) | Err(_))), "{behind:?} behind it: {end:?}");
+    }
+}
+
+#[tokio::test]
 async fn five_hundred_waits_hang_at_once_and_all_are_answered() {
     allow_many_descriptors();
     let Running { address, mut signals, stop: _stop, .. } = closed();
