@@ -34,6 +34,7 @@ fn plays(browser: &impl Page) {
 }
 
 #[test]
+#[cfg_attr(not(feature = "vp8"), ignore = "this build has no VP8")]
 fn chromium_plays_vp8_in_the_colours_of_the_source() {
     let _machine = heavy();
     let screen = Xvfb::start(1280, 800);
@@ -64,6 +65,7 @@ fn chromium_gets_h264_where_both_are_to_be_had() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "vp8"), ignore = "this build has no VP8")]
 fn firefox_plays_vp8_and_who_comes_after_it_gets_the_same() {
     let _machine = heavy();
     let stage = Stage::play(&pattern(), PATTERN, Firefox::start(Autoplay::Allowed));
@@ -83,6 +85,7 @@ fn firefox_plays_vp8_and_who_comes_after_it_gets_the_same() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "vp8"), ignore = "this build has no VP8")]
 fn firefox_beside_a_chromium_of_h264_gets_an_encoder_of_its_own() {
     let _machine = heavy();
     let stage = Stage::open(&pattern(), PATTERN);

@@ -30,6 +30,7 @@ fn a_broadcast_that_firefox_cannot_decode_is_refused_in_plain_words() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "vp8"), ignore = "this build has no VP8")]
 fn firefox_plays_vp8_and_is_gone_when_it_leaves() {
     let _machine = heavy();
     let setup = Setup::new(&["--source", "pattern"]);
@@ -45,6 +46,7 @@ fn firefox_plays_vp8_and_is_gone_when_it_leaves() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "vp8"), ignore = "this build has no VP8")]
 fn firefox_shows_the_screen_in_its_colours() {
     let _machine = heavy();
     let screen = Xvfb::start(1920, 1080);

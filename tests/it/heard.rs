@@ -11,7 +11,9 @@ use crate::support::daemon::Setup;
 use crate::support::firefox::{Autoplay, Firefox};
 use crate::support::heavy;
 use crate::support::page::Page;
+#[cfg(feature = "pulse")]
 use crate::support::pulse::Pulse;
+#[cfg(feature = "pulse")]
 use crate::support::tone::Tone;
 
 const PATTERN: (u16, u16) = (1280, 720);
@@ -83,6 +85,7 @@ fn chromium_plays_sound_after_one_click() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "vp8"), ignore = "this build has no VP8")]
 fn firefox_plays_sound_after_one_click() {
     plays_the_picture_at_once_and_the_sound_after_a_click(Firefox::start(Autoplay::Blocked));
 }
@@ -94,6 +97,7 @@ fn chromium_plays_sound_at_once_where_it_may() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "vp8"), ignore = "this build has no VP8")]
 fn firefox_plays_sound_at_once_where_it_may() {
     let _machine = heavy();
     hears(&Stage::play(&tone(), PATTERN, Firefox::start(Autoplay::Allowed)));

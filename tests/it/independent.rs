@@ -160,6 +160,7 @@ fn h264_decodes_and_its_timestamps_are_those_of_capture() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "vp8"), ignore = "this build has no VP8")]
 fn vp8_has_whole_frames_of_the_right_size() {
     let daemon = daemon("vp8");
     for (index, frame) in watched(&daemon, |payload| vp8(payload).0 && vp8(payload).1[0] & 1 == 0).iter().enumerate() {
