@@ -25,6 +25,8 @@ pub use mailbox::{Message, Sender};
 pub const SILENCE: Duration = Duration::from_secs(30);
 /// The most bytes of a name.
 pub const NAME_BYTES: usize = 512;
+/// The most bytes that wait in all mailboxes together.
+pub const HELD_BYTES: usize = 64 * mailbox::BYTES;
 /// The type of what the room itself says.
 const PLAIN: &[u8] = b"text/plain";
 
@@ -255,6 +257,7 @@ impl Room {
         if let Some(member) = self.members.get_mut(&to) {
             self.lost += member.mailbox.put_back(message);
             self.deliver(to, now);
+            self.trim();
         }
     }
 
@@ -339,6 +342,19 @@ impl Room {
         if let Some(member) = self.members.get_mut(&to) {
             self.lost += member.mailbox.push(message);
             self.deliver(to, now);
+            self.trim();
+        }
+    }
+
+    /// Keeps to [`HELD_BYTES`]: the fullest mailbox loses its oldest message.
+    fn trim(&mut self) {
+        let held = |members: &BTreeMap<_, Member>| members.values().map(|member| member.mailbox.bytes()).sum::<usize>();
+        while held(&self.members) > HELD_BYTES {
+            let fullest = self.members.values_mut().max_by_key(|member| member.mailbox.bytes());
+            if fullest.and_then(|member| member.mailbox.pop()).is_none() {
+                return;
+            }
+            self.lost += 1;
         }
     }
 

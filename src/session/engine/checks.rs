@@ -49,6 +49,8 @@ const MOST_CONFLICTS: u32 = 8;
 const MOST_WAITING: usize = 256;
 /// After so much silence on the nominated pair the controlling side looks for another: two checks of consent are unanswered.
 const MOST_SILENCE: Duration = Duration::from_secs(5);
+/// After so much silence on the selected pair a viewer that speaks along another is followed there: browsers check and report several times in it.
+const MOVE_AFTER: Duration = Duration::from_secs(3);
 /// The port whose datagrams rtc-ice takes for mDNS.
 const MDNS_PORT: u16 = 5353;
 
@@ -69,6 +71,8 @@ pub(super) struct Checks {
     round_trip: Option<Duration>,
     /// What the viewer nominated, until a check of ours is answered there.
     nominated: Option<Path>,
+    /// All that it nominated.
+    nominations: Vec<Path>,
     selected: Option<Path>,
     /// When something authentic last came along it.
     heard: Instant,
@@ -110,6 +114,7 @@ impl Checks {
             answered: Vec::new(),
             round_trip: None,
             nominated: None,
+            nominations: Vec::new(),
             selected: None,
             heard: now,
             last_round: now,
@@ -207,12 +212,27 @@ impl Checks {
             self.hurry();
         }
         self.follow_nomination(request && stun::nominates(data), path);
-        if self.selected.is_none_or(|selected| selected == path) {
-            self.heard = now;
-        } else if request && now >= self.heard + MOST_SILENCE && self.role() == IceRole::Controlling {
+        self.note_life(now, path);
+        if request && now >= self.heard + MOST_SILENCE && self.role() == IceRole::Controlling {
             self.look_again(now, path, data);
         }
         true
+    }
+
+    /// Takes word that something authentic came along `path`.
+    ///
+    /// A viewer may nominate all pairs at once and use the best of them, which need not be the last (RFC 5245, section 8.1.1.2, as aioice does): where the selected one is
+    /// silent while it speaks along another that it nominated, and that a check of ours was answered on, that one is selected.
+    pub(super) fn note_life(&mut self, now: Instant, path: Path) {
+        if self.selected.is_none_or(|selected| selected == path) {
+            self.heard = now;
+        } else if self.role() == IceRole::Controlled
+            && now >= self.heard + MOVE_AFTER
+            && self.nominations.contains(&path)
+            && self.answered.contains(&path)
+        {
+            (self.selected, self.nominated, self.heard) = (Some(path), None, now);
+        }
     }
 
     /// Checks again with the same credentials, beginning where a request came from while the nominated pair is silent: a network address translator has another address for
@@ -243,6 +263,9 @@ impl Checks {
             }
             IceRole::Controlled => {
                 if nominates {
+                    if !self.nominations.contains(&path) && self.nominations.len() < MOST_ANSWERED {
+                        self.nominations.push(path);
+                    }
                     self.nominated = (self.selected != Some(path)).then_some(path);
                 }
                 if let Some(path) = self.nominated.take_if(|path| self.answered.contains(path)) {

@@ -173,7 +173,7 @@ impl RtcEngine {
         meant && self.is_current(path)
     }
 
-    fn handle_rtcp(&mut self, path: Path, data: &[u8]) -> bool {
+    fn handle_rtcp(&mut self, now: Instant, path: Path, data: &[u8]) -> bool {
         let Phase::Connected(keys) = &mut self.phase else { return false };
         let Some(plain) = keys.rtcp_in.open(data) else { return false };
         for feedback in feedback::parse(plain) {
@@ -181,6 +181,8 @@ impl RtcEngine {
                 self.events.push_back(EngineEvent::Feedback(feedback));
             }
         }
+        self.checks.note_life(now, path);
+        self.follow_checks();
         self.is_current(path)
     }
 
@@ -245,7 +247,7 @@ impl Engine for RtcEngine {
         match data {
             [0..=3, ..] => self.handle_stun(now, path, data),
             [20..=63, ..] => self.handle_dtls(now, path, data),
-            [128..=191, 192..=223, ..] => self.handle_rtcp(path, data),
+            [128..=191, 192..=223, ..] => self.handle_rtcp(now, path, data),
             _ => false,
         }
     }

@@ -210,6 +210,25 @@ fn the_addresses_of_one_ipv6_network_share_its_places() {
     assert_eq!(room.handle_sign_out(first, neighbour, now), Err(RoomRefusal::Gone), "an id is its own address's");
 }
 
+#[test]
+fn all_mailboxes_together_are_bounded_and_the_fullest_gives_way() {
+    let mut room = Room::new(RoomPolicy::Open, RoomLimits::default(), "desk");
+    let now = Instant::now();
+    let (quiet, _) = room.handle_sign_in(b"quiet", THERE, now).unwrap();
+    room.handle_message((quiet, from_port(THERE)), quiet, Bytes::new(), Bytes::from_static(b"kept"), now).unwrap();
+    let busy: Vec<_> = (0..100).map(|_| room.handle_sign_in(b"busy", HERE, now).unwrap().0).collect();
+    let body = Bytes::from(vec![b'x'; 60_000]);
+    for to in busy.iter().cycle().take(100 * 16) {
+        room.handle_message((busy[0], from_port(HERE)), *to, Bytes::new(), body.clone(), now).unwrap();
+        let held: usize = room.members.values().map(|member| member.mailbox.bytes()).sum();
+        assert!(held <= HELD_BYTES, "{held} bytes wait");
+    }
+    assert!(room.lost() > 400, "{} are lost", room.lost());
+    room.handle_wait(quiet, THERE, WaitToken(1), now).unwrap();
+    let first = std::iter::from_fn(|| room.poll_output()).find(|output| matches!(output, Output::Deliver { .. }));
+    assert!(matches!(first, Some(Output::Deliver { message, .. }) if message.body == b"kept"[..]));
+}
+
 /// A small generator of its own, so that a failure can be repeated.
 struct Random(u64);
 
