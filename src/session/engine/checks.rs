@@ -43,6 +43,8 @@ const MOST_ANSWERED: usize = 64;
 /// Checks of ours that may be unanswered, and for how long.
 const MOST_PENDING: usize = 1024;
 const MOST_PATIENCE: Duration = Duration::from_secs(4);
+/// Requests that wait for their reply.
+const MOST_UNANSWERED: usize = 16;
 /// Authentic requests in the same role as ours that are acted on.
 const MOST_CONFLICTS: u32 = 8;
 /// Datagrams that wait to be polled.
@@ -50,7 +52,7 @@ const MOST_WAITING: usize = 256;
 /// After so much silence on the nominated pair the controlling side looks for another: two checks of consent are unanswered.
 const MOST_SILENCE: Duration = Duration::from_secs(5);
 /// After so much silence on the selected pair a viewer that speaks along another is followed there: browsers check and report several times in it.
-const MOVE_AFTER: Duration = Duration::from_secs(3);
+pub(super) const MOVE_AFTER: Duration = Duration::from_secs(3);
 /// The port whose datagrams rtc-ice takes for mDNS.
 const MDNS_PORT: u16 = 5353;
 
@@ -73,6 +75,8 @@ pub(super) struct Checks {
     nominated: Option<Path>,
     /// All that it nominated.
     nominations: Vec<Path>,
+    /// Requests that rtc-ice has left without an answer, oldest first.
+    unanswered: Vec<(Path, Vec<u8>)>,
     selected: Option<Path>,
     /// When something authentic last came along it.
     heard: Instant,
@@ -115,6 +119,7 @@ impl Checks {
             round_trip: None,
             nominated: None,
             nominations: Vec::new(),
+            unanswered: Vec::new(),
             selected: None,
             heard: now,
             last_round: now,
@@ -206,8 +211,15 @@ impl Checks {
             if !self.answered.contains(&path) && self.answered.len() < MOST_ANSWERED {
                 self.answered.push(path);
             }
+            self.answer_again(now, path);
         }
         self.collect(now);
+        if request && !self.has_replied(data) {
+            if self.unanswered.len() >= MOST_UNANSWERED {
+                self.unanswered.remove(0);
+            }
+            self.unanswered.push((path, data.to_vec()));
+        }
         if !self.is_settled(false) {
             self.hurry();
         }
@@ -232,6 +244,26 @@ impl Checks {
             && self.answered.contains(&path)
         {
             (self.selected, self.nominated, self.heard) = (Some(path), None, now);
+        }
+    }
+
+    /// Whether a reply to this request waits to be sent.
+    fn has_replied(&self, request: &[u8]) -> bool {
+        let replies = self.transmits.iter().filter(|transmit| stun::is_success(&transmit.data));
+        replies.map(|transmit| stun::transaction(&transmit.data)).any(|id| id == stun::transaction(request))
+    }
+
+    /// Has rtc-ice reply to the requests that came along `path` before a check of ours was answered there.
+    ///
+    /// Its controlled side leaves a nominating request without a reply until then (RFC 8445, section 7.3, asks for one at once): a viewer that nominates with its first check
+    /// would wait for its retransmission, which takes half a second.
+    fn answer_again(&mut self, now: Instant, path: Path) {
+        let unanswered = std::mem::take(&mut self.unanswered);
+        let (due, others): (Vec<_>, Vec<_>) = unanswered.into_iter().partition(|(on, _)| *on == path);
+        self.unanswered = others;
+        for (path, request) in due {
+            // What is refused now would have been before.
+            let _ = self.pass(now, path, &request);
         }
     }
 

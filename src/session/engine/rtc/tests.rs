@@ -17,8 +17,9 @@ use rtc_srtp::protection_profile::ProtectionProfile;
 use sansio::Protocol;
 
 use super::*;
-use crate::session::engine::checks::{CHECK_INTERVAL, MOST_ADDRESSES, host_candidate};
+use crate::session::engine::checks::{CHECK_INTERVAL, MOST_ADDRESSES, MOVE_AFTER, host_candidate};
 use crate::session::engine::handshake::{CM, GCM, association};
+use crate::session::engine::stun;
 
 const PORT: u16 = 8889;
 
@@ -261,12 +262,18 @@ fn only_validated_addresses_are_heard_and_garbage_changes_nothing() {
 
 /// A nominating request, signed with the daemon's password as the viewer can.
 fn nomination(pair: &Pair, password: &str) -> Vec<u8> {
+    request(pair, password, true)
+}
+
+fn request(pair: &Pair, password: &str, nominates: bool) -> Vec<u8> {
     let local = pair.engine.checks.credentials();
     let name = format!("{}:{}", local.ufrag, pair.browser.credentials.ufrag);
     let mut attributes = vec![0, 6, 0, name.len() as u8];
     attributes.extend(name.bytes());
     attributes.resize(attributes.len().next_multiple_of(4), 0);
-    attributes.extend([0, 0x25, 0, 0]);
+    if nominates {
+        attributes.extend([0, 0x25, 0, 0]);
+    }
     let mut data = vec![0, 1, 0, (attributes.len() + 24) as u8, 0x21, 0x12, 0xa4, 0x42];
     data.extend([7; 12]);
     data.extend(attributes);
@@ -293,6 +300,61 @@ fn a_nomination_from_where_nobody_answers_moves_nothing_and_addresses_are_bounde
     pair.engine.handle_timeout(pair.now + Duration::from_secs(3));
     assert_eq!(pair.engine.path(), was);
     assert!(pair.engine.checks.count_addresses() <= MOST_ADDRESSES);
+}
+
+/// Passes on what the engine sends to an address of the browser, and the browser's replies from there.
+fn exchange(pair: &mut Pair, path: Path) -> Vec<Vec<u8>> {
+    let mut sent = Vec::new();
+    for _ in 0..3 {
+        while let Some(transmit) = pair.engine.poll_transmit() {
+            if transmit.path == path {
+                pair.browser.handle(pair.now, &transmit.data);
+                sent.push(transmit.data);
+            }
+        }
+        while let Some(message) = pair.browser.agent.poll_write() {
+            if stun::is_success(&message.message) {
+                pair.engine.handle_datagram(pair.now, path, &message.message);
+            }
+        }
+    }
+    sent
+}
+
+#[test]
+fn a_viewer_that_nominates_with_its_first_check_gets_its_reply_without_asking_again() {
+    let identity = Identity::generate().unwrap();
+    let mut pair = Pair::new(&identity, &identity);
+    let path = Path { local: daemon(), remote: pair.browser.address };
+    let password = pair.engine.checks.credentials().password.clone();
+    let request = nomination(&pair, &password);
+    assert!(pair.engine.handle_datagram(pair.now, path, &request));
+    let sent = exchange(&mut pair, path);
+    let replies = sent.iter().filter(|data| stun::is_success(data) && stun::transaction(data) == Some(&[7; 12]));
+    assert_eq!(replies.count(), 1);
+    assert_eq!(pair.engine.checks.selected(), Some(path));
+}
+
+#[test]
+fn a_viewer_that_nominates_all_pairs_is_followed_to_the_one_that_it_uses() {
+    let mut pair = Pair::connected();
+    let used = Path { local: daemon(), remote: pair.browser.address };
+    let last = Path { remote: address("198.51.100.8:40000"), ..used };
+    let password = pair.engine.checks.credentials().password.clone();
+    assert_eq!(pair.engine.path(), Some(used));
+    let (nomination, request) = (nomination(&pair, &password), request(&pair, &password, false));
+    pair.engine.handle_datagram(pair.now, last, &nomination);
+    exchange(&mut pair, last);
+    assert_eq!(pair.engine.path(), Some(last), "nominated last, and reached");
+    pair.now += MOVE_AFTER / 2;
+    assert!(!pair.engine.handle_datagram(pair.now, used, &request), "the viewer may only be late to leave");
+    pair.now += MOVE_AFTER;
+    assert!(pair.engine.handle_datagram(pair.now, used, &request));
+    assert_eq!(pair.engine.path(), Some(used));
+    let stranger = Path { remote: address("203.0.113.9:40000"), ..used };
+    pair.now += MOVE_AFTER * 2;
+    assert!(!pair.engine.handle_datagram(pair.now, stranger, &request));
+    assert_eq!(pair.engine.path(), Some(used), "nobody is followed to where no check was answered");
 }
 
 #[test]
