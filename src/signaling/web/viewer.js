@@ -64,6 +64,15 @@ function loadCode() {
   }
 }
 
+/** Keeps a code no longer that lets nobody in: it is the address's, or nobody's. */
+function forgetCode() {
+  try {
+    sessionStorage.removeItem(STORED_CODE);
+  } catch {
+    // The browser keeps nothing.
+  }
+}
+
 function takeCode(typed) {
   // The whole address will do: the code is what follows its #.
   history.replaceState(null, '', '#' + readable(typed.split('#').pop()));
@@ -144,8 +153,10 @@ function refused(mine, reply, words) {
   switch (reply.status) {
     case 401:
       show('code', code ? text.codeWrong : text.code);
+      forgetCode();
       return;
     case 429:
+      forgetCode();
       show('code', text.codeTooMany);
       return;
     case 406:
