@@ -137,11 +137,11 @@ impl Dialogue {
         can.video.sort_by_key(|codec| !current.contains(codec));
         let mut agreements = match sdp::negotiate(offer, &can) {
             // Whoever is connected may want nothing for a while, or nothing but what is not sent.
-            Err(error @ (NegotiationError::NothingWanted | NegotiationError::NoCommonCodec { .. }))
-                if !self.transports.is_empty() =>
-            {
-                sdp::pause(offer).map_err(|_| error)
-            }
+            Err(
+                error @ (NegotiationError::NothingWanted
+                | NegotiationError::NoCommonCodec { .. }
+                | NegotiationError::NoSound { .. }),
+            ) if !self.transports.is_empty() => sdp::pause(offer).map_err(|_| error),
             said => said,
         }
         .map_err(|error| refusal(&error))?;
@@ -262,6 +262,7 @@ fn taken(agreement: &Agreement) -> impl Iterator<Item = Codec> {
 pub fn refusal(error: &NegotiationError) -> Refusal {
     match error {
         NegotiationError::NoCommonCodec { .. }
+        | NegotiationError::NoSound { .. }
         | NegotiationError::NothingWanted
         | NegotiationError::NothingTaken(_) => Refusal::NoCommonCodec(error.to_string()),
         NegotiationError::Description(_)

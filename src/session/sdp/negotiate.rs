@@ -39,6 +39,14 @@ pub enum NegotiationError {
         /// The names of the codecs that the daemon has.
         sent: String,
     },
+    /// There is nothing to send to but for sound, and no sound.
+    #[error(
+        "the offer asks for sound only, and this broadcast has none; ask for video, which is sent as {sent}, or give the broadcaster a sound by --audio"
+    )]
+    NoSound {
+        /// The names of the codecs that the daemon has.
+        sent: String,
+    },
     /// The answer is not one to the daemon's offer.
     #[error("the answer has {found} m= sections, the offer it is for has {asked}")]
     OtherSections {
@@ -146,6 +154,9 @@ pub fn negotiate(offer: &Description, can: &Capabilities) -> Result<Vec<Agreemen
     }
     // An offer without a transport is broken, whatever its codecs are.
     reachable.into_iter().collect::<Result<Vec<_>, NegotiationError>>()?;
+    if !can.audio && usable.iter().all(|(_, section)| section.kind == Kind::Audio) {
+        return Err(NegotiationError::NoSound { sent: sent(can) });
+    }
     Err(no_common_codec(usable.iter().map(|(_, section)| *section), can))
 }
 
