@@ -193,6 +193,12 @@ impl Dialogue {
         sdp::answer(offer, &agreements, &locals, &self.streams, origin, &speaker.fingerprint, candidates)
     }
 
+    /// The codecs of the video that `offer`, the one taken last, asks for in vain, in words; `None` where it gets what it asks for.
+    pub fn video_refused(&self, offer: &Description) -> Option<String> {
+        let has_video = self.codecs().iter().any(|codec| *codec != Codec::Opus);
+        sdp::video_wanted(offer).filter(|_| !has_video)
+    }
+
     /// The daemon's own offer, for a viewer who makes none.
     pub fn offer(
         &mut self,
