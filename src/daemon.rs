@@ -26,6 +26,7 @@ use crate::session::udp::MediaSocket;
 use crate::session::wake::Waker;
 use crate::signaling::SignalIn;
 use crate::signaling::access::{Access, Code, OwnNames, state_dir};
+use crate::signaling::peerconnection::CallPolicy;
 use crate::signaling::room::RoomLimits;
 use crate::signaling::server::{ConnectionLimits, Deadlines, RoomConfig, Server, ServerConfig};
 
@@ -93,7 +94,11 @@ impl Daemon {
         let (access, code) = access(&config.auth)?;
         let (connection_limits, room_limits) = places();
         let server = match &config.listen {
-            Listen::Off => None,
+            Listen::Off => {
+                let call = if config.call == CallPolicy::None { "" } else { "; --call has no effect" };
+                warn!("--listen off: no page, no WHEP and no room, so in this version nobody at all can watch{call}");
+                None
+            }
             Listen::At(addresses) => Some(Server::bind(ServerConfig {
                 listen: addresses.clone(),
                 access,

@@ -137,11 +137,11 @@ impl Dialogue {
         can.video.sort_by_key(|codec| !current.contains(codec));
         let mut agreements = match sdp::negotiate(offer, &can) {
             // Whoever is connected may want nothing for a while, or nothing but what is not sent.
-            Err(error @ (NegotiationError::NothingWanted | NegotiationError::NoCommonCodec { .. }))
-                if !self.transports.is_empty() =>
-            {
-                sdp::pause(offer).map_err(|_| error)
-            }
+            Err(
+                error @ (NegotiationError::NothingWanted
+                | NegotiationError::NoCommonCodec { .. }
+                | NegotiationError::NoSound { .. }),
+            ) if !self.transports.is_empty() => sdp::pause(offer).map_err(|_| error),
             said => said,
         }
         .map_err(|error| refusal(&error))?;
@@ -191,6 +191,12 @@ impl Dialogue {
         let locals: Vec<_> = self.transports.iter().map(|transport| transport.local.clone()).collect();
         let origin = self.next_origin();
         sdp::answer(offer, &agreements, &locals, &self.streams, origin, &speaker.fingerprint, candidates)
+    }
+
+    /// The codecs of the video that `offer`, the one taken last, asks for in vain, in words; `None` where it gets what it asks for.
+    pub fn video_refused(&self, offer: &Description) -> Option<String> {
+        let has_video = self.codecs().iter().any(|codec| *codec != Codec::Opus);
+        sdp::video_wanted(offer).filter(|_| !has_video)
     }
 
     /// The daemon's own offer, for a viewer who makes none.
@@ -262,6 +268,7 @@ fn taken(agreement: &Agreement) -> impl Iterator<Item = Codec> {
 pub fn refusal(error: &NegotiationError) -> Refusal {
     match error {
         NegotiationError::NoCommonCodec { .. }
+        | NegotiationError::NoSound { .. }
         | NegotiationError::NothingWanted
         | NegotiationError::NothingTaken(_) => Refusal::NoCommonCodec(error.to_string()),
         NegotiationError::Description(_)

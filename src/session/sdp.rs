@@ -22,7 +22,7 @@ mod tests;
 pub use answer::answer;
 pub use attributes::candidates;
 pub use description::{Description, DescriptionError, Direction, Extension, Kind, Section};
-pub use negotiate::{NegotiationError, negotiate, pause};
+pub use negotiate::{NegotiationError, negotiate, pause, sent, video_wanted};
 pub use offer::{accept, offer};
 
 /// Header extension of transport-wide sequence numbers (draft-holmer-rmcat-transport-wide-cc-extensions-01).

@@ -123,6 +123,7 @@ pub struct PeerConnections {
     asks: u64,
     outputs: VecDeque<Output>,
     counts: Counts,
+    last_useless: Option<PeerId>,
 }
 
 #[derive(Debug, Default)]
@@ -190,12 +191,18 @@ impl PeerConnections {
             asks: 0,
             outputs: VecDeque::new(),
             counts: Counts::default(),
+            last_useless: None,
         }
     }
 
     /// What could not be used so far.
     pub fn counts(&self) -> Counts {
         self.counts
+    }
+
+    /// Whose message was the last of those.
+    pub fn last_useless(&self) -> Option<PeerId> {
+        self.last_useless
     }
 
     /// Notes a peer that came under `name`.
@@ -207,6 +214,14 @@ impl PeerConnections {
 
     /// Takes what a peer said; of those that never joined nothing is heard.
     pub fn handle_message(&mut self, id: PeerId, from: SocketAddr, body: &[u8]) {
+        let counted = self.counts;
+        self.read(id, from, body);
+        if self.counts != counted {
+            self.last_useless = Some(id);
+        }
+    }
+
+    fn read(&mut self, id: PeerId, from: SocketAddr, body: &[u8]) {
         if !self.peers.contains_key(&id) {
             self.counts.unexpected += 1;
             return;

@@ -140,6 +140,16 @@ pub enum Leaving {
     Silent,
 }
 
+impl Leaving {
+    /// It in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::SignedOut => "signed out",
+            Self::Silent => "silent for 30 s",
+        }
+    }
+}
+
 /// The room.
 #[derive(Debug)]
 pub struct Room {

@@ -30,6 +30,25 @@ fn a_broadcast_that_firefox_cannot_decode_is_refused_in_plain_words() {
 }
 
 #[test]
+fn a_broadcast_that_firefox_can_only_hear_is_called_so_by_the_page_and_the_log() {
+    let _machine = heavy();
+    let daemon = Setup::new(&["--source", "pattern", "--codec", "h264", "--audio", "tone"]).start();
+    let firefox = Firefox::start(Autoplay::Allowed);
+    firefox.open(&daemon.page());
+    firefox.run::<Value>("return lt.state(['unsupported'], args[0])", &[millis(SOON)]);
+    let words: String = firefox.run("return document.querySelector('#card').innerText", &[]);
+    assert!(words.contains("This browser cannot play the video"), "{words}");
+    let script = "const is = () => window.laterna.sound;
+                  await lt.until(() => is() === 'on', args[0], () => `sound on, it is ${is()}`);
+                  await lt.until(() => window.laterna.pc.connectionState === 'connected', args[0], () => 'a connection');
+                  return document.documentElement.dataset.state";
+    assert_eq!(firefox.run::<String>(script, &[millis(SOON)]), "unsupported", "the sound hides what is wrong");
+    daemon.logged(&["INFO", "no picture", "no common video codec", "offered=", "VP8", "sent=", "H264"], SOON);
+    firefox.quit();
+    daemon.stop();
+}
+
+#[test]
 #[cfg_attr(not(feature = "vp8"), ignore = "this build has no VP8")]
 fn firefox_plays_vp8_and_is_gone_when_it_leaves() {
     let _machine = heavy();

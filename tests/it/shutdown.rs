@@ -73,6 +73,18 @@ fn an_unknown_display_is_exit_1() {
 }
 
 #[test]
+fn without_http_it_warns_that_nobody_can_watch() {
+    let args = ["--source", "screen", "--listen", "off", "--call", "joined", "--udp-port", "0"];
+    let failure = Setup::new(&args).display(":4711").fail();
+    let warnings: Vec<_> = failure.stderr.iter().filter(|line| line.contains("--listen off")).collect();
+    assert_eq!(warnings.len(), 1, "{failure:#?}");
+    assert!(
+        ["WARN", "nobody at all can watch", "--call"].iter().all(|word| warnings[0].contains(word)),
+        "{warnings:?}"
+    );
+}
+
+#[test]
 fn a_taken_port_is_exit_1() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

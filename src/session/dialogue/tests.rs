@@ -129,3 +129,20 @@ fn an_answer_is_taken_once_and_only_to_an_offer() {
     assert!(taken.is_ok(), "{taken:?}");
     assert!(matches!(dialogue.handle_answer(&answer, &can()), Err(Refusal::Conflict(_))));
 }
+
+#[test]
+fn video_without_a_common_codec_is_refused_beside_sound_that_goes() {
+    let sections = [section("video", "0", "recvonly", "abcd", 1), section("audio", "1", "recvonly", "abcd", 1)];
+    let both = offer("a=group:BUNDLE 0 1\r\n", &sections);
+    let nothing_common = Capabilities { video: vec![], audio: true };
+    let mut dialogue = Dialogue::new(&speaker());
+    dialogue.handle_offer(id(1), &both, &nothing_common).unwrap();
+    assert_eq!(dialogue.codecs(), [Codec::Opus]);
+    assert_eq!(dialogue.video_refused(&both).as_deref(), Some("H264, VP8"));
+    dialogue.handle_offer(id(1), &both, &can()).unwrap();
+    assert_eq!(dialogue.video_refused(&both), None);
+    let sound = offer("", &sections[1..]);
+    let mut dialogue = Dialogue::new(&speaker());
+    dialogue.handle_offer(id(1), &sound, &can()).unwrap();
+    assert_eq!(dialogue.video_refused(&sound), None, "it asks for no video");
+}

@@ -90,12 +90,17 @@ impl Join {
         let number = self.admit(now, session, newcomer)?;
         let addresses = self.addresses();
         let sdp = dialogue.answer(&offer, &self.speaker, &addresses);
+        let refused = dialogue.video_refused(&offer);
         self.dialogues.insert(session, dialogue);
         if let Err(refusal) = self.take_steps(now, session, number, steps, &addresses) {
             self.undo(now, session);
             return Err(refusal);
         }
         debug!(viewer = number, "an offer is answered");
+        if let Some(offered) = refused {
+            let sent = sdp::sent(&Capabilities { audio: false, ..self.config.can.clone() });
+            info!(viewer = number, offered, sent, "a viewer gets no picture: no common video codec");
+        }
         Ok(Answer { sdp })
     }
 

@@ -39,6 +39,14 @@ pub enum NegotiationError {
         /// The names of the codecs that the daemon has.
         sent: String,
     },
+    /// There is nothing to send to but for sound, and no sound.
+    #[error(
+        "the offer asks for sound only, and this broadcast has none; ask for video, which is sent as {sent}, or give the broadcaster a sound by --audio"
+    )]
+    NoSound {
+        /// The names of the codecs that the daemon has.
+        sent: String,
+    },
     /// The answer is not one to the daemon's offer.
     #[error("the answer has {found} m= sections, the offer it is for has {asked}")]
     OtherSections {
@@ -146,6 +154,9 @@ pub fn negotiate(offer: &Description, can: &Capabilities) -> Result<Vec<Agreemen
     }
     // An offer without a transport is broken, whatever its codecs are.
     reachable.into_iter().collect::<Result<Vec<_>, NegotiationError>>()?;
+    if !can.audio && usable.iter().all(|(_, section)| section.kind == Kind::Audio) {
+        return Err(NegotiationError::NoSound { sent: sent(can) });
+    }
     Err(no_common_codec(usable.iter().map(|(_, section)| *section), can))
 }
 
@@ -160,17 +171,26 @@ pub fn pause(offer: &Description) -> Result<Vec<Agreement>, NegotiationError> {
 }
 
 fn no_common_codec<'a>(sections: impl Iterator<Item = &'a Section> + Clone, can: &Capabilities) -> NegotiationError {
-    let of_kind = |kind, word| {
-        let mut names: Vec<_> =
-            sections.clone().filter(|section| section.kind == kind).flat_map(Section::codec_names).collect();
-        names.sort_unstable();
-        names.dedup();
-        let asked = sections.clone().any(|section| section.kind == kind);
-        asked.then(|| format!("{word} as {}", if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }))
-    };
+    let of_kind = |kind, word| names_of(kind, sections.clone()).map(|names| format!("{word} as {names}"));
     let offered: Vec<_> =
         [of_kind(Kind::Video, "video"), of_kind(Kind::Audio, "sound")].into_iter().flatten().collect();
     NegotiationError::NoCommonCodec { offered: offered.join(" and "), sent: sent(can) }
+}
+
+/// The codecs of the sections of one kind, in words; `None` where there is no such section.
+fn names_of<'a>(kind: Kind, sections: impl Iterator<Item = &'a Section>) -> Option<String> {
+    let mut sections = sections.filter(|section| section.kind == kind).peekable();
+    sections.peek()?;
+    let mut names: Vec<_> = sections.flat_map(Section::codec_names).collect();
+    names.sort_unstable();
+    names.dedup();
+    Some(if names.is_empty() { "nothing".to_owned() } else { names.join(", ") })
+}
+
+/// The codecs of the video that an offer asks for, in words; `None` where it asks for none.
+pub fn video_wanted(offer: &Description) -> Option<String> {
+    let wanted = offer.sections.iter().filter(|section| offer.offers(section) && section.direction.receives());
+    names_of(Kind::Video, wanted)
 }
 
 /// What the daemon can send, in words.

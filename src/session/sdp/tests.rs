@@ -136,6 +136,9 @@ fn refusals_say_why() {
         refused_by(&no_h264, &Capabilities { video: vec![Codec::H264], audio: false }),
         "no common codec: the offer asks for video as VP8 and sound as G722, opus, this broadcaster sends H264 (constrained baseline, packetization-mode=1)"
     );
+    let sound_only = CHROMIUM.replacen("a=recvonly", "a=inactive", 1);
+    let silent = refused_by(&sound_only, &Capabilities { audio: false, ..all() });
+    assert!(silent.contains("asks for sound only, and this broadcast has none"), "{silent}");
     assert!(refused(&CHROMIUM.replace("a=recvonly", "a=sendonly")).contains("asks for nothing that is sent here"));
     assert!(refused(&CHROMIUM.replace("a=rtcp-mux\r\n", "")).contains("no a=rtcp-mux"));
     assert!(refused(&CHROMIUM.replace("s=-\r\n", "s=-\r\na=ice-lite\r\n")).contains("a=ice-lite"));

@@ -304,8 +304,10 @@ fn what_is_no_message_is_counted_and_harms_nobody() {
     for body in ["", "{", "{}", r#"{"type":"offer-loopback"}"#, r#"{"type":"answer","sdp":""}"#, "BYE BYE"] {
         stage.says(body);
     }
+    assert_eq!(stage.peers.last_useless(), Some(PEER));
     stage.peers.handle_message(PeerId(77), from(), b"BYE");
     assert_eq!(stage.outputs(), []);
+    assert_eq!(stage.peers.last_useless(), Some(PeerId(77)));
     assert_eq!(stage.peers.counts(), Counts { not_json: 3, unknown: 1, unexpected: 3, candidates_lost: 0 });
 }
 

@@ -28,6 +28,8 @@ pub enum Endpoint {
     Message,
     /// `/sign_out`.
     SignOut,
+    /// The address that members are given, which ends with the access code.
+    Base,
     /// None of them, but after an access code.
     Other,
 }
@@ -77,6 +79,7 @@ pub fn target(path: &str) -> Option<Target<'_>> {
         "/wait" => Endpoint::Wait,
         "/message" => Endpoint::Message,
         "/sign_out" => Endpoint::SignOut,
+        "" | "/" if code.is_some() => Endpoint::Base,
         _ if code.is_some() => Endpoint::Other,
         _ => return None,
     };
@@ -98,13 +101,14 @@ pub fn read(method: &Method, endpoint: Endpoint, query: &str, headers: &HeaderMa
     }
     let expected = if endpoint == Endpoint::Message { Method::POST } else { Method::GET };
     if *method != expected {
-        let is_lost = endpoint == Endpoint::Other && *method == Method::POST;
+        let is_lost = matches!(endpoint, Endpoint::Base | Endpoint::Other) && *method == Method::POST;
         return Err(Box::new(if is_lost { gone() } else { method_not_allowed(endpoint) }));
     }
     match endpoint {
         Endpoint::SignIn => Ok(Wanted::SignIn(query.to_owned())),
         Endpoint::Wait => parameter(query, "peer_id").map(Wanted::Wait).ok_or_else(|| Box::new(sorry())),
         Endpoint::SignOut => parameter(query, "peer_id").map(Wanted::SignOut).ok_or_else(|| Box::new(sorry())),
+        Endpoint::Base => Err(Box::new(about())),
         Endpoint::Other => Err(Box::new(sorry())),
         Endpoint::Message => {
             let has_length = headers.contains_key(header::CONTENT_LENGTH);
@@ -136,6 +140,13 @@ fn parameter(query: &str, name: &str) -> Option<PeerId> {
 /// The reply to who came in: its id and whom it sees.
 pub fn added(id: PeerId, list: Bytes) -> Reply {
     make(StatusCode::OK, Some(plain()), Some(id), list).with_reason(b"Added")
+}
+
+/// The reply to who opens the members' address itself, such as a browser.
+fn about() -> Reply {
+    let sentence = "This address is for programs that meet here by libwebrtc's peerconnection protocol: give it to them as their server's.\n\
+                    To watch in a browser, open the page at / of this server: http://HOST:PORT/#CODE\n";
+    make(StatusCode::OK, Some(plain()), None, Bytes::from_static(sentence.as_bytes()))
 }
 
 /// The reply to a wait of `own`.
@@ -283,7 +294,9 @@ mod tests {
         assert_eq!(at("/sign_in"), Some((None, Endpoint::SignIn)));
         assert_eq!(at("/k/abc/wait"), Some((Some("abc"), Endpoint::Wait)));
         assert_eq!(at("/k//message"), Some((Some(""), Endpoint::Message)));
-        assert_eq!(at("/k/abc"), Some((Some("abc"), Endpoint::Other)));
+        assert_eq!(at("/k/abc"), Some((Some("abc"), Endpoint::Base)));
+        assert_eq!(at("/k/abc/"), Some((Some("abc"), Endpoint::Base)));
+        assert_eq!(at("/k/abc//"), Some((Some("abc"), Endpoint::Other)));
         assert_eq!(at("/k/abc/whep"), Some((Some("abc"), Endpoint::Other)));
         for others in ["/", "/k", "/wait/", "/Wait", "/whep"] {
             assert_eq!(at(others), None, "{others}");
@@ -326,5 +339,6 @@ mod tests {
         assert_eq!(status(Method::POST, Endpoint::Message, &[("content-type", "text/plain")]), 411);
         assert_eq!(status(Method::POST, Endpoint::Message, &[("content-length", "3")]), 415);
         assert_eq!(status(Method::GET, Endpoint::Other, &[]), 500);
+        assert_eq!(status(Method::POST, Endpoint::Base, &[]), 500);
     }
 }

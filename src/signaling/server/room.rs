@@ -90,10 +90,7 @@ impl RoomService {
     /// Takes in a member.
     pub(super) fn sign_in(self: &Arc<Self>, name: &str, from: SocketAddr) -> Reply {
         self.with(|state, now| match state.room.handle_sign_in(name.as_bytes(), from.ip(), now) {
-            Ok((id, list)) => {
-                tracing::info!(peer = %id, name = %printable(name), members = state.room.count(), "a peer is in the room");
-                wire::added(id, list)
-            }
+            Ok((id, list)) => wire::added(id, list),
             Err(refusal) => wire::full(refusal),
         })
     }
@@ -213,7 +210,8 @@ impl RoomService {
         let counts = state.peers.counts();
         let useless = counts.not_json + counts.unknown + counts.unexpected + counts.candidates_lost;
         if let Some(useless) = state.useless.grown(useless, now) {
-            tracing::warn!(useless, ?counts, "messages of peers are of no use");
+            let peer = state.peers.last_useless().map(tracing::field::display);
+            tracing::warn!(useless, peer, ?counts, "messages of peers are of no use, the last of them this peer's");
         }
     }
 
@@ -277,10 +275,13 @@ impl State {
                 // Whoever waited and is gone needs no word.
                 drop(self.waits.remove(&wait).map(|wait| wait.send(Waited::End(why))));
             }
-            Output::Joined { peer, name } => self.peers.handle_joined(peer, &name, now),
+            Output::Joined { peer, name } => {
+                tracing::info!(%peer, name = %printable(&name), members = self.room.count(), "a peer is in the room");
+                self.peers.handle_joined(peer, &name, now);
+            }
             Output::Received { peer, from, body } => self.peers.handle_message(peer, from, &body),
             Output::Left { peer, why } => {
-                tracing::info!(%peer, ?why, members = self.room.count(), "a peer has left the room");
+                tracing::info!(%peer, why = why.words(), members = self.room.count(), "a peer has left the room");
                 match why {
                     Leaving::SignedOut => self.peers.handle_signed_out(peer),
                     Leaving::Silent => self.peers.handle_dropped(peer),
@@ -364,6 +365,6 @@ fn asking(question: Question) -> (SignalIn, Pending) {
 }
 
 /// A name as it may stand in a log.
-fn printable(name: &str) -> String {
-    name.chars().filter(|c| !c.is_control()).take(64).collect()
+fn printable(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).chars().filter(|c| !c.is_control()).take(64).collect()
 }

@@ -140,8 +140,8 @@ async fn the_code_is_in_the_path_and_wrong_ones_are_slowed() {
     for endpoint in ["wait?peer_id=1", "sign_out?peer_id=1", "whep"] {
         assert_eq!(status(&exchange(address, &get(&format!("/k/wrong/{endpoint}"))).await), 401);
     }
-    for _ in 0..2 {
-        assert_eq!(status(&exchange(address, &get("/k/wrong/sign_in?alice")).await), 401);
+    for path in ["/k/wrong/sign_in?alice", "/k/wrong"] {
+        assert_eq!(status(&exchange(address, &get(path)).await), 401);
     }
     assert_eq!(status(&exchange(address, &get("/k/wrong/sign_in?alice")).await), 429);
     let reply = exchange(address, &get(&format!("/k/{CODE}/sign_in?alice"))).await;
@@ -150,6 +150,10 @@ async fn the_code_is_in_the_path_and_wrong_ones_are_slowed() {
     assert_eq!(status(&exchange(address, &offer).await), 200);
     assert!(matches!(signal(&mut running).await, SignalIn::Offer { .. }));
     assert_eq!(status(&exchange(address, &get(&format!("/k/{CODE}/nothing"))).await), 500);
+    for base in [format!("/k/{CODE}"), format!("/k/{CODE}/")] {
+        let reply = exchange(address, &get(&base)).await;
+        assert!(status(&reply) == 200 && reply.contains("open the page at /"), "{reply}");
+    }
     assert_eq!(status(&exchange(address, &get("/nothing")).await), 404, "the page's server knows what it has");
     let preflight =
         "OPTIONS /k/whatever/message HTTP/1.1\r\nHost: localhost\r\nOrigin: null\r\nConnection: close\r\n\r\n";

@@ -64,6 +64,15 @@ function loadCode() {
   }
 }
 
+/** Keeps a code no longer that lets nobody in: it is the address's, or nobody's. */
+function forgetCode() {
+  try {
+    sessionStorage.removeItem(STORED_CODE);
+  } catch {
+    // The browser keeps nothing.
+  }
+}
+
 function takeCode(typed) {
   // The whole address will do: the code is what follows its #.
   history.replaceState(null, '', '#' + readable(typed.split('#').pop()));
@@ -85,7 +94,8 @@ async function connect() {
   session = mine;
   try {
     const pc = mine.pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle' });
-    const { receiver } = pc.addTransceiver('video', { direction: 'recvonly' });
+    const picture = pc.addTransceiver('video', { direction: 'recvonly' });
+    const { receiver } = picture;
     // As fresh as it can be: no buffer beyond what the network makes necessary. Sound keeps its own, or it would stutter.
     if ('jitterBufferTarget' in receiver) receiver.jitterBufferTarget = 0;
     else if ('playoutDelayHint' in receiver) receiver.playoutDelayHint = 0;
@@ -119,6 +129,8 @@ async function connect() {
     if (name && name !== '-') document.title = `${name} – laterna`;
     await pc.setRemoteDescription({ type: 'answer', sdp: words + '\r\n' });
     if (mine.gone) return;
+    // Sound that both have comes all the same.
+    if (picture.currentDirection !== 'recvonly') show('unsupported', text.unsupported);
     const dtls = pc.getReceivers()[0]?.transport;
     if (dtls) dtls.onstatechange = () => { if (dtls.state === 'closed') lost(mine, 'ended'); };
     trickle(mine);
@@ -144,8 +156,10 @@ function refused(mine, reply, words) {
   switch (reply.status) {
     case 401:
       show('code', code ? text.codeWrong : text.code);
+      forgetCode();
       return;
     case 429:
+      forgetCode();
       show('code', text.codeTooMany);
       return;
     case 406:
