@@ -233,7 +233,8 @@ impl Recording {
             if !self.stream.get_state().is_good() {
                 return Err(InputError::Lost(text(self.connection.context.errno())));
             }
-            if self.changed.take() && self.has_moved()? {
+            // What an order interrupts is asked again after it.
+            if self.changed.take() && self.has_moved().inspect_err(|_| self.changed.set(true))? {
                 return Err(InputError::Moved);
             }
             match self.connection.turn(self.heard + SILENCE) {
