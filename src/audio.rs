@@ -33,6 +33,7 @@ mod capture;
 mod microphones;
 mod opus;
 mod outage;
+mod pace;
 #[cfg(feature = "pulse")]
 mod pulse;
 mod spec;
@@ -115,7 +116,7 @@ impl AudioCapture {
             Err(SpawnError::System(what, error)) => AudioError::System { spec: spec.clone(), what, error },
         };
         if *spec == AudioSpec::Auto {
-            info!("without sound: {error}");
+            info!("without sound: {error}, then start laterna again, which looks for sound at its start only");
             return Ok(Self { thread: None });
         }
         Err(error)

@@ -8,6 +8,7 @@ use tracing::{error, info, warn};
 
 use super::opus::OpusEncoder;
 use super::outage::Outage;
+use super::pace::Pace;
 use super::timeline::Timeline;
 use super::tone::{FREQUENCY, LEVEL, Tone};
 use super::{AudioSpec, Block, Event, InputError};
@@ -138,9 +139,16 @@ impl Input {
     }
 }
 
+fn too_fast() -> InputError {
+    InputError::Lost(
+        "it gives samples faster than 48,000 a second, so it records nothing; name another device".to_owned(),
+    )
+}
+
 /// Captures and encodes while it is active, until it is stopped.
 pub(super) fn run(device: &Device, mut encoder: OpusEncoder, orders: &Orders, sink: &UnitSink) {
     let mut input: Option<Input> = None;
+    let mut pace = Pace::new(Instant::now());
     let (mut timeline, mut outage, mut block) = (Timeline::new(), Outage::default(), Block::new(Instant::now()));
     loop {
         let deadline = match orders.take().mode {
@@ -160,16 +168,21 @@ pub(super) fn run(device: &Device, mut encoder: OpusEncoder, orders: &Orders, si
             continue;
         }
         let result = match &mut input {
-            Some(input) => input.read(&mut block, orders),
+            Some(input) => input.read(&mut block, orders).and_then(|event| match event {
+                Event::Block if !pace.handle_block(Instant::now()) => Err(too_fast()),
+                event => Ok(event),
+            }),
             none => device.open(orders).map(|opened| {
                 *none = Some(opened);
+                pace = Pace::new(Instant::now());
+                outage.handle_opened(Instant::now());
                 Event::Order
             }),
         };
         match result {
             Ok(Event::Order) | Err(InputError::Interrupted) => {}
             Ok(Event::Block) => {
-                if outage.handle_return() {
+                if outage.handle_block(Instant::now()) {
                     info!("the sound is back");
                 }
                 let stamp = timeline.handle_block(block.captured, block.anew);

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(4);
+/// How long a device that was opened again must work before it counts as back.
+const PROVEN: Duration = Duration::from_secs(2);
 
 /// Whether the device is there.
 #[derive(Debug, Default)]
@@ -17,6 +19,8 @@ pub(super) enum Outage {
         retry: Instant,
         /// How long was waited for that.
         delay: Duration,
+        /// When it was opened again, if it was.
+        opened: Option<Instant>,
     },
 }
 
@@ -27,13 +31,24 @@ impl Outage {
             Self::None => (true, FIRST_RETRY),
             Self::Lost { delay, .. } => (false, (delay * 2).min(LAST_RETRY)),
         };
-        *self = Self::Lost { retry: now + delay, delay };
+        *self = Self::Lost { retry: now + delay, delay, opened: None };
         news
     }
 
-    /// Notes that the device is there; whether that is news.
-    pub(super) fn handle_return(&mut self) -> bool {
-        matches!(std::mem::take(self), Self::Lost { .. })
+    /// Notes that the device is open again, which is no proof that it works.
+    pub(super) fn handle_opened(&mut self, now: Instant) {
+        if let Self::Lost { opened, .. } = self {
+            *opened = Some(now);
+        }
+    }
+
+    /// Notes that the device gave a block; whether it is news that it is back.
+    pub(super) fn handle_block(&mut self, now: Instant) -> bool {
+        let back = matches!(*self, Self::Lost { opened: Some(opened), .. } if now >= opened + PROVEN);
+        if back {
+            *self = Self::None;
+        }
+        back
     }
 
     /// When to try again, if not at once.
@@ -61,7 +76,24 @@ mod tests {
             assert!(!outage.handle_loss(now));
         }
         assert_eq!(waited, [500, 1000, 2000, 4000, 4000, 4000]);
-        assert!(outage.handle_return() && !outage.handle_return());
+        outage.handle_opened(now);
+        assert!(!outage.handle_block(now), "it is back before it has shown that it works");
+        assert!(outage.handle_block(now + PROVEN) && !outage.handle_block(now + PROVEN));
         assert_eq!(outage.poll_timeout(), None);
+    }
+
+    #[test]
+    fn a_device_that_fails_right_after_it_was_opened_was_never_back() {
+        let (mut outage, mut now) = (Outage::default(), Instant::now());
+        assert!(outage.handle_loss(now));
+        let mut waited = Vec::new();
+        for _ in 0..6 {
+            let retry = outage.poll_timeout().unwrap_or(now);
+            waited.push((retry - now).as_millis());
+            now = retry;
+            outage.handle_opened(now);
+            assert!(!outage.handle_block(now) && !outage.handle_loss(now));
+        }
+        assert_eq!(waited, [500, 1000, 2000, 4000, 4000, 4000]);
     }
 }

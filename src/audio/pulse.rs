@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use libpulse_binding::callbacks::ListResult;
 use libpulse_binding::context::{Context, FlagSet, State, subscribe};
 use libpulse_binding::def::BufferAttr;
-use libpulse_binding::error::PAErr;
+use libpulse_binding::error::{Code, PAErr};
 use libpulse_binding::mainloop::api::Mainloop as _;
 use libpulse_binding::mainloop::events::io::{FlagSet as Readiness, IoEvent};
 use libpulse_binding::mainloop::standard::Mainloop;
@@ -69,11 +69,17 @@ impl Connection {
             .new_io_event(orders.bell().as_raw_fd(), Readiness::INPUT, Box::new(move |_, _, _| rings.set(true)))
             .ok_or_else(|| lost("libpulse takes no descriptor"))?;
         let mut context = Context::new(&mainloop, "laterna").ok_or_else(|| lost("libpulse makes no context"))?;
-        context.connect(server, FlagSet::NOAUTOSPAWN, None).map_err(|error| InputError::NoServer(text(error)))?;
+        if context.connect(server, FlagSet::NOAUTOSPAWN, None).is_err() {
+            // It returns -1 whatever the matter is, which is also the code of a refused login.
+            return Err(InputError::NoServer(unreached(context.errno())));
+        }
         let mut connection = Self { context, _bell: bell, mainloop, rang };
         let deadline = Instant::now() + ANSWER;
         while connection.context.get_state() != State::Ready {
             connection.turn(deadline).map_err(|error| match error {
+                InputError::Lost(_) if connection.context.get_state() == State::Failed => {
+                    InputError::NoServer(unreached(connection.context.errno()))
+                }
                 InputError::Lost(found) => InputError::NoServer(found),
                 other => other,
             })?;
@@ -94,9 +100,8 @@ impl Connection {
             return Err(lost("it does not answer"));
         }
         let timeout = MicroSeconds(u64::try_from(left.as_micros()).unwrap_or(u64::MAX));
-        self.mainloop.prepare(Some(timeout)).map_err(|error| InputError::Lost(text(error)))?;
-        self.mainloop.poll().map_err(|error| InputError::Lost(text(error)))?;
-        self.mainloop.dispatch().map_err(|error| InputError::Lost(text(error)))?;
+        let turned = self.mainloop.prepare(Some(timeout)).and_then(|_| self.mainloop.poll());
+        turned.and_then(|_| self.mainloop.dispatch()).map_err(|_| lost("libpulse's poll loop fails"))?;
         Ok(())
     }
 
@@ -233,7 +238,8 @@ impl Recording {
             if !self.stream.get_state().is_good() {
                 return Err(InputError::Lost(text(self.connection.context.errno())));
             }
-            if self.changed.take() && self.has_moved()? {
+            // What an order interrupts is asked again after it.
+            if self.changed.take() && self.has_moved().inspect_err(|_| self.changed.set(true))? {
                 return Err(InputError::Moved);
             }
             match self.connection.turn(self.heard + SILENCE) {
@@ -295,6 +301,14 @@ impl Recording {
 
 fn lost(found: &str) -> InputError {
     InputError::Lost(found.to_owned())
+}
+
+/// Why no server was reached; libpulse calls a socket that isn't there a refused connection.
+fn unreached(error: PAErr) -> String {
+    match Code::try_from(error) {
+        Ok(Code::ConnectionRefused) => "none runs where libpulse looks for one".to_owned(),
+        _ => text(error),
+    }
 }
 
 /// What libpulse says of an error.

@@ -240,7 +240,7 @@ fn without_a_server_auto_is_off_and_what_is_named_an_error() {
     let listening = listen(nowhere, &AudioSpec::Auto).unwrap();
     assert_eq!((listening.capture.describe().as_str(), listening.capture.is_there()), ("off", false));
     let error = listen(nowhere, &AudioSpec::System).err().unwrap().to_string();
-    assert!(error.starts_with("audio system: no sound server") && !error.contains('\n'), "{error}");
+    assert!(error.starts_with("audio system: no sound server: none runs") && !error.contains('\n'), "{error}");
 }
 
 #[test]
