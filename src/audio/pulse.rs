@@ -305,10 +305,11 @@ fn lost(found: &str) -> InputError {
 
 /// Why no server was reached; libpulse calls a socket that isn't there a refused connection.
 fn unreached(error: PAErr) -> String {
-    match Code::try_from(error) {
-        Ok(Code::ConnectionRefused) => "none runs where libpulse looks for one".to_owned(),
-        _ => text(error),
+    // Of a context libpulse gives the code without its sign.
+    if error.0.abs() == Code::ConnectionRefused as i32 {
+        return "none runs where libpulse looks for one".to_owned();
     }
+    text(error)
 }
 
 /// What libpulse says of an error.
