@@ -26,8 +26,8 @@ use crate::orders::Orders;
 
 /// How long a server may take to answer.
 const ANSWER: Duration = Duration::from_secs(2);
-/// How long a server may send nothing before it counts as lost.
-const SILENCE: Duration = Duration::from_secs(2);
+/// How long a server may send nothing before it counts as lost: longer than the 2 s by which a null sink renders ahead.
+const SILENCE: Duration = Duration::from_secs(3);
 /// The name that servers know for the monitor of the default sink.
 const DEFAULT_MONITOR: &str = "@DEFAULT_MONITOR@";
 const BYTES_PER_FRAME: usize = CHANNELS * size_of::<i16>();
