@@ -17,6 +17,10 @@
 //!
 //! libpulse-simple blocks for as long as a stopped server does, and needs a second thread; its asynchronous interface
 //! needs neither. Encoding costs 0.3 to 0.6 % more, digital silence nothing.
+//!
+//! PulseAudio's null sink renders ahead by the latency of its players, and its monitor gives a recorder that comes nothing
+//! until then, whatever that one asks for: parec too waited 0.4 to 1.7 s beside a player that wants no latency in particular
+//! (2 s), 0.03 to 0.09 s beside one of 200 ms, 0.01 s beside one of 20 ms.
 
 use std::time::{Duration, Instant};
 

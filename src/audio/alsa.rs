@@ -21,6 +21,10 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// Samples that may wait: a second.
 const MOST_WAITING: usize = SAMPLE_RATE as usize * CHANNELS;
 
+/// What records nothing (`null`), is another name of the default device (all that convert), or leads to a sound server or out of ALSA.
+const PSEUDO: [&str; 11] =
+    ["null", "lavrate", "samplerate", "speexrate", "speex", "upmix", "vdownmix", "a52", "jack", "pulse", "oss"];
+
 /// Says what would be recorded, for people; records nothing.
 ///
 /// # Errors
@@ -33,7 +37,7 @@ pub(super) fn probe(wanted: Option<&str>) -> Result<String, InputError> {
 /// Finds the microphone that is wanted, and what people call it.
 fn find(wanted: Option<&str>) -> Result<(Device, String), InputError> {
     let host = cpal::host_from_id(HostId::Alsa).map_err(lost)?;
-    let devices: Vec<Device> = host.input_devices().map_err(lost)?.collect();
+    let devices: Vec<Device> = host.input_devices().map_err(lost)?.filter(records).collect();
     let microphones: Vec<Microphone> = devices
         .iter()
         .map(|device| {
@@ -48,6 +52,20 @@ fn find(wanted: Option<&str>) -> Result<(Device, String), InputError> {
     let device =
         at.and_then(|at| devices.into_iter().nth(at)).ok_or_else(|| InputError::Lost("it is gone".to_owned()))?;
     Ok((device, chosen.description))
+}
+
+/// Whether a device can be opened to record, or could be if nobody else had it.
+fn records(device: &Device) -> bool {
+    device.id().is_ok_and(|id| !is_pseudo(id.id()))
+        && device.supported_input_configs().map_or_else(
+            |error| matches!(error.kind(), ErrorKind::DeviceBusy | ErrorKind::PermissionDenied),
+            |mut configs| configs.next().is_some(),
+        )
+}
+
+/// Whether this is none of a card's devices, but one of those that alsa-lib and its plugins bring along on each machine.
+fn is_pseudo(name: &str) -> bool {
+    PSEUDO.contains(&name)
 }
 
 /// A microphone that is being recorded.
@@ -221,6 +239,13 @@ mod tests {
         shared.put(&[1, 2], 1, |sample| sample);
         shared.put(&[3, 4, 5, 6, 7, 8], 3, |sample| sample);
         assert_eq!(shared.queue.lock().unwrap().samples, [1, 1, 2, 2, 3, 4, 6, 7]);
+    }
+
+    #[test]
+    fn what_alsa_has_on_each_machine_is_no_microphone() {
+        assert!(["null", "samplerate", "jack", "pulse"].iter().all(|name| is_pseudo(name)));
+        let real = ["default", "hw:CARD=0,DEV=0", "sysdefault:CARD=PCH", "desk"];
+        assert!(!real.iter().any(|name| is_pseudo(name)));
     }
 
     #[test]

@@ -26,8 +26,8 @@ use crate::orders::Orders;
 
 /// How long a server may take to answer.
 const ANSWER: Duration = Duration::from_secs(2);
-/// How long a server may send nothing before it counts as lost.
-const SILENCE: Duration = Duration::from_secs(2);
+/// How long a server may send nothing before it counts as lost: longer than the 2 s by which a null sink renders ahead.
+const SILENCE: Duration = Duration::from_secs(3);
 /// The name that servers know for the monitor of the default sink.
 const DEFAULT_MONITOR: &str = "@DEFAULT_MONITOR@";
 const BYTES_PER_FRAME: usize = CHANNELS * size_of::<i16>();
@@ -305,10 +305,11 @@ fn lost(found: &str) -> InputError {
 
 /// Why no server was reached; libpulse calls a socket that isn't there a refused connection.
 fn unreached(error: PAErr) -> String {
-    match Code::try_from(error) {
-        Ok(Code::ConnectionRefused) => "none runs where libpulse looks for one".to_owned(),
-        _ => text(error),
+    // Of a context libpulse gives the code without its sign.
+    if error.0.abs() == Code::ConnectionRefused as i32 {
+        return "none runs where libpulse looks for one".to_owned();
     }
+    text(error)
 }
 
 /// What libpulse says of an error.

@@ -234,6 +234,64 @@ fn a_microphone_of_alsa_is_recorded_where_no_server_runs() {
     println!("{}", output.tail(5));
 }
 
+/// What [`alsa_s_device_of_endless_zeros_is_no_microphone`] runs with an environment of its own.
+#[cfg(feature = "alsa")]
+#[test]
+#[ignore = "a part of another test"]
+fn finds_a_microphone_that_is_none() {
+    let nowhere = "unix:/nonexistent/native";
+    let error = listen(nowhere, &AudioSpec::Mic(Some("samples".to_owned()))).err().unwrap().to_string();
+    println!("by name: {error}");
+}
+
+#[cfg(feature = "alsa")]
+#[test]
+fn alsa_s_device_of_endless_zeros_is_no_microphone() {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["sound::finds_a_microphone_that_is_none", "--exact", "--ignored", "--nocapture"]);
+    command.env("HOME", home.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = Process::spawn(&mut command);
+    let output = Output::follow(child.child().stdout.take().unwrap());
+    let errors = Output::follow(child.child().stderr.take().unwrap());
+    // "Discard all samples (playback) or generate zero samples (capture)" has the name that is asked for.
+    let told = output.wait(DEADLINE, |line| line.contains("by name: ") && line.contains("no microphone"));
+    assert!(told.is_some_and(|line| !line.text.contains("zero samples")), "{}{}", output.tail(20), errors.tail(20));
+}
+
+/// What [`a_device_that_gives_samples_without_end_is_lost_and_bounded`] runs with an environment of its own.
+#[cfg(feature = "alsa")]
+#[test]
+#[ignore = "a part of another test"]
+fn records_without_end() {
+    let listening = listen("unix:/nonexistent/native", &AudioSpec::Mic(Some("default".to_owned()))).unwrap();
+    let start = Instant::now();
+    listening.capture.set_active(true);
+    let mut units = Vec::new();
+    while start.elapsed() < Duration::from_secs(4) {
+        units.extend(listening.units.recv_timeout(Duration::from_millis(100)));
+    }
+    println!("without end: {} packets", units.len());
+}
+
+#[cfg(feature = "alsa")]
+#[test]
+fn a_device_that_gives_samples_without_end_is_lost_and_bounded() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join(".asoundrc"), "pcm.!default { type null }\n").unwrap();
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["sound::records_without_end", "--exact", "--ignored", "--nocapture"]);
+    command.env("HOME", home.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = Process::spawn(&mut command);
+    let output = Output::follow(child.child().stdout.take().unwrap());
+    let errors = Output::follow(child.child().stderr.take().unwrap());
+    let told = output.wait(DEADLINE, |line| line.contains("without end: "));
+    let told = told.unwrap_or_else(|| panic!("{}{}", output.tail(20), errors.tail(20)));
+    let packets = told.text.split_whitespace().rev().nth(1).and_then(|count| count.parse::<usize>().ok());
+    // At most half a second at each of the four openings, and of silence the beginning only.
+    assert!(packets.is_some_and(|packets| (1..=200).contains(&packets)), "{}", told.text);
+}
+
 #[test]
 fn without_a_server_auto_is_off_and_what_is_named_an_error() {
     let nowhere = "unix:/nonexistent/native";
