@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::allowance::Allowance;
-use super::engine::feedback::{SenderInfo, sender_report};
-use super::engine::{Engine, EngineEvent, Feedback, LocalTransport, Path, Transmit, TransportError};
+use super::engine::{Engine, EngineEvent, LocalTransport, Path, Transmit, TransportError};
 use super::sdp::{Agreement, AudioParameters, LocalStreams, VideoParameters};
 use super::sound::SoundStream;
 use super::stream::{PacketSink, VideoStream};
@@ -19,6 +18,7 @@ use crate::fanout::{Fanout, Next, Unit};
 use crate::id::SessionId;
 
 mod events;
+mod repair;
 
 pub use events::{EndReason, ViewerCounters, ViewerEvent};
 
@@ -26,17 +26,6 @@ pub use events::{EndReason, ViewerCounters, ViewerEvent};
 const MOST_JOINING: Duration = Duration::from_secs(15);
 /// Consent and reports come every few seconds (RFC 7675); after so much silence the viewer is gone.
 const MOST_SILENCE: Duration = Duration::from_secs(12);
-/// Time between sender reports, sent while still too (rule 10).
-const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-/// The round trip time while nothing has been measured.
-const PRESUMED_ROUND_TRIP: Duration = Duration::from_millis(50);
-/// When the last packets before a silence are repeated (rule 4).
-const TAIL_FIRST: Duration = Duration::from_millis(30);
-const TAIL_SECOND: Duration = Duration::from_millis(200);
-/// Units closer than this belong to one motion: a silence is what lasts longer than half as much again.
-const MOTION_GAP: Duration = Duration::from_millis(100);
-/// Packets repeated at the two moments.
-const TAIL_MOST: [usize; 2] = [16, 32];
 /// How long a viewer that needs a keyframe waits before it asks again.
 const KEYFRAME_PATIENCE: Duration = Duration::from_secs(1);
 /// The keyframes that a viewer may cost, and the times that it is caught up: a few at once, then one at such intervals.
@@ -426,60 +415,6 @@ impl<E: Engine> Viewer<E> {
         }
     }
 
-    fn handle_feedback(&mut self, now: Instant, feedback: &Feedback, sink: &mut dyn PacketSink) {
-        let Some(stream) = self.video.as_mut().filter(|_| self.picture != Picture::Off) else { return };
-        let own = stream.ssrc();
-        match feedback {
-            // A keyframe costs everyone: who asks all the time is heard now and then only.
-            Feedback::KeyframeRequest { ssrc } if *ssrc == own && self.keyframes.take(now) => {
-                self.events.push_back(ViewerEvent::KeyframeWanted);
-            }
-            Feedback::Missing { ssrc, sequences } if *ssrc == own => {
-                let round_trip = self.round_trip.unwrap_or(PRESUMED_ROUND_TRIP);
-                for sequence in sequences {
-                    if let Some(packet) = stream.history.handle_missing(now, *sequence, round_trip) {
-                        stream.repeat(&packet, &mut self.engine, sink);
-                    }
-                }
-            }
-            Feedback::Arrived(numbers) => {
-                self.transport_feedback = true;
-                for number in numbers {
-                    stream.history.handle_arrival(*number);
-                }
-            }
-            Feedback::Report { ssrc, highest, fraction_lost, last_sender_report, delay } if *ssrc == own => {
-                if let Some(sample) = stream.round_trip(now, *last_sender_report, *delay) {
-                    // RFC 6298's smoothing, enough for a guard time.
-                    self.round_trip = Some(self.round_trip.map_or(sample, |old| (old * 7 + sample) / 8));
-                }
-                if *fraction_lost == 0 && !self.transport_feedback {
-                    stream.history.handle_all_arrived_to(*highest);
-                }
-            }
-            // A receiver's BYE is about its own stream, of which there is none; leaving has clearer words.
-            _ => {}
-        }
-    }
-
-    fn handle_sent(&mut self, now: Instant) {
-        let round_trip = self.round_trip.unwrap_or(PRESUMED_ROUND_TRIP);
-        let gap = self.last_unit.map_or(MOTION_GAP, |last| now.saturating_duration_since(last));
-        let silence = if gap < MOTION_GAP { gap * 3 / 2 } else { Duration::ZERO };
-        self.last_unit = Some(now);
-        self.tail = Tail::Due { at: now + TAIL_FIRST.max(round_trip).max(silence), second: false };
-    }
-
-    fn repeat_tail(&mut self, now: Instant, second: bool, sink: &mut dyn PacketSink) {
-        let (Some(last), Some(stream)) = (self.last_unit, &mut self.video) else { return };
-        // What was sent long before the last unit has been asked for by now, if it was missed.
-        let since = last.checked_sub(TAIL_SECOND).unwrap_or(last);
-        for packet in stream.history.unacknowledged_tail(now, since, TAIL_MOST[usize::from(second)]) {
-            stream.repeat(&packet, &mut self.engine, sink);
-        }
-        self.tail = if second { Tail::Quiet } else { Tail::Due { at: now.max(last + TAIL_SECOND), second: true } };
-    }
-
     /// Asks for a keyframe on its behalf; a viewer whose picture begins anew all the time has no more of them than one that asks itself.
     fn want_keyframe(&mut self, now: Instant) {
         self.asked = Some(now);
@@ -497,20 +432,5 @@ impl<E: Engine> Viewer<E> {
     fn reports(&self) -> bool {
         let pictures = matches!(self.picture, Picture::Flowing | Picture::CatchingUp(_));
         pictures || (self.hears && self.sound.as_ref().is_some_and(SoundStream::has_sent))
-    }
-
-    fn report(&mut self, now: Instant, sink: &mut dyn PacketSink) {
-        self.next_report = now + REPORT_INTERVAL;
-        let video = self.video.as_ref().filter(|_| self.picture != Picture::Off).map(|stream| stream.sender_info(now));
-        let sound = self.sound.as_ref().filter(|_| self.hears).and_then(|stream| stream.sender_info(now));
-        let infos: Vec<SenderInfo> = video.into_iter().chain(sound).collect();
-        let report = sender_report(&infos, &self.kit.streams.cname);
-        let protected = report.and_then(|report| self.engine.protect_rtcp(&report));
-        if let (Some(path), Some(protected)) = (self.engine.path(), protected) {
-            sink.push(path, protected.len(), &mut |out| {
-                out.copy_from_slice(&protected);
-                true
-            });
-        }
     }
 }

@@ -152,9 +152,16 @@ fn about() -> Reply {
 /// The reply to a wait of `own`.
 pub fn delivered(own: PeerId, message: Message) -> Reply {
     let from = if let Sender::Member(sender) = message.sender { sender } else { own };
-    // What came in a header is fit to leave in one.
-    let content_type = HeaderValue::from_maybe_shared(message.content_type).unwrap_or_else(|_| plain());
+    // What came in a header is fit to leave in one; but nobody's message becomes a page of this server.
+    let content_type = HeaderValue::from_maybe_shared(message.content_type).ok().filter(|value| !is_a_page(value));
+    let content_type = content_type.unwrap_or_else(plain);
     make(StatusCode::OK, Some(content_type), Some(from), message.body)
+}
+
+/// Whether a browser would run what is in a reply of this type.
+fn is_a_page(content_type: &HeaderValue) -> bool {
+    let text = String::from_utf8_lossy(content_type.as_bytes()).to_ascii_lowercase();
+    ["html", "xml", "svg", "script", "pdf"].iter().any(|kind| text.contains(kind))
 }
 
 /// The reply to what was done.
@@ -326,6 +333,21 @@ mod tests {
         assert_eq!(wait.unwrap(), Wanted::Wait(PeerId(7)));
         let sign_in = read(&Method::GET, Endpoint::SignIn, "a=b&c,d", &HeaderMap::new());
         assert_eq!(sign_in.unwrap(), Wanted::SignIn("a=b&c,d".to_owned()));
+    }
+
+    #[test]
+    fn a_message_is_delivered_as_it_was_sent_but_never_as_a_page() {
+        let delivered_as = |kind: &'static str| {
+            let content_type = Bytes::from_static(kind.as_bytes());
+            let message = Message { sender: Sender::Member(PeerId(2)), content_type, body: Bytes::new() };
+            delivered(PeerId(1), message).headers[header::CONTENT_TYPE].to_str().unwrap().to_owned()
+        };
+        for kind in ["text/plain", "application/json; charset=utf-8"] {
+            assert_eq!(delivered_as(kind), kind);
+        }
+        for kind in ["text/html", "Text/HTML; x=y", "application/xhtml+xml", "image/svg+xml"] {
+            assert_eq!(delivered_as(kind), "text/plain");
+        }
     }
 
     #[test]
