@@ -33,6 +33,12 @@ struct Link<'a> {
     packets: Vec<Vec<u8>>,
 }
 
+impl<'a> Link<'a> {
+    fn new(now: Instant, delay: Duration, lose: &'a mut dyn FnMut(u64, &[u8]) -> bool) -> Self {
+        Self { now, delay, sent: 0, lose, flying: VecDeque::new(), packets: Vec::new() }
+    }
+}
+
 impl PacketSink for Link<'_> {
     fn push(&mut self, _: Path, length: usize, write: &mut dyn FnMut(&mut [u8]) -> bool) {
         let mut packet = vec![0; length];
@@ -158,7 +164,7 @@ fn run(
 ) -> Run {
     let start = Instant::now();
     let mut viewer = viewer(start, rtx);
-    let mut link = Link { now: start, delay, sent: 0, lose, flying: VecDeque::new(), packets: Vec::new() };
+    let mut link = Link::new(start, delay, lose);
     let mut receiver = Receiver::default();
     let mut backwards: VecDeque<(Instant, Feedback)> = VecDeque::new();
     let mut events = Vec::new();
@@ -302,7 +308,7 @@ fn timestamps_are_true_and_always_grow() {
     let mut viewer = viewer(now, Some(97));
     let path = PlainEngine::default().path().unwrap();
     let mut no = |_: u64, _: &[u8]| false;
-    let mut link = Link { now, delay: TICK, sent: 0, lose: &mut no, flying: VecDeque::new(), packets: Vec::new() };
+    let mut link = Link::new(now, TICK, &mut no);
     viewer.handle_datagram(now, path, &[], &mut link);
     let old: Vec<_> = (0..10).map(|i| unit(now - Duration::from_secs(9), i == 0, 100)).collect();
     let mut fanout = Fanout::default();
@@ -329,7 +335,7 @@ fn silence_ends_a_session_and_a_handshake_has_its_time() {
     let now = Instant::now();
     let ended = |viewer: &mut Viewer<PlainEngine>, connect: bool| {
         let mut no = |_: u64, _: &[u8]| false;
-        let mut link = Link { now, delay: TICK, sent: 0, lose: &mut no, flying: VecDeque::new(), packets: Vec::new() };
+        let mut link = Link::new(now, TICK, &mut no);
         if connect {
             viewer.handle_datagram(now, PlainEngine::default().path().unwrap(), &[], &mut link);
         }
@@ -362,8 +368,7 @@ fn who_asks_for_keyframes_all_the_time_is_heard_now_and_then() {
     let mut viewer = viewer(start, Some(97));
     let path = PlainEngine::default().path().unwrap();
     let mut no = |_: u64, _: &[u8]| false;
-    let mut link =
-        Link { now: start, delay: TICK, sent: 0, lose: &mut no, flying: VecDeque::new(), packets: Vec::new() };
+    let mut link = Link::new(start, TICK, &mut no);
     let mut wanted = 0;
     for tick in 0..60_000 {
         if tick % 10 == 0 {
@@ -398,8 +403,7 @@ fn sound_counts_samples_and_is_reported_on_the_one_clock() {
     let mut viewer = viewer(start, Some(97));
     let path = PlainEngine::default().path().unwrap();
     let mut no = |_: u64, _: &[u8]| false;
-    let mut link =
-        Link { now: start, delay: TICK, sent: 0, lose: &mut no, flying: VecDeque::new(), packets: Vec::new() };
+    let mut link = Link::new(start, TICK, &mut no);
     viewer.handle_datagram(start, path, &[], &mut link);
     viewer.handle_sound(&sound(start, 0), &mut link);
     assert!(link.packets.is_empty(), "nothing was agreed");
@@ -427,8 +431,7 @@ fn a_renegotiation_turns_pictures_off_and_on_and_to_another_codec() {
     let mut viewer = viewer(start, Some(97));
     let path = PlainEngine::default().path().unwrap();
     let mut no = |_: u64, _: &[u8]| false;
-    let mut link =
-        Link { now: start, delay: TICK, sent: 0, lose: &mut no, flying: VecDeque::new(), packets: Vec::new() };
+    let mut link = Link::new(start, TICK, &mut no);
     viewer.handle_datagram(start, path, &[], &mut link);
     viewer.handle_unit(start, &unit(start, true, 100), &mut link);
     viewer.handle_change(start, Change { agreement: agreement(None, false), restart: None });
