@@ -2,18 +2,16 @@
 //!
 //! A pure core. Its timestamps count samples, so they have no jitter; its reports say which moment of the one clock they belong to.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::engine::Engine;
 use super::engine::feedback::SenderInfo;
 use super::sdp::AudioParameters;
-use super::stream::{Header, PacketSink};
-use crate::clock::Clock;
+use super::stream::{Header, PacketSink, first_sequence};
+use crate::audio::{BLOCK_SAMPLES, SAMPLE_RATE};
+use crate::clock::{Clock, MediaTime};
 use crate::fanout::Unit;
 use crate::id::random_bytes;
-
-/// RTP clock of Opus, whatever it carries (RFC 7587, section 4.1).
-const SOUND_RATE: u64 = 48_000;
 
 /// The sending side of one viewer's sound.
 #[derive(Debug)]
@@ -43,8 +41,7 @@ impl SoundStream {
             payload_type: parameters.payload_type,
             ssrc,
             clock,
-            // Half of the space is left before the first rollover, so that no receiver guesses it wrong (RFC 3711, section 3.3.1).
-            sequence: u64::from(u16::from_be_bytes(random_bytes()) >> 1),
+            sequence: first_sequence(),
             offset: u32::from_be_bytes(random_bytes()),
             last: None,
             packets: 0,
@@ -68,7 +65,7 @@ impl SoundStream {
         let captured = unit.access_unit.captured;
         let sample = unit.access_unit.sample;
         // The first packet of a talk spurt has the marker (RFC 3551, section 4.1): here, what follows a gap.
-        let follows = self.last.is_some_and(|last| sample == last.sample + PACKET_SAMPLES);
+        let follows = self.last.is_some_and(|last| sample == last.sample + BLOCK_SAMPLES as u64);
         let header = Header {
             marker: !follows,
             payload_type: self.payload_type,
@@ -92,8 +89,10 @@ impl SoundStream {
     pub fn sender_info(&self, now: Instant) -> Option<SenderInfo> {
         let last = self.last?;
         // Sound is packed before it is sent, so the sample of `now` is always ahead of the last one sent.
+        // RTP's clock is that of the samples (RFC 7587, section 4.1).
         let since = now.saturating_duration_since(last.captured);
-        let sample = last.sample + samples(since);
+        let since = MediaTime(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX));
+        let sample = last.sample + since.ticks(SAMPLE_RATE);
         Some(SenderInfo {
             ssrc: self.ssrc,
             ntp: self.clock.ntp(now),
@@ -102,11 +101,4 @@ impl SoundStream {
             octets: self.octets,
         })
     }
-}
-
-/// Samples of one packet: 20 ms.
-const PACKET_SAMPLES: u64 = SOUND_RATE / 50;
-
-fn samples(time: Duration) -> u64 {
-    (time.as_nanos() * u128::from(SOUND_RATE) / 1_000_000_000) as u64
 }

@@ -54,15 +54,13 @@ pub struct VideoStream {
 impl VideoStream {
     /// Makes a stream that has sent nothing yet.
     pub fn new(now: Instant, clock: Clock, parameters: VideoParameters, streams: LocalStreams, rate: Bitrate) -> Self {
-        // Half of the space is left before the first rollover, so that no receiver guesses it wrong (RFC 3711, section 3.3.1).
-        let start = || u64::from(u16::from_be_bytes(random_bytes()) >> 1);
         Self {
             parameters,
             streams,
             rate,
             clock,
-            sequence: start(),
-            rtx_sequence: start(),
+            sequence: first_sequence(),
+            rtx_sequence: first_sequence(),
             transport_number: 0,
             timestamp_offset: u32::from_be_bytes(random_bytes()),
             last_timestamp: None,
@@ -216,6 +214,13 @@ impl VideoStream {
         }
         kept
     }
+}
+
+/// Draws a stream's first sequence number.
+///
+/// Half of the space is left before the first rollover, so that no receiver guesses it wrong (RFC 3711, section 3.3.1).
+pub(super) fn first_sequence() -> u64 {
+    u64::from(u16::from_be_bytes(random_bytes()) >> 1)
 }
 
 /// The header of an RTP packet (RFC 3550, section 5.1).
