@@ -250,7 +250,7 @@ impl Broadcast {
     /// Takes a fragment of trickled ICE: tells who has its session.
     ///
     /// # Errors
-    /// Where there is no such session, or the fragment is of another ICE generation (a restart, which is not done yet).
+    /// Where there is no such session, or the fragment is of another ICE generation.
     pub fn handle_trickle(&self, session: SessionId, trickle: &Trickle) -> Result<Place, Refusal> {
         let entry = self.entries.get(&session).ok_or(Refusal::UnknownSession)?;
         match &trickle.ufrag {

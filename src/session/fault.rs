@@ -1,6 +1,21 @@
-//! What a remote sends can end its session, never the daemon: a panic in one session's code is caught and ends that session (rule 11).
+//! What a remote sends can end its session, never the daemon: a panic in one session's code is caught and ends that session (rule 12).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::engine::rtc::RtcEngine;
+use super::sink::SocketSink;
+use super::viewer::Viewer;
+
+/// Has a session do something that may send; tells whether it came back, as [`survives`] does.
+pub fn attended(
+    viewer: &mut Viewer<RtcEngine>,
+    sink: &mut SocketSink,
+    act: impl FnOnce(&mut Viewer<RtcEngine>, &mut SocketSink),
+) -> bool {
+    let number = viewer.number;
+    sink.begin(number);
+    survives(number, || act(viewer, sink))
+}
 
 /// Runs `act` for a session; tells whether it came back. The panic's own message has gone to stderr.
 ///

@@ -12,7 +12,7 @@ use super::broadcast::{Broadcast, Output, Place};
 use super::dialogue::{Dialogue, Speaker};
 use super::engine::identity::Identity;
 use super::engine::rtc::RtcEngine;
-use super::fault::survives;
+use super::fault::{attended, survives};
 use super::inbox::Inbox;
 use super::messages::{JoinIn, MediaIn};
 use super::sdp::{Capabilities, Sync};
@@ -163,9 +163,7 @@ impl Join {
     /// Has a session do something, and whatever follows from it; a fault in it ends it.
     fn attend(&mut self, now: Instant, session: SessionId, act: impl FnOnce(&mut Viewer<RtcEngine>, &mut SocketSink)) {
         let Some(viewer) = self.joining.get_mut(&session) else { return };
-        let (number, sink) = (viewer.number, &mut self.sink);
-        sink.begin(number);
-        if survives(number, || act(viewer, sink)) {
+        if attended(viewer, &mut self.sink, act) {
             self.collect(now, session);
         } else {
             self.forget(now, session, EndReason::Fault);

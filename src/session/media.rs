@@ -14,7 +14,7 @@ use super::allowance::Allowance;
 use super::engine::Path;
 use super::engine::rtc::RtcEngine;
 use super::engine::stun;
-use super::fault::survives;
+use super::fault::attended;
 use super::inbox::Inbox;
 use super::messages::{JoinIn, MediaIn};
 use super::sink::SocketSink;
@@ -57,6 +57,23 @@ struct Rung {
     turns: Turns,
 }
 
+/// One for each video codec.
+#[derive(Default)]
+struct Rungs {
+    h264: Rung,
+    vp8: Rung,
+}
+
+impl Rungs {
+    fn of(&mut self, codec: Codec) -> Option<&mut Rung> {
+        match codec {
+            Codec::H264 => Some(&mut self.h264),
+            Codec::Vp8 => Some(&mut self.vp8),
+            Codec::Opus => None,
+        }
+    }
+}
+
 struct Route {
     /// Of the ICE generations, the newest last.
     ufrags: Vec<String>,
@@ -74,8 +91,7 @@ pub struct Media {
     units_lost: u64,
     join: Inbox<JoinIn>,
     keyframe: KeyframeRequest,
-    h264: Rung,
-    vp8: Rung,
+    rungs: Rungs,
     timers: Timers,
     /// Joiners that are sent what the fanouts hold, the first to come first.
     joiners: VecDeque<SessionId>,
@@ -105,8 +121,7 @@ impl Media {
             units_lost: 0,
             join,
             keyframe,
-            h264: Rung::default(),
-            vp8: Rung::default(),
+            rungs: Rungs::default(),
             timers: Timers::default(),
             joiners: VecDeque::new(),
             routes: HashMap::new(),
@@ -166,7 +181,7 @@ impl Media {
             let now = Instant::now();
             match command {
                 MediaIn::Restarted(codec) => {
-                    if let Some(rung) = self.rung(codec) {
+                    if let Some(rung) = self.rungs.of(codec) {
                         rung.fanout.clear();
                     }
                 }
@@ -199,7 +214,7 @@ impl Media {
             warn!(lost = lost - self.units_lost, "the media thread fell behind: pictures are lost for all viewers");
             self.units_lost = lost;
             // What follows a gap can't be decoded.
-            for rung in [&mut self.h264, &mut self.vp8] {
+            for rung in [&mut self.rungs.h264, &mut self.rungs.vp8] {
                 rung.fanout.clear();
             }
             for viewer in self.routes.values_mut().filter_map(|route| route.viewer.as_mut()) {
@@ -216,9 +231,7 @@ impl Media {
         let mut faulty = Vec::new();
         for (session, route) in &mut self.routes {
             let Some(viewer) = route.viewer.as_mut().filter(|viewer| viewer.hears()) else { continue };
-            let (number, sink) = (viewer.number, &mut self.sink);
-            sink.begin(number);
-            if !survives(number, || viewer.handle_sound(unit, sink)) {
+            if !attended(viewer, &mut self.sink, |viewer, sink| viewer.handle_sound(unit, sink)) {
                 faulty.push(*session);
             }
         }
@@ -227,11 +240,7 @@ impl Media {
 
     fn send(&mut self, now: Instant, unit: &Arc<Unit>) {
         let (codec, keyframe) = (unit.access_unit.codec, unit.access_unit.keyframe);
-        let rung = match codec {
-            Codec::H264 => &mut self.h264,
-            Codec::Vp8 => &mut self.vp8,
-            Codec::Opus => return,
-        };
+        let Some(rung) = self.rungs.of(codec) else { return };
         rung.fanout.push(unit.clone());
         let routes = self.routes.iter_mut();
         let mut viewers: Vec<_> = routes
@@ -241,9 +250,7 @@ impl Media {
         rung.turns.rotate(&mut viewers, keyframe);
         let mut faulty = Vec::new();
         for (session, viewer) in viewers {
-            let (number, sink) = (viewer.number, &mut self.sink);
-            sink.begin(number);
-            if !survives(number, || viewer.handle_unit(now, unit, sink)) {
+            if !attended(viewer, &mut self.sink, |viewer, sink| viewer.handle_unit(now, unit, sink)) {
                 faulty.push(session);
                 continue;
             }
@@ -282,7 +289,7 @@ impl Media {
     fn begin_catchup(&mut self, now: Instant, session: SessionId) {
         let waiting = self.joiners.len() + 1;
         let Some(codec) = self.viewer(session).and_then(|viewer| viewer.video_codec()) else { return };
-        if self.rung(codec).is_some_and(|rung| rung.fanout.is_dear_for(waiting)) {
+        if self.rungs.of(codec).is_some_and(|rung| rung.fanout.is_dear_for(waiting)) {
             debug!(waiting, "so many joiners wait for the next keyframe");
             (self.keyframe)(codec);
         } else if self.viewer(session).is_some_and(|viewer| viewer.begin_catchup(now))
@@ -297,12 +304,11 @@ impl Media {
         let Some(session) = self.joiners.front().copied() else { return };
         let (mut more, mut survived) = (false, true);
         if let Some(viewer) = self.routes.get_mut(&session).and_then(|route| route.viewer.as_mut())
-            && let Some(codec) = viewer.video_codec()
+            && let Some(rung) = viewer.video_codec().and_then(|codec| self.rungs.of(codec))
         {
-            let fanout = if codec == Codec::Vp8 { &self.vp8.fanout } else { &self.h264.fanout };
-            let (number, sink) = (viewer.number, &mut self.sink);
-            sink.begin(number);
-            survived = survives(number, || more = viewer.handle_catchup(now, fanout, CATCHUP_SLICE, sink));
+            survived = attended(viewer, &mut self.sink, |viewer, sink| {
+                more = viewer.handle_catchup(now, &rung.fanout, CATCHUP_SLICE, sink);
+            });
         }
         if !more {
             self.joiners.pop_front();
@@ -313,14 +319,6 @@ impl Media {
             self.end(now, session, EndReason::Fault);
         }
         self.flush();
-    }
-
-    fn rung(&mut self, codec: Codec) -> Option<&mut Rung> {
-        match codec {
-            Codec::H264 => Some(&mut self.h264),
-            Codec::Vp8 => Some(&mut self.vp8),
-            Codec::Opus => None,
-        }
     }
 
     fn handle(&mut self, datagram: &Datagram<'_>) {
@@ -365,9 +363,7 @@ impl Media {
     /// Has a session do something, and whatever follows from it; a fault in it ends it.
     fn attend(&mut self, now: Instant, session: SessionId, act: impl FnOnce(&mut Viewer<RtcEngine>, &mut SocketSink)) {
         let Some(viewer) = self.routes.get_mut(&session).and_then(|route| route.viewer.as_mut()) else { return };
-        let (number, sink) = (viewer.number, &mut self.sink);
-        sink.begin(number);
-        if survives(number, || act(viewer, sink)) {
+        if attended(viewer, &mut self.sink, act) {
             self.collect(now, session);
         } else {
             self.end(now, session, EndReason::Fault);
