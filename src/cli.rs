@@ -39,11 +39,8 @@ pub const COMMANDS_NOT_YET: &[&str] = &[
 pub const FLAGS_NOT_YET: &[(&str, &str)] = &[
     ("config", "LATERNA_CONFIG"),
     ("fallback", "LATERNA_FALLBACK"),
-    ("signaling", "LATERNA_SIGNALING"),
     ("fit", "LATERNA_FIT"),
     ("capture", "LATERNA_CAPTURE"),
-    ("public-ip", "LATERNA_PUBLIC_IP"),
-    ("ice-server", "LATERNA_ICE_SERVER"),
     ("tls", "LATERNA_TLS"),
     ("tls-cert", "LATERNA_TLS_CERT"),
     ("tls-key", "LATERNA_TLS_KEY"),
@@ -59,6 +56,7 @@ Examples:
   laterna run --source pattern                   the test card: needs no screen
   laterna run --listen 127.0.0.1:8888            for browsers on this machine only
   laterna run --size 1280x720 --bitrate 1500k    a smaller picture for a slow network
+  laterna run --signaling mdn+ws://host:6503     for the pages of another signaling server
   laterna run --call joined                      for pages of the peerconnection protocol, which wait to be called
   DISPLAY=:1 laterna run --source screen         the screen of another X server
 
@@ -151,6 +149,30 @@ pub struct RunArgs {
         hide_env_values = true
     )]
     pub call: String,
+    /// A signaling server to sign in to, as PROTOCOL+URL: peerconnection+http, mdn+ws, socketio+http, channel+ws, whip+http, or with https and wss; several by comma or by repeating the flag
+    #[arg(
+        long,
+        value_name = "URL",
+        value_delimiter = ',',
+        env = "LATERNA_SIGNALING",
+        hide_env_values = true
+    )]
+    pub signaling: Vec<String>,
+    /// A STUN or TURN server, as stun:HOST or turn:HOST?user=NAME&password-file=PATH; several by comma or by repeating the flag
+    #[arg(
+        long,
+        value_name = "URL",
+        value_delimiter = ',',
+        env = "LATERNA_ICE_SERVER",
+        hide_env_values = true
+    )]
+    pub ice_server: Vec<String>,
+    /// The public address of this machine behind a NAT that maps it one to one; one for each family at most
+    #[arg(long, value_name = "IP", value_delimiter = ',', env = "LATERNA_PUBLIC_IP", hide_env_values = true)]
+    pub public_ip: Vec<String>,
+    /// Which of this machine's networks viewers are told of: names of interfaces (* and ?) or address blocks, as eth0 or 10.0.0.0/8; with ! before it, which not
+    #[arg(long, value_name = "LIST", value_delimiter = ',', env = "LATERNA_NETWORK", hide_env_values = true)]
+    pub network: Vec<String>,
     /// Where sound comes from: auto (system where a sound server runs, else off), system, mic, mic:NAME, tone, off
     #[arg(long, value_name = "SPEC", default_value = "auto", env = "LATERNA_AUDIO", hide_env_values = true)]
     pub audio: String,

@@ -4,7 +4,7 @@
 //! not do yet are told apart from those that nobody ever will.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use tracing::level_filters::LevelFilter;
@@ -13,8 +13,11 @@ use crate::audio::AudioSpec;
 use crate::cli::RunArgs;
 use crate::encoder::{Bitrate, Codec};
 use crate::frame::Size;
+use crate::ice_server::IceServer;
+use crate::session::reach::NetworkFilter;
 use crate::session::sdp::Sync;
-use crate::signaling::peerconnection::CallPolicy;
+use crate::signaling::client::url::SignalingUrl;
+use crate::signaling::peers::CallPolicy;
 use crate::signaling::room::RoomPolicy;
 use crate::source::SourceSpec;
 
@@ -67,6 +70,14 @@ pub struct RunConfig {
     pub call: CallPolicy,
     /// Where sound comes from.
     pub audio: AudioSpec,
+    /// The signaling servers to sign in to.
+    pub signaling: Vec<SignalingUrl>,
+    /// STUN and TURN servers.
+    pub ice_servers: Vec<IceServer>,
+    /// Addresses that a NAT maps to this machine, one of a family at most.
+    pub public_ips: Vec<IpAddr>,
+    /// Which of this machine's addresses viewers are told.
+    pub networks: NetworkFilter,
     /// What is logged.
     pub log: LevelFilter,
 }
@@ -194,6 +205,10 @@ impl RunConfig {
             room: value::room(args.asked("room", &args.room))?,
             call: value::call(args.asked("call", &args.call))?,
             audio: value::audio(args.asked("audio", &args.audio))?,
+            signaling: value::each(args.signaling.iter().map(|w| args.asked("signaling", w)), value::signaling)?,
+            ice_servers: value::each(args.ice_server.iter().map(|w| args.asked("ice-server", w)), value::ice_server)?,
+            public_ips: value::public_ips(args.public_ip.iter().map(|written| args.asked("public-ip", written)))?,
+            networks: value::networks(args.network.iter().map(|written| args.asked("network", written)))?,
             log: value::log(args.asked("log", &args.log))?,
         })
     }

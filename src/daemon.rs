@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
 use crate::alive::Watch;
@@ -20,13 +20,16 @@ use crate::session::inbox::Inbox;
 use crate::session::join::{Demand, Join, JoinConfig};
 use crate::session::media::{Media, UnitQueues};
 use crate::session::messages::JoinIn;
+use crate::session::reach::Reach;
 use crate::session::sdp::Capabilities;
 use crate::session::sink::SocketSink;
 use crate::session::udp::MediaSocket;
 use crate::session::wake::Waker;
 use crate::signaling::SignalIn;
 use crate::signaling::access::{Access, Code, OwnNames, state_dir};
-use crate::signaling::peerconnection::CallPolicy;
+use crate::signaling::ask::Asker;
+use crate::signaling::client::{self, Client, ClientConfig, MOST_SIGNING_OUT};
+use crate::signaling::peers::CallPolicy;
 use crate::signaling::room::RoomLimits;
 use crate::signaling::server::{ConnectionLimits, Deadlines, RoomConfig, Server, ServerConfig};
 
@@ -78,6 +81,8 @@ impl Stops {
 struct Daemon {
     server: Option<Server>,
     signals: (mpsc::Sender<SignalIn>, mpsc::Receiver<SignalIn>),
+    /// What the clients of signaling servers need; they start with the serving.
+    clients: Vec<ClientConfig>,
     join: Inbox<JoinIn>,
     threads: Vec<JoinHandle<()>>,
     /// Gets the name of a thread that has ended.
@@ -131,6 +136,7 @@ impl Daemon {
             Box::new(move |codec, wanted| makers.set_active(codec, wanted))
         };
         let can = Capabilities { video: config.codecs.clone(), audio: makers.sound.is_there() };
+        let reach = Arc::new(Reach::new(socket.local_port()));
         let join_config = JoinConfig {
             name: config.name.clone(),
             max_viewers: config.max_viewers,
@@ -139,6 +145,7 @@ impl Daemon {
             bitrate: config.bitrate,
             clock,
             identity,
+            reach,
         };
         let join_sink = SocketSink::new(socket.try_clone_sender().context("no descriptors left")?);
         let media_sink = SocketSink::new(socket.try_clone_sender().context("no descriptors left")?);
@@ -151,7 +158,16 @@ impl Daemon {
             spawn("join", &watch, move || join_state.run())?,
         ];
         announce(server.as_ref(), udp_port, code.as_ref(), &config.name).context("stdout")?;
-        Ok(Self { server, signals: mpsc::channel(MOST_SIGNALS), join, threads, ended, makers })
+        let signals = mpsc::channel(MOST_SIGNALS);
+        let asker = Asker::new(signals.0.clone(), Deadlines::default().answer);
+        let client = |url| ClientConfig {
+            url,
+            name: config.name.clone(),
+            call: config.call.clone(),
+            asker: asker.clone(),
+        };
+        let clients = config.signaling.iter().cloned().map(client).collect();
+        Ok(Self { server, signals, clients, join, threads, ended, makers })
     }
 
     /// Serves until told to stop; then viewers are told, threads joined, and requests in flight answered.
@@ -175,6 +191,9 @@ impl Daemon {
             std::future::pending::<()>().await;
         };
         let (threads, join, makers) = (self.threads, self.join, self.makers);
+        let (stop_clients, clients_stopped) = watch::channel(false);
+        let started = self.clients.into_iter().map(|client| client::start(client, clients_stopped.clone()));
+        let clients: Vec<Client> = started.collect();
         let (tell, told) = oneshot::channel();
         let control = async move {
             let result = tokio::select! {
@@ -188,7 +207,15 @@ impl Daemon {
                 else => Err(anyhow!("nothing is left that could end")),
             };
             join.push_always(JoinIn::Shutdown);
-            let closed = close(threads, makers, CLOSING).await;
+            stop_clients.send_replace(true);
+            let signed_out = async {
+                for client in clients {
+                    // A panic has said so itself.
+                    let _ = client.task.await;
+                }
+            };
+            let signed_out = tokio::time::timeout(MOST_SIGNING_OUT, signed_out);
+            let (closed, _) = tokio::join!(close(threads, makers, CLOSING), signed_out);
             drop(stop_http);
             result.and(closed)
         };

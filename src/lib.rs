@@ -9,6 +9,7 @@ pub mod daemon;
 pub mod encoder;
 pub mod fanout;
 pub mod frame;
+pub mod ice_server;
 pub mod id;
 mod orders;
 pub mod session;

@@ -2,17 +2,25 @@
 //!
 //! Protocols turn what they hear into [`SignalIn`] and what the broadcast says back into their own words; none of them knows another.
 
-use std::net::SocketAddr;
+use std::fmt;
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
 use crate::id::SessionId;
 
 pub mod access;
+pub mod ask;
+pub mod channel;
+pub mod client;
+pub mod mdn;
 pub mod peerconnection;
+pub mod peers;
 pub mod room;
 pub mod server;
+pub mod socketio;
 pub mod whep;
+pub mod words;
 
 /// What a protocol asks of the broadcast.
 #[derive(Debug)]
@@ -23,8 +31,8 @@ pub enum SignalIn {
         session: SessionId,
         /// The offer (RFC 8866), as received.
         sdp: String,
-        /// Where the request came from.
-        from: SocketAddr,
+        /// Who offers.
+        caller: Caller,
         /// The session of the same viewer that ends once this one connects.
         replaces: Option<SessionId>,
         /// Takes the answer or the refusal.
@@ -43,6 +51,8 @@ pub enum SignalIn {
     Call {
         /// The session to be made; chosen by the protocol, fresh.
         session: SessionId,
+        /// Who is called.
+        caller: Caller,
         /// The session of the same viewer that ends once this one connects.
         replaces: Option<SessionId>,
         /// Takes the daemon's offer or the refusal.
@@ -96,6 +106,28 @@ impl SignalIn {
             | Self::Trickle { session, .. }
             | Self::Leave { session, .. } => *session,
         }
+    }
+}
+
+/// Who a viewer is, for the operator's eyes; nothing is decided by it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// Where it asks: `whep`, `room`, or the URL of a server without its options.
+    pub at: Arc<str>,
+    /// Its name or address there; printable, and empty where it has none.
+    pub name: String,
+}
+
+impl Caller {
+    /// The viewer called `name` at `at`: what can't be printed is left out, and what is too long is cut.
+    pub fn new(at: &Arc<str>, name: &str) -> Self {
+        Self { at: Arc::clone(at), name: name.chars().filter(|c| !c.is_control()).take(64).collect() }
+    }
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.name.is_empty() { f.write_str(&self.at) } else { write!(f, "{} at {}", self.name, self.at) }
     }
 }
 

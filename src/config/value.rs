@@ -1,6 +1,6 @@
 //! One function for each setting: its text → its value.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use tracing::level_filters::LevelFilter;
@@ -9,7 +9,10 @@ use super::{Asked, AuthConfig, ConfigError, Listen, SyncConfig};
 use crate::audio::{AudioSpec, AudioSpecError};
 use crate::encoder::{Bitrate, Codec};
 use crate::frame::Size;
-use crate::signaling::peerconnection::CallPolicy;
+use crate::ice_server::{IceServer, IceServerError};
+use crate::session::reach::NetworkFilter;
+use crate::signaling::client::url::{SignalingUrl, SignalingUrlError};
+use crate::signaling::peers::CallPolicy;
 use crate::signaling::room::RoomPolicy;
 use crate::source::{SourceSpec, SpecError};
 
@@ -206,6 +209,79 @@ pub(super) fn sync(asked: Asked) -> Result<SyncConfig, ConfigError> {
     }
 }
 
+/// Reads each of a list.
+pub(super) fn each<T: PartialEq>(
+    all: impl Iterator<Item = Asked>,
+    read: impl Fn(Asked) -> Result<T, ConfigError>,
+) -> Result<Vec<T>, ConfigError> {
+    let mut values = Vec::new();
+    for asked in all {
+        let value = read(asked)?;
+        if !values.contains(&value) {
+            values.push(value);
+        }
+    }
+    Ok(values)
+}
+
+pub(super) fn signaling(asked: Asked) -> Result<SignalingUrl, ConfigError> {
+    SignalingUrl::parse(&asked.value).map_err(|error| {
+        let advice = match error {
+            SignalingUrlError::NotUrl | SignalingUrlError::Protocol => {
+                "write peerconnection+http://HOST:PORT, mdn+ws://…, socketio+http://…, channel+ws://… or whip+http://…, or with https and wss"
+            }
+            SignalingUrlError::Credentials => "write the token into a file and ?token-file=PATH after the URL",
+            SignalingUrlError::Option("call") => "write ?call=none, call=joined or call=glob:PATTERN",
+            SignalingUrlError::Option("sign-in") => "write the query of its sign-in with {name} for the name, as ?sign-in=peer_name%3D{name}",
+            SignalingUrlError::Option(_) => "write the path of a file",
+        };
+        // The URL may hold the password that it is refused for.
+        let asked = if error == SignalingUrlError::Credentials { asked.hidden() } else { asked };
+        asked.invalid(&error.to_string(), advice)
+    })
+}
+
+pub(super) fn ice_server(asked: Asked) -> Result<IceServer, ConfigError> {
+    IceServer::parse(&asked.value).map_err(|error| {
+        let advice = match error {
+            IceServerError::Scheme | IceServerError::Address => "write stun:HOST[:PORT], stuns:…, turn:HOST[:PORT]?user=NAME&password-file=PATH or turns:…",
+            IceServerError::Password => "write the password into a file and password-file=PATH, or a shared secret and secret-file=PATH",
+            IceServerError::Option(_) => "turn: takes transport=udp or tcp, user, password-file and secret-file; turns: transport=tcp; stun: nothing",
+            IceServerError::NoCredentials => "write ?user=NAME&password-file=PATH, or ?secret-file=PATH for passwords that expire",
+        };
+        let asked = if error == IceServerError::Password { asked.hidden() } else { asked };
+        asked.invalid(&error.to_string(), advice)
+    })
+}
+
+pub(super) fn public_ips(all: impl Iterator<Item = Asked>) -> Result<Vec<IpAddr>, ConfigError> {
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for asked in all {
+        let Ok(address) = asked.value.parse::<IpAddr>() else {
+            return Err(asked.invalid("not an IP address", "write the address that the NAT has, as 203.0.113.7"));
+        };
+        if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
+            return Err(asked.invalid("not an address that others reach", "write the address that the NAT has, as 203.0.113.7"));
+        }
+        if addresses.iter().any(|known| known.is_ipv4() == address.is_ipv4()) {
+            return Err(asked.invalid("a second address of one family", "give one IPv4 and one IPv6 address at most"));
+        }
+        addresses.push(address);
+    }
+    Ok(addresses)
+}
+
+pub(super) fn networks(all: impl Iterator<Item = Asked>) -> Result<NetworkFilter, ConfigError> {
+    let mut filter = NetworkFilter::default();
+    for asked in all {
+        if filter.add(&asked.value).is_err() {
+            let advice = "write the name of an interface (* and ? stand for others) or a block of addresses, as eth0, wl* or 10.0.0.0/8; ! before it excludes";
+            return Err(asked.invalid("neither an interface nor a block of addresses", advice));
+        }
+    }
+    Ok(filter)
+}
+
 pub(super) fn log(asked: Asked) -> Result<LevelFilter, ConfigError> {
     match asked.value.as_str() {
         "error" => Ok(LevelFilter::ERROR),
@@ -220,6 +296,11 @@ pub(super) fn log(asked: Asked) -> Result<LevelFilter, ConfigError> {
 impl Asked {
     fn invalid(self, found: &str, advice: impl Into<String>) -> ConfigError {
         ConfigError::Invalid { asked: self, found: found.to_owned(), advice: advice.into() }
+    }
+
+    /// Itself without its value, which is a secret.
+    fn hidden(self) -> Self {
+        Self { value: "(hidden)".to_owned(), ..self }
     }
 
     fn not_yet(self, advice: &str) -> ConfigError {

@@ -2,8 +2,7 @@
 //!
 //! A pure core but for the random numbers of credentials and streams. It never touches an engine: it says what becomes of each transport.
 
-use std::net::SocketAddr;
-
+use super::reach::LocalCandidate;
 use super::engine::{LocalTransport, RemoteTransport};
 use super::sdp::{self, Agreement, Capabilities, Description, LocalStreams, NegotiationError, Origin, Sync};
 use crate::encoder::Codec;
@@ -186,7 +185,7 @@ impl Dialogue {
     }
 
     /// The answer to the offer that was taken last.
-    pub fn answer(&mut self, offer: &Description, speaker: &Speaker, candidates: &[SocketAddr]) -> String {
+    pub fn answer(&mut self, offer: &Description, speaker: &Speaker, candidates: &[LocalCandidate]) -> String {
         let agreements: Vec<_> = self.transports.iter().filter_map(|transport| transport.agreement.clone()).collect();
         let locals: Vec<_> = self.transports.iter().map(|transport| transport.local.clone()).collect();
         let origin = self.next_origin();
@@ -205,7 +204,7 @@ impl Dialogue {
         session: SessionId,
         can: &Capabilities,
         speaker: &Speaker,
-        candidates: &[SocketAddr],
+        candidates: &[LocalCandidate],
     ) -> (LocalTransport, String) {
         let local = LocalTransport::random();
         let origin = self.next_origin();

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::{debug, error, info};
@@ -15,6 +16,7 @@ use super::engine::rtc::RtcEngine;
 use super::fault::{attended, survives};
 use super::inbox::Inbox;
 use super::messages::{JoinIn, MediaIn};
+use super::reach::Reach;
 use super::sdp::{Capabilities, Sync};
 use super::sink::SocketSink;
 use super::viewer::{EndReason, Viewer, ViewerEvent};
@@ -46,6 +48,8 @@ pub struct JoinConfig {
     pub clock: Clock,
     /// The daemon's certificate.
     pub identity: Identity,
+    /// How viewers can reach the daemon.
+    pub reach: Arc<Reach>,
 }
 
 /// The join thread's state.

@@ -1,7 +1,7 @@
 //! The embedded room: members and mailboxes of libwebrtc's `peerconnection_server`, with bounds.
 //!
 //! Owns who is in the room, who sees whom, what waits for whom, and when a silent member is dropped. The daemon is a member that needs no wait.
-//! An id is answered to the address that signed in with it only. It never reads a message: [`super::peerconnection`] does; and it has no socket:
+//! An id is answered to the address that signed in with it only. It never reads a message: [`super::peers`] does; and it has no socket:
 //! a wait is a [`WaitToken`] which the shell redeems by [`Output`]s. What requests and replies look like is in [`wire`].
 
 use std::collections::{BTreeMap, VecDeque};
@@ -117,8 +117,6 @@ pub enum Output {
     Received {
         /// Who sent it.
         peer: PeerId,
-        /// From where.
-        from: SocketAddr,
         /// Its body.
         body: Bytes,
     },
@@ -285,7 +283,7 @@ impl Room {
     ) -> Result<(), RoomRefusal> {
         self.member(sender, from.ip())?;
         if to == DAEMON {
-            self.outputs.push_back(Output::Received { peer: sender, from, body });
+            self.outputs.push_back(Output::Received { peer: sender, body });
             return Ok(());
         }
         if self.policy == RoomPolicy::Closed || !self.members.contains_key(&to) {

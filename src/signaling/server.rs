@@ -1,7 +1,7 @@
 //! The embedded HTTP server: the viewer page, WHEP, the room and `/healthz` (HTTP/1.0 and 1.1, RFC 9112).
 //!
 //! Owns the listening sockets and the connections, their number and their time. It makes no decision about a viewer: [`super::whep`],
-//! [`super::room`] and [`super::peerconnection`] do, and the broadcast behind the channel. It never buffers more of a body than an offer may have,
+//! [`super::room`] and [`super::peers`] do, and the broadcast behind the channel. It never buffers more of a body than an offer may have,
 //! and waits for nobody without a deadline but for members' next messages; a client that vanished without a word is found out by TCP keep-alive.
 //! No reply has a `Date`: the room's must not, and nothing is cached by age.
 

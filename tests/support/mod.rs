@@ -15,6 +15,7 @@ pub mod page;
 pub mod process;
 pub mod pulse;
 pub mod rtc_viewer;
+pub mod servers;
 pub mod strip;
 pub mod tone;
 pub mod xclient;

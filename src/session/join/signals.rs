@@ -1,6 +1,5 @@
 //! What protocols ask of the join thread: offers, calls, renegotiations, restarts, candidates, goodbyes.
 
-use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use tokio::sync::oneshot;
@@ -13,8 +12,8 @@ use crate::session::dialogue::{Dialogue, Step, refusal};
 use crate::session::engine::rtc::RtcEngine;
 use crate::session::engine::{IceRole, LocalTransport, TransportError};
 use crate::session::messages::MediaIn;
+use crate::session::reach::{self, LocalCandidate};
 use crate::session::sdp::{self, Capabilities, Description, LocalStreams};
-use crate::session::udp::local_addresses;
 use crate::session::viewer::{Change, EndReason, StreamKit, Viewer};
 use crate::signaling::{Answer, Refusal, SignalIn, Trickle};
 
@@ -25,7 +24,7 @@ impl Join {
                 let answer = self.answer(now, session, &sdp, replaces);
                 self.say(now, session, answer, reply);
             }
-            SignalIn::Call { session, replaces, reply } => {
+            SignalIn::Call { session, replaces, reply, .. } => {
                 let offer = self.call(now, session, replaces);
                 self.say(now, session, offer, reply);
             }
@@ -88,11 +87,11 @@ impl Join {
         let steps = dialogue.handle_offer(session, &offer, &self.capabilities())?;
         let newcomer = Newcomer { ufrags: dialogue.ufrags(), codecs: dialogue.codecs(), replaces };
         let number = self.admit(now, session, newcomer)?;
-        let addresses = self.addresses();
-        let sdp = dialogue.answer(&offer, &self.speaker, &addresses);
+        let candidates = self.candidates();
+        let sdp = dialogue.answer(&offer, &self.speaker, &candidates);
         let refused = dialogue.video_refused(&offer);
         self.dialogues.insert(session, dialogue);
-        if let Err(refusal) = self.take_steps(now, session, number, steps, &addresses) {
+        if let Err(refusal) = self.take_steps(now, session, number, steps, &candidates) {
             self.undo(now, session);
             return Err(refusal);
         }
@@ -116,10 +115,10 @@ impl Join {
 
     fn call(&mut self, now: Instant, session: SessionId, replaces: Option<SessionId>) -> Result<Answer, Refusal> {
         let number = self.admit(now, session, Newcomer { replaces, ..Newcomer::default() })?;
-        let (can, addresses) = (self.capabilities(), self.addresses());
+        let (can, candidates) = (self.capabilities(), self.candidates());
         let mut dialogue = Dialogue::new(&self.speaker);
-        let (local, sdp) = dialogue.offer(session, &can, &self.speaker, &addresses);
-        let engine = match self.engine(now, &local, IceRole::Controlling, &addresses) {
+        let (local, sdp) = dialogue.offer(session, &can, &self.speaker, &candidates);
+        let engine = match self.engine(now, &local, IceRole::Controlling, &candidates) {
             Ok(engine) => engine,
             Err(refusal) => {
                 self.broadcast.handle_unanswered(now, session);
@@ -144,24 +143,24 @@ impl Join {
     }
 
     fn renegotiate(&mut self, now: Instant, session: SessionId, text: &str) -> Result<Answer, Refusal> {
-        let (offer, can, addresses) = (parse(text)?, self.capabilities(), self.addresses());
+        let (offer, can, candidates) = (parse(text)?, self.capabilities(), self.candidates());
         let dialogue = self.dialogues.get_mut(&session).ok_or(Refusal::UnknownSession)?;
         let number = self.broadcast.number(session).ok_or(Refusal::UnknownSession)?;
         let steps = dialogue.handle_offer(session, &offer, &can)?;
-        let sdp = dialogue.answer(&offer, &self.speaker, &addresses);
-        self.take_steps(now, session, number, steps, &addresses)?;
+        let sdp = dialogue.answer(&offer, &self.speaker, &candidates);
+        self.take_steps(now, session, number, steps, &candidates)?;
         debug!(viewer = number, "a session is renegotiated");
         Ok(Answer { sdp })
     }
 
     fn restart(&mut self, now: Instant, session: SessionId, trickle: Trickle) -> Result<Trickle, Refusal> {
-        let addresses = self.addresses();
+        let candidates = self.candidates();
         let dialogue = self.dialogues.get_mut(&session).ok_or(Refusal::UnknownSession)?;
         let (local, agreement) = dialogue.handle_restart(trickle)?;
         let steps = vec![Step::Restart(session, local.clone(), agreement)];
         let number = self.broadcast.number(session).ok_or(Refusal::UnknownSession)?;
-        self.take_steps(now, session, number, steps, &addresses)?;
-        let candidates = sdp::candidates(&addresses);
+        self.take_steps(now, session, number, steps, &candidates)?;
+        let candidates = sdp::candidates(&candidates);
         Ok(Trickle {
             ufrag: Some(local.ufrag),
             password: Some(local.password),
@@ -188,7 +187,7 @@ impl Join {
         session: SessionId,
         number: u32,
         steps: Vec<Step>,
-        addresses: &[SocketAddr],
+        candidates: &[LocalCandidate],
     ) -> Result<(), Refusal> {
         for step in steps {
             match step {
@@ -199,7 +198,7 @@ impl Join {
                     }
                     let Some(dialogue) = self.dialogues.get(&session) else { continue };
                     let streams = dialogue.streams().clone();
-                    let engine = self.engine(now, &local, IceRole::Controlled, addresses)?;
+                    let engine = self.engine(now, &local, IceRole::Controlled, candidates)?;
                     self.take_in(now, transport, number, engine, streams, local.ufrag);
                     let Some(viewer) = self.joining.get_mut(&transport) else { continue };
                     viewer.start(now, &agreement).map_err(|error| unusable(&error))?;
@@ -209,7 +208,7 @@ impl Join {
                 }
                 Step::Restart(transport, local, agreement) => {
                     self.tell_media(MediaIn::Expect { session: transport, ufrag: local.ufrag.clone() });
-                    let restart = Some((local, addresses.to_vec()));
+                    let restart = Some((local, reach::bases(candidates)));
                     self.change(now, transport, Change { agreement, restart });
                 }
                 Step::End(transport) => self.end(now, transport, EndReason::Left),
@@ -228,9 +227,10 @@ impl Join {
         now: Instant,
         local: &LocalTransport,
         role: IceRole,
-        addresses: &[SocketAddr],
+        candidates: &[LocalCandidate],
     ) -> Result<RtcEngine, Refusal> {
-        let made = RtcEngine::with_credentials(now, &self.config.identity, addresses, local.clone(), role);
+        let bases = reach::bases(candidates);
+        let made = RtcEngine::with_credentials(now, &self.config.identity, &bases, local.clone(), role);
         made.map_err(|error| unusable(&error))
     }
 
@@ -285,14 +285,13 @@ impl Join {
         can
     }
 
-    /// The addresses of the media socket.
-    fn addresses(&self) -> Vec<SocketAddr> {
-        let port = self.sink.local_port();
-        let addresses = local_addresses().unwrap_or_else(|error| {
+    /// The ways to reach the daemon, as they are now.
+    fn candidates(&self) -> Vec<LocalCandidate> {
+        let (candidates, listed) = self.config.reach.candidates();
+        if let Err(error) = listed {
             warn!(%error, "this machine's addresses can't be listed: viewers elsewhere won't find it");
-            vec![IpAddr::from([127, 0, 0, 1])]
-        });
-        addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()
+        }
+        candidates
     }
 }
 

@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::session::reach::Reach;
 use crate::session::sdp::Sync;
 use crate::session::udp::MediaSocket;
 use crate::session::wake::Waker;
-use crate::signaling::{Answer, Refusal, SignalIn, Trickle};
+use crate::signaling::{Answer, Caller, Refusal, SignalIn, Trickle};
 
 const CHROMIUM: &str = include_str!("../../../tests/data/offers/chromium-recvonly-both-max-bundle.sdp");
 const NO_BUNDLE: &str = include_str!("../../../tests/data/offers/made-no-bundle.sdp");
@@ -26,6 +27,7 @@ fn join_with(demand: Demand) -> (Join, Inbox<MediaIn>) {
         bitrate: Bitrate(2_500_000),
         clock: Clock::start(),
         identity: Identity::generate().unwrap(),
+        reach: Arc::new(Reach::new(9)),
     };
     let inbox = || Inbox::new(100, Waker::new().unwrap());
     let media = Inbox::new(100, Waker::new().unwrap());
@@ -50,12 +52,12 @@ fn ask<T>(join: &mut Join, now: Instant, signal: impl FnOnce(oneshot::Sender<T>)
 }
 
 fn offer(join: &mut Join, now: Instant, session: SessionId, sdp: &str) -> Option<Result<Answer, Refusal>> {
-    let from = "192.0.2.7:7".parse().unwrap();
-    ask(join, now, |reply| SignalIn::Offer { session, sdp: sdp.to_owned(), from, replaces: None, reply })
+    let caller = Caller::new(&"test".into(), "alice");
+    ask(join, now, |reply| SignalIn::Offer { session, sdp: sdp.to_owned(), caller, replaces: None, reply })
 }
 
 fn call(join: &mut Join, now: Instant, session: SessionId) -> String {
-    ask(join, now, |reply| SignalIn::Call { session, replaces: None, reply }).unwrap().unwrap().sdp
+    ask(join, now, |reply| SignalIn::Call { session, caller: Caller::new(&"test".into(), "bob"), replaces: None, reply }).unwrap().unwrap().sdp
 }
 
 fn accept(join: &mut Join, now: Instant, session: SessionId, sdp: &str) -> Result<(), Refusal> {
@@ -136,8 +138,8 @@ fn offers_that_are_abandoned_or_give_way_are_forgotten() {
     for n in 0..100 {
         let (reply, gone) = oneshot::channel();
         drop(gone);
-        let (session, from) = (id(n), "192.0.2.7:7".parse().unwrap());
-        let signal = SignalIn::Offer { session, sdp: CHROMIUM.to_owned(), from, replaces: None, reply };
+        let (session, caller) = (id(n), Caller::new(&"test".into(), "alice"));
+        let signal = SignalIn::Offer { session, sdp: CHROMIUM.to_owned(), caller, replaces: None, reply };
         join.handle(now, JoinIn::Signal(signal));
         join.report();
         assert!(join.joining.is_empty() && join.dialogues.is_empty(), "who asked has gone");

@@ -3,8 +3,6 @@
 //! It decides nothing that [`negotiate`](super::negotiate) has decided; what an answer must not say is left out here.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
-
 use super::attributes::{
     write_audio_source, write_candidates, write_codec, write_session, write_transport, write_video_codec,
     write_video_sources,
@@ -12,6 +10,7 @@ use super::attributes::{
 use super::description::{Description, Direction, Section};
 use super::negotiate::Transport;
 use super::{Agreement, LocalStreams, Origin, PLAYOUT_DELAY, TRANSPORT_CC, VideoParameters};
+use crate::session::reach::LocalCandidate;
 use crate::session::engine::rtc::LocalTransport;
 
 /// Writes the answer; `transports[i]` belongs to `agreements[i]`.
@@ -22,7 +21,7 @@ pub fn answer(
     streams: &LocalStreams,
     origin: Origin,
     fingerprint: &[u8; 32],
-    candidates: &[SocketAddr],
+    candidates: &[LocalCandidate],
 ) -> String {
     let used: Vec<_> = agreements.iter().zip(transports).map(|pair| Used::new(offer, pair)).collect();
     let mid = |index: &usize| offer.sections[*index].mid.as_deref();

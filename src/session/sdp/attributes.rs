@@ -3,10 +3,11 @@
 //! It decides nothing: what is written is the caller's to know.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 
 use super::{LocalStreams, Origin, Sync, VideoParameters};
 use crate::session::engine::rtc::LocalTransport;
+use crate::session::reach::{CandidateKind, LocalCandidate};
 
 /// The MediaStream of the picture, and of its sound where both are one.
 const STREAM: &str = "laterna";
@@ -90,18 +91,32 @@ fn write_source(out: &mut String, ssrc: u32, cname: &str, stream: &str, track: &
     let _ = write!(out, "a=ssrc:{ssrc} cname:{cname}\r\na=ssrc:{ssrc} msid:{stream} {track}\r\n");
 }
 
-/// Host candidates in order of preference (RFC 8445, section 5.1.2.1), component 1 only: RTCP is multiplexed.
-pub fn candidates(addresses: &[SocketAddr]) -> Vec<String> {
-    let candidate = |(index, address): (u32, &SocketAddr)| {
-        let priority = (126u32 << 24) | ((65_535 - index) << 8) | 255;
-        format!("candidate:{} 1 udp {priority} {} {} typ host", index + 1, address.ip(), address.port())
+/// Candidates with their priorities (RFC 8445, section 5.1.2.1; RFC 6544, section 4.2), component 1 only: RTCP is multiplexed.
+///
+/// Related addresses are left out by zeros, as browsers do: they are of use to diagnostics only, and say where in a network the machine is.
+pub fn candidates(candidates: &[LocalCandidate]) -> Vec<String> {
+    let candidate = |(index, candidate): (u32, &LocalCandidate)| {
+        let (preference, transport, rest) = match candidate.kind {
+            CandidateKind::Host => (126u32, "udp", "typ host"),
+            CandidateKind::TcpPassive => (90, "tcp", "typ host tcptype passive"),
+            CandidateKind::ServerReflexive => (100, "udp", "typ srflx"),
+            CandidateKind::Relayed => (0, "udp", "typ relay"),
+        };
+        let priority = (preference << 24) | ((65_535 - index) << 8) | 255;
+        let (ip, port) = (candidate.address.ip(), candidate.address.port());
+        let related = match (candidate.kind, ip) {
+            (CandidateKind::Host | CandidateKind::TcpPassive, _) => "",
+            (_, IpAddr::V4(_)) => " raddr 0.0.0.0 rport 0",
+            (_, IpAddr::V6(_)) => " raddr :: rport 0",
+        };
+        format!("candidate:{} 1 {transport} {priority} {ip} {port} {rest}{related}", index + 1)
     };
-    (0..65_535).zip(addresses).map(candidate).collect()
+    (0..65_535).zip(candidates).map(candidate).collect()
 }
 
 /// Writes all candidates of the daemon.
-pub fn write_candidates(out: &mut String, addresses: &[SocketAddr]) {
-    for candidate in candidates(addresses) {
+pub fn write_candidates(out: &mut String, all: &[LocalCandidate]) {
+    for candidate in candidates(all) {
         let _ = write!(out, "a={candidate}\r\n");
     }
     let _ = write!(out, "a=end-of-candidates\r\n");

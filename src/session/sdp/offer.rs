@@ -3,8 +3,6 @@
 //! Its mids are `video` and `audio`, and its sources have `a=ssrc` lines, as pages of before 2017 expect.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
-
 use super::attributes::{
     write_audio_source, write_candidates, write_codec, write_session, write_transport, write_video_codec,
     write_video_sources,
@@ -13,6 +11,7 @@ use super::description::{Description, Section};
 use super::negotiate::{NegotiationError, Transport, remote_transport, sent};
 use super::{Agreement, Capabilities, LocalStreams, Origin, PLAYOUT_DELAY, TRANSPORT_CC, VideoParameters, codecs};
 use crate::encoder::Codec;
+use crate::session::reach::LocalCandidate;
 use crate::session::engine::rtc::LocalTransport;
 
 const TRANSPORT_CC_ID: u8 = 3;
@@ -29,7 +28,7 @@ pub fn offer(
     streams: &LocalStreams,
     origin: Origin,
     fingerprint: &[u8; 32],
-    candidates: &[SocketAddr],
+    candidates: &[LocalCandidate],
 ) -> String {
     let video: Vec<_> = can.video.iter().flat_map(|codec| offered(*codec)).collect();
     let mut out = String::with_capacity(2048);

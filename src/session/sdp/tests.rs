@@ -2,10 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::net::SocketAddr;
-
 use super::*;
 use crate::session::engine::rtc::LocalTransport;
+use crate::session::reach::{CandidateKind, LocalCandidate};
 
 /// Chromium's recvonly offer of video and audio, shortened.
 pub(crate) const CHROMIUM: &str = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\na=extmap-allow-mixed\r\na=msid-semantic: WMS\r\n\
@@ -39,8 +38,11 @@ pub(super) fn local(name: &str) -> LocalTransport {
     LocalTransport { ufrag: name.into(), password: name.repeat(22) }
 }
 
-pub(super) fn addresses() -> [SocketAddr; 2] {
-    ["192.0.2.1:8889".parse().unwrap(), "[::1]:8889".parse().unwrap()]
+pub(super) fn addresses() -> [LocalCandidate; 2] {
+    ["192.0.2.1:8889", "[::1]:8889"].map(|address| {
+        let address = address.parse().unwrap();
+        LocalCandidate { kind: CandidateKind::Host, address, base: address }
+    })
 }
 
 fn answered_by(text: &str, can: &Capabilities) -> (Vec<Agreement>, String) {
@@ -303,4 +305,20 @@ fn an_offer_that_repeats_itself_is_decided_on_quickly() {
         let took = start.elapsed();
         assert!(took < std::time::Duration::from_millis(100), "{took:?} for an offer of {} bytes", offer.len());
     }
+}
+
+#[test]
+fn each_kind_of_candidate_has_its_type_and_preference() {
+    use CandidateKind as K;
+    let address = "192.0.2.1:8889".parse().unwrap();
+    let kinds = [K::Host, K::TcpPassive, K::ServerReflexive, K::Relayed];
+    let all = candidates(&kinds.map(|kind| LocalCandidate { kind, address, base: address }));
+    let ends = ["typ host", "typ host tcptype passive", "typ srflx raddr 0.0.0.0 rport 0", "typ relay raddr 0.0.0.0 rport 0"];
+    for (line, end) in all.iter().zip(ends) {
+        assert!(line.ends_with(end), "{line}");
+    }
+    let priority = |line: &String| line.split(' ').nth(3).unwrap().parse::<u32>().unwrap();
+    let [host, tcp, reflexive, relayed] = [0, 1, 2, 3].map(|index: usize| priority(&all[index]));
+    assert!(host > reflexive && reflexive > tcp && tcp > relayed, "{all:?}");
+    assert!(all[1].starts_with("candidate:2 1 tcp "), "{}", all[1]);
 }

@@ -23,7 +23,7 @@ use crate::signaling::access::{Access, OwnNames};
 use crate::signaling::room::RoomPolicy;
 use crate::signaling::room::wire::{self, Endpoint, Target, Wanted};
 use crate::signaling::whep::{self, Ask};
-use crate::signaling::{Refusal, SignalIn, Trickle};
+use crate::signaling::{Caller, Refusal, SignalIn, Trickle};
 
 /// The most that is read of an offer or a fragment.
 const BODY_BYTES: usize = 64 * 1024;
@@ -239,7 +239,8 @@ impl Exchange {
             Ask::Offer(sdp) => {
                 let session = SessionId::random();
                 let (reply, answer) = oneshot::channel();
-                if let Err(reply) = self.send(SignalIn::Offer { session, sdp, from, replaces: None, reply }) {
+                let caller = Caller::new(&"whep".into(), &from.ip().to_string());
+                if let Err(reply) = self.send(SignalIn::Offer { session, sdp, caller, replaces: None, reply }) {
                     return *reply;
                 }
                 let mut abandoned = Abandoned { signals: &self.signals, session: Some(session) };

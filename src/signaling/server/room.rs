@@ -1,6 +1,6 @@
 //! The room's shell: its members' hanging waits, the daemon's side of their messages, and the clock of both.
 //!
-//! Holds the two cores ([`Room`], [`PeerConnections`]) under one lock, carries what one puts out to the other, and asks the broadcast.
+//! Holds the two cores ([`Room`], [`Peers`]) under one lock, carries what one puts out to the other, and asks the broadcast.
 //! It decides nothing.
 
 use std::collections::HashMap;
@@ -15,10 +15,12 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use super::Reply;
 use super::complaint::Complaint;
 use crate::id::{PeerId, SessionId};
-use crate::signaling::peerconnection::{AskId, CallPolicy, Outcome, PeerConnections, Question};
+use crate::signaling::ask::Asker;
+use crate::signaling::peerconnection::message;
+use crate::signaling::peers::{AskId, CallPolicy, Outcome, Peers};
 use crate::signaling::room::wire;
 use crate::signaling::room::{Leaving, Message, Room, RoomLimits, RoomPolicy, WaitEnd, WaitToken};
-use crate::signaling::{Answer, Refusal, SignalIn, peerconnection, room};
+use crate::signaling::{Caller, SignalIn, peers, room};
 
 /// How the room is set up.
 #[derive(Debug, Clone)]
@@ -37,15 +39,15 @@ pub struct RoomConfig {
 pub(super) struct RoomService {
     policy: RoomPolicy,
     state: Mutex<State>,
-    signals: mpsc::Sender<SignalIn>,
-    answer_wait: Duration,
+    asker: Asker,
+    label: Arc<str>,
     /// Told whenever something may be due earlier than before.
     due: Notify,
 }
 
 struct State {
     room: Room,
-    peers: PeerConnections,
+    peers: Peers,
     waits: HashMap<WaitToken, oneshot::Sender<Waited>>,
     tokens: u64,
     is_closed: bool,
@@ -71,7 +73,7 @@ impl RoomService {
     pub(super) fn new(config: RoomConfig, signals: mpsc::Sender<SignalIn>, answer_wait: Duration) -> Arc<Self> {
         let state = State {
             room: Room::new(config.policy, config.limits, &config.name),
-            peers: PeerConnections::new(config.call, SessionId::random),
+            peers: Peers::new(config.call, SessionId::random),
             waits: HashMap::new(),
             tokens: 0,
             is_closed: false,
@@ -79,7 +81,8 @@ impl RoomService {
             useless: Noted::default(),
         };
         let policy = config.policy;
-        Arc::new(Self { policy, state: Mutex::new(state), signals, answer_wait, due: Notify::new() })
+        let asker = Asker::new(signals, answer_wait);
+        Arc::new(Self { policy, state: Mutex::new(state), asker, label: "room".into(), due: Notify::new() })
     }
 
     /// Who sees whom.
@@ -208,50 +211,36 @@ impl RoomService {
             tracing::warn!(lost, "messages of the room are lost: their receivers don't fetch them");
         }
         let counts = state.peers.counts();
-        let useless = counts.not_json + counts.unknown + counts.unexpected + counts.candidates_lost;
-        if let Some(useless) = state.useless.grown(useless, now) {
+        if let Some(useless) = state.useless.grown(counts.total(), now) {
             let peer = state.peers.last_useless().map(tracing::field::display);
             tracing::warn!(useless, peer, ?counts, "messages of peers are of no use, the last of them this peer's");
         }
     }
 
-    fn carry(self: &Arc<Self>, state: &mut State, output: peerconnection::Output, now: Instant) {
-        use peerconnection::Output;
+    fn carry(self: &Arc<Self>, state: &mut State, output: peers::Output, now: Instant) {
+        use peers::Output;
         match output {
-            Output::Ask(ask, question) => {
-                let (signal, answer) = asking(question);
-                if self.signals.try_send(signal).is_err() {
-                    tracing::debug!("a peer's request is dropped: the broadcast's queue is full");
-                    state.peers.handle_outcome(ask, Outcome::Unanswered);
-                    return;
+            Output::Ask(ask, peer, question) => {
+                let caller = Caller::new(&self.label, state.peers.name(peer));
+                match self.asker.ask(question, caller) {
+                    Some(outcome) => drop(tokio::spawn(Arc::clone(self).hear(ask, outcome))),
+                    None => state.peers.handle_outcome(ask, Outcome::Unanswered),
                 }
-                tokio::spawn(Arc::clone(self).hear(ask, answer));
             }
-            Output::Trickle(session, trickle) => {
-                let (reply, _) = oneshot::channel();
-                self.tell(SignalIn::Trickle { session, trickle, reply });
+            Output::Trickle(session, trickle) => self.asker.trickle(session, trickle),
+            Output::Leave(session) => self.asker.leave(session),
+            Output::Say { to, word } => {
+                if let Some(body) = message::write(&word) {
+                    state.room.send(to, body.into(), now);
+                }
             }
-            Output::Leave(session) => {
-                let (reply, _) = oneshot::channel();
-                self.tell(SignalIn::Leave { session, reply });
-            }
-            Output::Send { to, body } => state.room.send(to, body.into(), now),
             Output::Withdraw { to } => state.room.withdraw(to),
         }
     }
 
-    fn tell(&self, signal: SignalIn) {
-        if self.signals.try_send(signal).is_err() {
-            tracing::debug!("a peer's word is dropped: the broadcast's queue is full");
-        }
-    }
-
     /// Takes the broadcast's word on a question to the core.
-    async fn hear(self: Arc<Self>, ask: AskId, answer: Pending) {
-        let outcome = match tokio::time::timeout(self.answer_wait, answer.outcome()).await {
-            Ok(outcome) => outcome,
-            Err(_) => Outcome::Unanswered,
-        };
+    async fn hear(self: Arc<Self>, ask: AskId, outcome: impl Future<Output = Outcome>) {
+        let outcome = outcome.await;
         self.with(|state, _| state.peers.handle_outcome(ask, outcome));
     }
 }
@@ -276,10 +265,14 @@ impl State {
                 drop(self.waits.remove(&wait).map(|wait| wait.send(Waited::End(why))));
             }
             Output::Joined { peer, name } => {
-                tracing::info!(%peer, name = %printable(&name), members = self.room.count(), "a peer is in the room");
                 self.peers.handle_joined(peer, &name, now);
+                let name = Caller::new(&"".into(), self.peers.name(peer)).name;
+                tracing::info!(%peer, name, members = self.room.count(), "a peer is in the room");
             }
-            Output::Received { peer, from, body } => self.peers.handle_message(peer, from, &body),
+            Output::Received { peer, body } => match message::parse(&body) {
+                Ok(word) => self.peers.handle_word(peer, word),
+                Err(why) => self.peers.handle_useless(peer, why),
+            },
             Output::Left { peer, why } => {
                 tracing::info!(%peer, why = why.words(), members = self.room.count(), "a peer has left the room");
                 match why {
@@ -326,45 +319,4 @@ impl Drop for Hanging<'_> {
             }
         });
     }
-}
-
-/// What the broadcast will say.
-enum Pending {
-    Description(oneshot::Receiver<Result<Answer, Refusal>>),
-    Acceptance(oneshot::Receiver<Result<(), Refusal>>),
-}
-
-impl Pending {
-    async fn outcome(self) -> Outcome {
-        let word = match self {
-            Self::Description(answer) => answer.await.map(|word| word.map(|answer| Outcome::Described(answer.sdp))),
-            Self::Acceptance(answer) => answer.await.map(|word| word.map(|()| Outcome::Accepted)),
-        };
-        match word {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(refusal)) => Outcome::Refused(refusal),
-            Err(_) => Outcome::Unanswered,
-        }
-    }
-}
-
-fn asking(question: Question) -> (SignalIn, Pending) {
-    if let Question::Accept { session, sdp } = question {
-        let (reply, answer) = oneshot::channel();
-        return (SignalIn::Accept { session, sdp, reply }, Pending::Acceptance(answer));
-    }
-    let (reply, answer) = oneshot::channel();
-    let signal = match question {
-        Question::Offer { session, sdp, from, replaces } => SignalIn::Offer { session, sdp, from, replaces, reply },
-        Question::Renegotiate { session, sdp } => SignalIn::Renegotiate { session, sdp, reply },
-        Question::Call { session } | Question::Accept { session, .. } => {
-            SignalIn::Call { session, replaces: None, reply }
-        }
-    };
-    (signal, Pending::Description(answer))
-}
-
-/// A name as it may stand in a log.
-fn printable(name: &[u8]) -> String {
-    String::from_utf8_lossy(name).chars().filter(|c| !c.is_control()).take(64).collect()
 }

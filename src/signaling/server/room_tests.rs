@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::tests::{CODE, LONG, Running, allow_many_descriptors, config, connect, exchange, rest, start_with, status};
 use super::*;
 use crate::signaling::access::Code;
-use crate::signaling::peerconnection::CallPolicy;
+use crate::signaling::peers::CallPolicy;
 use crate::signaling::room::{RoomLimits, RoomPolicy, mailbox};
 use crate::signaling::{Answer, Refusal};
 
@@ -78,10 +78,10 @@ async fn an_offer_gets_its_answer_by_the_mailbox_and_bye_ends_the_session() {
     let id = sign_in(address, "alice").await;
     assert_eq!(posted(address, id, DAEMON, CANDIDATE).await, 200);
     assert_eq!(posted(address, id, DAEMON, OFFER).await, 200);
-    let SignalIn::Offer { session, sdp, from, replaces: None, reply } = signal(&mut running).await else {
+    let SignalIn::Offer { session, sdp, caller, replaces: None, reply } = signal(&mut running).await else {
         panic!("an offer comes first")
     };
-    assert!(sdp.starts_with("v=0\r\no=- 7") && from.ip() == address.ip());
+    assert!(sdp.starts_with("v=0\r\no=- 7") && caller.to_string() == "alice at room");
     match signal(&mut running).await {
         SignalIn::Trickle { session: of, trickle, .. } => assert!(of == session && trickle.candidates.len() == 1),
         other => panic!("{other:?} where the candidate from before the offer is expected"),

@@ -287,11 +287,11 @@ async fn a_broadcast_that_does_not_answer_is_left_and_the_session_ended() {
     let deadlines = Deadlines { answer: Duration::from_millis(100), ..Deadlines::default() };
     let Running { address, mut signals, .. } = start_with(config(ConnectionLimits::default(), deadlines), 1);
     let first = tokio::spawn(async move { exchange(address, &post_offer(OFFER)).await });
-    let Some(SignalIn::Offer { session: asked, reply: _kept, from, .. }) = timeout(LONG, signals.recv()).await.unwrap()
+    let Some(SignalIn::Offer { session: asked, reply: _kept, caller, .. }) = timeout(LONG, signals.recv()).await.unwrap()
     else {
         panic!("an offer comes first")
     };
-    assert_eq!(from.ip(), address.ip());
+    assert_eq!(caller.name, address.ip().to_string());
     assert_eq!(status(&first.await.unwrap()), 504);
     match timeout(LONG, signals.recv()).await.unwrap() {
         Some(SignalIn::Leave { session, .. }) => assert_eq!(session, asked),
@@ -405,8 +405,8 @@ async fn the_default_takes_both_families_on_one_socket() {
     let v4 = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port());
     let asking = tokio::spawn(async move { exchange(v4, &post_offer(OFFER)).await });
     match timeout(LONG, signals.recv()).await.unwrap() {
-        Some(SignalIn::Offer { from, reply, .. }) => {
-            assert_eq!(from.ip(), IpAddr::from(Ipv4Addr::LOCALHOST), "not in its mapped form");
+        Some(SignalIn::Offer { caller, reply, .. }) => {
+            assert_eq!(caller.name, "127.0.0.1", "not in its mapped form");
             reply.send(Err(Refusal::Full { limit: 1 })).unwrap();
         }
         other => panic!("{other:?} where an offer was sent"),

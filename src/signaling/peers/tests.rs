@@ -2,13 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::signaling::peerconnection::message;
 
 const PEER: PeerId = PeerId(2);
 const CANDIDATE: &str = r#"{"candidate":"candidate:1 1 udp 1 192.0.2.7 9 typ host","sdpMLineIndex":0,"sdpMid":"0"}"#;
-
-fn from() -> SocketAddr {
-    SocketAddr::from(([192, 0, 2, 1], 40_000))
-}
 
 fn session(number: u8) -> SessionId {
     SessionId::from_bytes([number; 16])
@@ -19,7 +16,7 @@ fn sdp(origin: u32) -> String {
 }
 
 struct Stage {
-    peers: PeerConnections,
+    peers: Peers,
     now: Instant,
 }
 
@@ -31,17 +28,28 @@ impl Stage {
             session(drawn)
         };
         let mut stage =
-            Self { peers: PeerConnections::new(CallPolicy::parse(call).unwrap(), sessions), now: Instant::now() };
+            Self { peers: Peers::new(CallPolicy::parse(call).unwrap(), sessions), now: Instant::now() };
         stage.peers.handle_joined(PEER, b"alice", stage.now);
         stage
     }
 
     fn says(&mut self, body: &str) {
-        self.peers.handle_message(PEER, from(), body.as_bytes());
+        self.says_as(PEER, body);
+    }
+
+    fn says_as(&mut self, peer: PeerId, body: &str) {
+        match message::parse(body.as_bytes()) {
+            Ok(word) => self.peers.handle_word(peer, word),
+            Err(why) => self.peers.handle_useless(peer, why),
+        }
+    }
+
+    fn describes(&mut self, kind: Kind, sdp: &str) {
+        self.peers.handle_word(PEER, Word::Description { kind, sdp: sdp.to_owned() });
     }
 
     fn offers(&mut self, origin: u32) {
-        self.says(&message::describe(Kind::Offer, &sdp(origin)));
+        self.describes(Kind::Offer, &sdp(origin));
     }
 
     fn outputs(&mut self) -> Vec<Output> {
@@ -51,7 +59,7 @@ impl Stage {
     /// The only output, which is a question.
     fn question(&mut self) -> (AskId, Question) {
         match &self.outputs()[..] {
-            [Output::Ask(ask, question)] => (*ask, question.clone()),
+            [Output::Ask(ask, PEER, question)] => (*ask, question.clone()),
             other => panic!("{other:?} where a question is expected"),
         }
     }
@@ -77,7 +85,7 @@ impl Stage {
         let mut stage = Self::new("joined");
         stage.now += CALL_AFTER;
         stage.peers.handle_timeout(stage.now);
-        assert_eq!(stage.settle(described()), Question::Call { session: session(1) });
+        assert_eq!(stage.settle(described()), Question::Call { session: session(1), replaces: None });
         assert_eq!(stage.outputs(), [said(Kind::Offer)]);
         stage
     }
@@ -88,11 +96,11 @@ fn described() -> Outcome {
 }
 
 fn said(kind: Kind) -> Output {
-    Output::Send { to: PEER, body: message::describe(kind, "v=0\r\nours") }
+    Output::Say { to: PEER, body: message::describe(kind, "v=0\r\nours") }
 }
 
 fn offer(number: u8, origin: u32, replaces: Option<SessionId>) -> Question {
-    Question::Offer { session: session(number), sdp: sdp(origin), from: from(), replaces }
+    Question::Offer { session: session(number), sdp: sdp(origin), replaces }
 }
 
 fn one_candidate() -> Trickle {
@@ -120,7 +128,7 @@ fn a_renegotiation_of_a_session_that_has_ended_is_a_new_session() {
     assert_eq!(stage.outputs(), [Output::Trickle(session(1), one_candidate())]);
     stage.peers.handle_outcome(ask, Outcome::Refused(Refusal::UnknownSession));
     match &stage.outputs()[..] {
-        [Output::Ask(_, question), Output::Trickle(to, _)] => {
+        [Output::Ask(_, _, question), Output::Trickle(to, _)] => {
             assert_eq!((question, *to), (&offer(2, 7, None), session(2)), "its candidates go along");
         }
         other => panic!("{other:?}"),
@@ -160,7 +168,7 @@ fn one_question_is_open_at_a_time_and_the_newest_offer_waits() {
     assert_eq!(stage.outputs(), []);
     stage.peers.handle_outcome(first, described());
     match &stage.outputs()[..] {
-        [answer, Output::Ask(_, question), Output::Trickle(to, _)] => {
+        [answer, Output::Ask(_, _, question), Output::Trickle(to, _)] => {
             assert_eq!((answer, question, *to), (&said(Kind::Answer), &offer(2, 3, Some(session(1))), session(2)));
         }
         other => panic!("{other:?}"),
@@ -179,7 +187,7 @@ fn candidates_before_their_offer_are_kept_and_bounded() {
     assert_eq!(stage.peers.counts(), Counts { candidates_lost: 3, ..Counts::default() });
     stage.offers(7);
     let outputs = stage.outputs();
-    assert!(matches!(&outputs[0], Output::Ask(_, question) if *question == offer(1, 7, None)));
+    assert!(matches!(&outputs[0], Output::Ask(_, _, question) if *question == offer(1, 7, None)));
     assert_eq!(outputs[1..], vec![Output::Trickle(session(1), one_candidate()); EARLY_CANDIDATES]);
 }
 
@@ -205,11 +213,11 @@ fn who_joins_is_called_after_a_second_and_its_answer_is_taken() {
     let mut stage = Stage::called();
     assert_eq!(stage.peers.poll_timeout(), None, "it is called once");
     stage.says(CANDIDATE);
-    stage.says(&message::describe(Kind::ProvisionalAnswer, &sdp(9)));
+    stage.describes(Kind::ProvisionalAnswer, &sdp(9));
     assert_eq!(stage.outputs(), [], "the answer is still to come");
-    stage.says(&message::describe(Kind::Answer, &sdp(9)));
+    stage.describes(Kind::Answer, &sdp(9));
     let outputs = stage.outputs();
-    let [Output::Ask(ask, Question::Accept { session: accepted, .. }), Output::Trickle(..)] = &outputs[..] else {
+    let [Output::Ask(ask, _, Question::Accept { session: accepted, .. }), Output::Trickle(..)] = &outputs[..] else {
         panic!("{outputs:?}")
     };
     assert_eq!(*accepted, session(1));
@@ -248,7 +256,7 @@ fn when_both_offer_the_peers_wins() {
     let mut stage = Stage::called();
     stage.offers(7);
     match &stage.outputs()[..] {
-        [Output::Leave(left), Output::Withdraw { to: PEER }, Output::Ask(ask, question)] => {
+        [Output::Leave(left), Output::Withdraw { to: PEER }, Output::Ask(ask, _, question)] => {
             assert_eq!((*left, question), (session(1), &offer(2, 7, None)));
             stage.peers.handle_outcome(*ask, described());
         }
@@ -268,9 +276,9 @@ fn when_both_offer_the_peers_wins() {
 #[test]
 fn an_answer_that_can_not_be_used_ends_the_call() {
     let mut stage = Stage::called();
-    stage.says(&message::describe(Kind::Answer, "garbage"));
+    stage.describes(Kind::Answer, "garbage");
     stage.settle(Outcome::Refused(Refusal::BadOffer("no".to_owned())));
-    stage.says(&message::describe(Kind::Answer, &sdp(9)));
+    stage.describes(Kind::Answer, &sdp(9));
     assert_eq!(stage.outputs(), []);
     assert_eq!(stage.peers.counts().unexpected, 1);
     stage.offers(9);
@@ -305,7 +313,7 @@ fn what_is_no_message_is_counted_and_harms_nobody() {
         stage.says(body);
     }
     assert_eq!(stage.peers.last_useless(), Some(PEER));
-    stage.peers.handle_message(PeerId(77), from(), b"BYE");
+    stage.says_as(PeerId(77), "BYE");
     assert_eq!(stage.outputs(), []);
     assert_eq!(stage.peers.last_useless(), Some(PeerId(77)));
     assert_eq!(stage.peers.counts(), Counts { not_json: 3, unknown: 1, unexpected: 3, candidates_lost: 0 });
@@ -328,7 +336,7 @@ fn whatever_a_peer_says_one_question_is_open_and_no_session_is_forgotten() {
         for _ in 0..500 {
             match below(9) {
                 0 | 1 => stage.offers(below(3) as u32),
-                2 => stage.says(&message::describe(Kind::Answer, &sdp(below(3) as u32))),
+                2 => stage.describes(Kind::Answer, &sdp(below(3) as u32)),
                 3 => stage.says(CANDIDATE),
                 4 if below(4) == 0 => stage.says("BYE"),
                 5 => {
@@ -349,8 +357,8 @@ fn whatever_a_peer_says_one_question_is_open_and_no_session_is_forgotten() {
             }
             for output in stage.outputs() {
                 match output {
-                    Output::Ask(ask, question) => {
-                        if let Question::Offer { session, .. } | Question::Call { session } = question {
+                    Output::Ask(ask, _, question) => {
+                        if let Question::Offer { session, .. } | Question::Call { session, .. } = question {
                             assert!(!made.contains(&session), "a session is made twice");
                             made.push(session);
                         }
@@ -358,9 +366,9 @@ fn whatever_a_peer_says_one_question_is_open_and_no_session_is_forgotten() {
                     }
                     Output::Leave(session) => left.push(session),
                     Output::Trickle(session, _) => assert!(made.contains(&session)),
-                    Output::Send { body, .. } => {
-                        assert_ne!(body, "BYE");
-                        offers_sent += u32::from(body.ends_with(r#""type":"offer"}"#));
+                    Output::Say { word, .. } => {
+                        assert_ne!(word, Word::Bye);
+                        offers_sent += u32::from(matches!(word, Word::Description { kind: Kind::Offer, .. }));
                     }
                     Output::Withdraw { .. } => {}
                 }

@@ -1,0 +1,142 @@
+//! The daemon as a client of signaling servers that others wrote: one task for each `--signaling` URL.
+//!
+//! Shells: they keep a connection and the clock, carry what the protocols' cores put out to the server, to the broadcast and to the operator, and
+//! decide nothing. A server that is lost or refuses is tried again for ever ([`backoff`]); what is connected meanwhile goes on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use super::ask::Asker;
+use super::channel::Channel;
+use super::mdn::Mdn;
+use super::peers::{CallError, CallPolicy, PeerState};
+use super::socketio::SocketIo;
+use crate::id::{PeerId, SessionId};
+
+pub mod backoff;
+pub mod frames;
+mod peerconnection;
+pub mod tls;
+pub mod url;
+mod whip;
+
+use url::{Protocol, SignalingUrl};
+
+/// How long signing out may take at the end.
+pub const MOST_SIGNING_OUT: Duration = Duration::from_secs(2);
+/// Requests of operators that wait for one client.
+const MOST_OPERATIONS: usize = 16;
+
+/// What every client is told at its start.
+#[derive(Debug, Clone)]
+pub struct ClientConfig {
+    /// The server.
+    pub url: SignalingUrl,
+    /// The name under which the daemon signs in.
+    pub name: String,
+    /// Whom the daemon calls where the URL says nothing.
+    pub call: CallPolicy,
+    /// The way to the broadcast.
+    pub asker: Asker,
+}
+
+impl ClientConfig {
+    /// Whom the daemon calls there.
+    pub fn call(&self) -> CallPolicy {
+        self.url.call.clone().unwrap_or_else(|| self.call.clone())
+    }
+}
+
+/// How the daemon stands with a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It tries to sign in for the first time.
+    Connecting,
+    /// It is signed in, under this name.
+    SignedIn(String),
+    /// It is not, for this reason, and will try again.
+    Away(String),
+}
+
+/// A server and who is there, for the operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerState {
+    /// The URL without its options, or `room`.
+    pub label: String,
+    /// How the daemon stands with it.
+    pub standing: Standing,
+    /// Who is there, without the daemon itself.
+    pub peers: Vec<PeerState>,
+}
+
+/// What an operator wants of the daemon at one server.
+#[derive(Debug)]
+pub enum Operation {
+    /// To know how it stands.
+    Look(oneshot::Sender<ServerState>),
+    /// To offer to a peer.
+    Call(PeerId, oneshot::Sender<Result<(), CallError>>),
+}
+
+/// The operator's end of one server: an external one, or the room.
+#[derive(Debug, Clone)]
+pub struct Desk {
+    /// What [`ServerState::label`] says.
+    pub label: Arc<str>,
+    operations: mpsc::Sender<Operation>,
+}
+
+impl Desk {
+    /// Makes both ends.
+    pub fn new(label: Arc<str>) -> (Self, mpsc::Receiver<Operation>) {
+        let (operations, wanted) = mpsc::channel(MOST_OPERATIONS);
+        (Self { label, operations }, wanted)
+    }
+
+    /// How the daemon stands there; `None` where that can't be said.
+    pub async fn look(&self) -> Option<ServerState> {
+        let (reply, state) = oneshot::channel();
+        self.operations.send(Operation::Look(reply)).await.ok()?;
+        state.await.ok()
+    }
+
+    /// Offers to a peer.
+    ///
+    /// # Errors
+    /// Where it is not there, or is being called.
+    pub async fn call(&self, peer: PeerId) -> Result<(), CallError> {
+        let (reply, result) = oneshot::channel();
+        let gone = |_| CallError::Unknown;
+        self.operations.send(Operation::Call(peer, reply)).await.map_err(|_| CallError::Unknown)?;
+        result.await.unwrap_or_else(|error| Err(gone(error)))
+    }
+}
+
+/// A running client; it ends in order, within [`MOST_SIGNING_OUT`], once `stop` says so.
+pub struct Client {
+    /// The operator's end.
+    pub desk: Desk,
+    /// Its task.
+    pub task: JoinHandle<()>,
+}
+
+/// Starts the client of a server; to be called in a tokio runtime. It ends after `stop` has become true.
+pub fn start(config: ClientConfig, stop: watch::Receiver<bool>) -> Client {
+    let (desk, operations) = Desk::new(config.url.label());
+    let task = tokio::spawn(run(config, operations, stop));
+    Client { desk, task }
+}
+
+async fn run(config: ClientConfig, operations: mpsc::Receiver<Operation>, stop: watch::Receiver<bool>) {
+    let (name, call) = (config.name.clone(), config.call());
+    match config.url.protocol {
+        Protocol::PeerConnection => peerconnection::run(config, operations, stop).await,
+        Protocol::Mdn => frames::run(config, Mdn::new(&name, call, SessionId::random), operations, stop).await,
+        Protocol::SocketIo => frames::run(config, SocketIo::new(&name, call, SessionId::random), operations, stop).await,
+        Protocol::Channel => frames::run(config, Channel::new(call, SessionId::random), operations, stop).await,
+        Protocol::Whip => whip::run(config, operations, stop).await,
+    }
+}

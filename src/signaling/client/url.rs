@@ -1,0 +1,169 @@
+//! `--signaling URL`: the scheme names the protocol, the options are ours, the rest is the server's.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use url::Url;
+
+use crate::signaling::peers::CallPolicy;
+
+/// The protocols that the daemon speaks as a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// libwebrtc's peerconnection_server (HTTP).
+    PeerConnection,
+    /// MDN's video-offer/video-answer chat server (WebSocket).
+    Mdn,
+    /// The 'stream ok' flow of socket.io pages (WebSocket).
+    SocketIo,
+    /// The W3C examples' SignalingChannel (WebSocket).
+    Channel,
+    /// WHIP, which publishes to an SFU (HTTP).
+    Whip,
+}
+
+impl Protocol {
+    const ALL: [Self; 5] = [Self::PeerConnection, Self::Mdn, Self::SocketIo, Self::Channel, Self::Whip];
+
+    /// Its name in a URL's scheme.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PeerConnection => "peerconnection",
+            Self::Mdn => "mdn",
+            Self::SocketIo => "socketio",
+            Self::Channel => "channel",
+            Self::Whip => "whip",
+        }
+    }
+
+    fn transports(self) -> [&'static str; 2] {
+        match self {
+            Self::PeerConnection | Self::SocketIo | Self::Whip => ["http", "https"],
+            Self::Mdn | Self::Channel => ["ws", "wss"],
+        }
+    }
+}
+
+/// A signaling server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignalingUrl {
+    /// What is spoken there.
+    pub protocol: Protocol,
+    /// Where: `http`, `https`, `ws` or `wss`, without laterna's own options.
+    pub url: Url,
+    /// Whom the daemon calls there; `None` is what `--call` says.
+    pub call: Option<CallPolicy>,
+    /// The file of the bearer token.
+    pub token_file: Option<PathBuf>,
+    /// The file of the certificates (PEM) that the server's is signed with, beside those that the system trusts.
+    pub ca_file: Option<PathBuf>,
+    /// The query of `peerconnection`'s sign-in, with `{name}` for the name.
+    pub sign_in: String,
+}
+
+/// Why a text is no URL of a signaling server.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SignalingUrlError {
+    /// It is no URL at all.
+    #[error("not a URL")]
+    NotUrl,
+    /// No protocol of that name.
+    #[error("no such protocol")]
+    Protocol,
+    /// It has a name or a password in it.
+    #[error("a password in a URL, where everybody can read it")]
+    Credentials,
+    /// An option's value is none.
+    #[error("the option {0} has no such value")]
+    Option(&'static str),
+}
+
+impl SignalingUrl {
+    /// Reads a URL as [`SignalingUrl`] has it; laterna's options are taken out of the query.
+    ///
+    /// # Errors
+    /// Where it is none.
+    pub fn parse(text: &str) -> Result<Self, SignalingUrlError> {
+        let (scheme, rest) = text.split_once(':').ok_or(SignalingUrlError::NotUrl)?;
+        let (protocol, transport) = scheme.split_once('+').ok_or(SignalingUrlError::Protocol)?;
+        let known = Protocol::ALL.into_iter().find(|known| known.name() == protocol);
+        let protocol = known.ok_or(SignalingUrlError::Protocol)?;
+        if !protocol.transports().contains(&transport) {
+            return Err(SignalingUrlError::Protocol);
+        }
+        let mut url = Url::parse(&format!("{transport}:{rest}")).map_err(|_| SignalingUrlError::NotUrl)?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(SignalingUrlError::Credentials);
+        }
+        url.set_fragment(None);
+        let (mut call, mut token_file, mut ca_file, mut sign_in) = (None, None, None, "{name}".to_owned());
+        let path = |value: &str, option| match value {
+            "" => Err(SignalingUrlError::Option(option)),
+            value => Ok(Some(PathBuf::from(value))),
+        };
+        let mut kept = Vec::new();
+        for pair in url.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+            let decoded = url::form_urlencoded::parse(pair.as_bytes()).next();
+            let Some((name, value)) = decoded else { continue };
+            match &*name {
+                "call" => call = Some(CallPolicy::parse(&value).ok_or(SignalingUrlError::Option("call"))?),
+                "token-file" => token_file = path(&value, "token-file")?,
+                "ca-file" => ca_file = path(&value, "ca-file")?,
+                "sign-in" if !value.contains("{name}") => return Err(SignalingUrlError::Option("sign-in")),
+                "sign-in" => sign_in = value.into_owned(),
+                _ => kept.push(pair.to_owned()),
+            }
+        }
+        url.set_query(Some(kept.join("&").as_str()).filter(|query| !query.is_empty()));
+        Ok(Self { protocol, url, call, token_file, ca_file, sign_in })
+    }
+
+    /// What it is called in logs and by the operator: protocol, host, port and path; its query may hold a secret.
+    pub fn label(&self) -> Arc<str> {
+        let mut url = self.url.clone();
+        url.set_query(None);
+        format!("{}+{url}", self.protocol.name()).into()
+    }
+
+    /// Whether the connection is encrypted.
+    pub fn is_secure(&self) -> bool {
+        matches!(self.url.scheme(), "https" | "wss")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn options_are_taken_out_and_the_rest_is_the_servers() {
+        let text = "peerconnection+http://h:8888/base?sign-in=peer_name%3D{name}&x=1&call=glob:s-*&token-file=/run/t";
+        let url = SignalingUrl::parse(text).unwrap();
+        assert_eq!((url.protocol, url.url.as_str()), (Protocol::PeerConnection, "http://h:8888/base?x=1"));
+        assert_eq!((url.sign_in.as_str(), url.call), ("peer_name={name}", CallPolicy::parse("glob:s-*")));
+        assert_eq!(url.token_file, Some(PathBuf::from("/run/t")));
+        let url = SignalingUrl::parse("mdn+wss://h/chat?room=secret").unwrap();
+        assert_eq!((&*url.label(), url.url.as_str()), ("mdn+wss://h/chat", "wss://h/chat?room=secret"));
+        assert!(url.is_secure());
+    }
+
+    #[test]
+    fn what_is_no_server_is_refused() {
+        use SignalingUrlError as E;
+        for (text, error) in [
+            ("", E::NotUrl),
+            ("http://h", E::Protocol),
+            ("moon+http://h", E::Protocol),
+            ("mdn+http://h", E::Protocol),
+            ("whip+ws://h", E::Protocol),
+            ("mdn+ws://", E::NotUrl),
+            ("mdn+ws://me:secret@h", E::Credentials),
+            ("mdn+ws://h?call=all", E::Option("call")),
+            ("whip+http://h?token-file=", E::Option("token-file")),
+            ("peerconnection+http://h?sign-in=me", E::Option("sign-in")),
+        ] {
+            assert_eq!(SignalingUrl::parse(text), Err(error), "{text}");
+        }
+    }
+}

@@ -1,0 +1,606 @@
+//! The daemon's side of a talk with each peer of one signaling server: what peers say to it, and what it says to them.
+//!
+//! A state machine over (peer, word), for the embedded room and for a client of any server alike: it knows no protocol. One question to the
+//! broadcast is open for each peer at a time; an offer that comes meanwhile waits, the newest only. It offers to a peer that waits for it once at
+//! most, never hangs up by a word, and trickles nothing: the daemon's candidates are in its SDP. What is of no use is counted and forgotten.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use super::words::{self, Kind, Word};
+use super::{Refusal, Trickle};
+use crate::id::{PeerId, SessionId};
+
+mod call;
+#[cfg(test)]
+mod tests;
+
+pub use call::{CallPolicy, Glob};
+
+/// How long a peer that joined has to offer before it is called.
+pub const CALL_AFTER: Duration = Duration::from_secs(1);
+/// So many are called at once at most, the others this time later: a class that joins together must not fill the broadcast's queue.
+const CALLS_AT_ONCE: usize = 64;
+const NEXT_CALLS_AFTER: Duration = Duration::from_millis(50);
+/// The most candidates of a peer that are kept until their description comes.
+const EARLY_CANDIDATES: usize = 64;
+
+/// Names a question to the broadcast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AskId(u64);
+
+/// What the broadcast is asked; each is one of [`super::SignalIn`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Question {
+    /// To answer a peer's offer.
+    Offer {
+        /// The session to be made.
+        session: SessionId,
+        /// The offer.
+        sdp: String,
+        /// The session that ends once this one connects.
+        replaces: Option<SessionId>,
+    },
+    /// To answer another offer of the same connection.
+    Renegotiate {
+        /// The session that changes.
+        session: SessionId,
+        /// The offer.
+        sdp: String,
+    },
+    /// To make an offer.
+    Call {
+        /// The session to be made.
+        session: SessionId,
+        /// The session that ends once this one connects.
+        replaces: Option<SessionId>,
+    },
+    /// To take a peer's answer to the daemon's offer.
+    Accept {
+        /// The session that was called for.
+        session: SessionId,
+        /// The answer.
+        sdp: String,
+    },
+}
+
+/// What came of a question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The daemon's answer or offer.
+    Described(String),
+    /// The peer's answer is taken.
+    Accepted,
+    /// The broadcast refuses.
+    Refused(Refusal),
+    /// The broadcast did not say anything in time.
+    Unanswered,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// The broadcast is asked on behalf of a peer; what it says comes back by [`Peers::handle_outcome`].
+    Ask(AskId, PeerId, Question),
+    /// The broadcast is given a candidate; its word on it doesn't matter.
+    Trickle(SessionId, Trickle),
+    /// The broadcast is told that a viewer left; its word on it doesn't matter.
+    Leave(SessionId),
+    /// The peer is told something.
+    Say {
+        /// Who.
+        to: PeerId,
+        /// What.
+        word: Word,
+    },
+    /// What was sent to the peer and it has not fetched is taken back, where that can be.
+    Withdraw {
+        /// From whom.
+        to: PeerId,
+    },
+}
+
+/// Why something that was heard could not be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Useless {
+    /// It is no JSON.
+    #[error("expected JSON, found something else")]
+    NotJson,
+    /// It is JSON of another kind.
+    #[error("expected a description or a candidate, found JSON of another kind")]
+    Unknown,
+    /// It fits nothing that was said before, or comes from nobody that is known.
+    #[error("it fits nothing that was said before")]
+    Unexpected,
+}
+
+/// What was heard and could not be used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// No JSON.
+    pub not_json: u64,
+    /// JSON of unknown kinds.
+    pub unknown: u64,
+    /// Words that fit nothing, such as answers to no offer.
+    pub unexpected: u64,
+    /// Candidates past those that are kept for a description to come.
+    pub candidates_lost: u64,
+}
+
+impl Counts {
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        self.not_json + self.unknown + self.unexpected + self.candidates_lost
+    }
+}
+
+/// A peer as the operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerState {
+    /// Its id here.
+    pub id: PeerId,
+    /// Its name.
+    pub name: String,
+    /// The session that was made for it last, where there is one.
+    pub session: Option<SessionId>,
+}
+
+/// Why a peer is not called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// It is not here.
+    #[error("no such peer is signed in")]
+    Unknown,
+    /// The daemon's offer is under way to it, or its own is being answered.
+    #[error("a call of this peer is under way")]
+    Busy,
+}
+
+/// All peers of one signaling server, and what is agreed with each.
+pub struct Peers {
+    call: CallPolicy,
+    sessions: Box<dyn FnMut() -> SessionId + Send>,
+    peers: BTreeMap<PeerId, Peer>,
+    asks: u64,
+    outputs: VecDeque<Output>,
+    counts: Counts,
+    last_useless: Option<PeerId>,
+}
+
+#[derive(Debug, Default)]
+struct Peer {
+    name: String,
+    call_at: Option<Instant>,
+    link: Link,
+    asked: Option<(AskId, Asked)>,
+    /// The offer that came while a question was open.
+    next: Option<PeerOffer>,
+    /// Candidates whose description has not come.
+    early: Vec<Trickle>,
+}
+
+/// What is agreed with a peer.
+#[derive(Debug, Default)]
+enum Link {
+    /// Nothing.
+    #[default]
+    None,
+    /// The daemon's offer is with the peer.
+    Called {
+        /// The session that was made for it.
+        session: SessionId,
+        /// The session before it, which lives until this one connects.
+        replaces: Option<SessionId>,
+    },
+    /// Both have described themselves.
+    Agreed(Agreed),
+}
+
+#[derive(Debug)]
+struct Agreed {
+    session: SessionId,
+    /// The session before it, which lives until this one connects.
+    replaces: Option<SessionId>,
+    terms: Terms,
+}
+
+/// What of a peer's description tells its connections and their ICE generations apart.
+#[derive(Debug, Clone)]
+struct Terms {
+    origin: Option<String>,
+    ufrag: Option<String>,
+}
+
+/// The question that is open for a peer.
+#[derive(Debug)]
+enum Asked {
+    Offer { session: SessionId, replaces: Option<SessionId>, terms: Terms },
+    Renegotiation { session: SessionId, offer: PeerOffer },
+    Call { session: SessionId, replaces: Option<SessionId> },
+    Acceptance { session: SessionId, replaces: Option<SessionId>, terms: Terms },
+}
+
+/// A peer's offer, with the candidates that came after it.
+#[derive(Debug)]
+struct PeerOffer {
+    sdp: String,
+    candidates: Vec<Trickle>,
+}
+
+impl Peers {
+    /// Calls by `call`; `sessions` draws fresh ids.
+    pub fn new(call: CallPolicy, sessions: impl FnMut() -> SessionId + Send + 'static) -> Self {
+        Self {
+            call,
+            sessions: Box::new(sessions),
+            peers: BTreeMap::new(),
+            asks: 0,
+            outputs: VecDeque::new(),
+            counts: Counts::default(),
+            last_useless: None,
+        }
+    }
+
+    /// What could not be used so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Whose message was the last of those.
+    pub fn last_useless(&self) -> Option<PeerId> {
+        self.last_useless
+    }
+
+    /// Who is here.
+    pub fn states(&self) -> impl Iterator<Item = PeerState> {
+        self.peers.iter().map(|(id, peer)| PeerState { id: *id, name: peer.name.clone(), session: peer.session() })
+    }
+
+    /// The name of a peer; empty for one that is not here.
+    pub fn name(&self, id: PeerId) -> &str {
+        self.peers.get(&id).map_or("", |peer| &peer.name)
+    }
+
+    /// The peer whose last description has this `ice-ufrag`, for protocols whose candidates name nobody.
+    pub fn with_ufrag(&self, ufrag: &str) -> Option<PeerId> {
+        let has = |peer: &Peer| peer.described().any(|described| described == ufrag);
+        self.peers.iter().find_map(|(id, peer)| has(peer).then_some(*id))
+    }
+
+    /// Notes a peer that came under `name`.
+    pub fn handle_joined(&mut self, id: PeerId, name: &[u8], now: Instant) {
+        let name = String::from_utf8_lossy(name).into_owned();
+        let call_at = self.call.includes(&name).then(|| now + CALL_AFTER);
+        self.peers.insert(id, Peer { name, call_at, ..Peer::default() });
+    }
+
+    /// Notes that a peer has another name now.
+    pub fn handle_renamed(&mut self, id: PeerId, name: &[u8]) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.name = String::from_utf8_lossy(name).into_owned();
+        }
+    }
+
+    /// Offers to a peer, by the operator's word or because it asked for that: what was agreed with it before ends once the new connection stands.
+    ///
+    /// # Errors
+    /// Where it can't be called now.
+    pub fn call(&mut self, id: PeerId) -> Result<(), CallError> {
+        let peer = self.peers.get_mut(&id).ok_or(CallError::Unknown)?;
+        if peer.asked.is_some() || matches!(peer.link, Link::Called { .. }) {
+            return Err(CallError::Busy);
+        }
+        peer.call_at = None;
+        let replaces = match &peer.link {
+            Link::Agreed(agreed) => Some(agreed.session),
+            Link::None | Link::Called { .. } => None,
+        };
+        let session = (self.sessions)();
+        self.ask(id, Asked::Call { session, replaces }, Question::Call { session, replaces });
+        Ok(())
+    }
+
+    /// Takes what a peer said; of those that never joined nothing is heard.
+    pub fn handle_word(&mut self, id: PeerId, word: Word) {
+        let counted = self.counts;
+        match word {
+            _ if !self.peers.contains_key(&id) => self.counts.unexpected += 1,
+            Word::Description { kind: Kind::Offer, sdp } => self.offered(id, sdp),
+            Word::Description { kind: Kind::Answer, sdp } => self.answered(id, sdp),
+            // The one that counts is still to come.
+            Word::Description { kind: Kind::ProvisionalAnswer, .. } => {}
+            Word::Candidate(trickle) => self.trickled(id, trickle),
+            Word::Bye => self.hung_up(id),
+        }
+        if self.counts != counted {
+            self.last_useless = Some(id);
+        }
+    }
+
+    /// Counts what a peer said and is of no use.
+    pub fn handle_useless(&mut self, id: PeerId, why: Useless) {
+        match why {
+            Useless::NotJson => self.counts.not_json += 1,
+            Useless::Unknown => self.counts.unknown += 1,
+            Useless::Unexpected => self.counts.unexpected += 1,
+        }
+        self.last_useless = Some(id);
+        tracing::debug!(peer = %id, %why, "a peer's message is of no use");
+    }
+
+    /// Notes that a peer signed out: its sessions end.
+    pub fn handle_signed_out(&mut self, id: PeerId) {
+        self.hung_up(id);
+        self.peers.remove(&id);
+    }
+
+    /// Notes that the server dropped a peer: what is connected goes on.
+    pub fn handle_dropped(&mut self, id: PeerId) {
+        let Some(peer) = self.peers.remove(&id) else { return };
+        // Who is gone answers no offer.
+        match (peer.asked, peer.link) {
+            (Some((_, Asked::Call { session, .. })), _) | (None, Link::Called { session, .. }) => {
+                self.outputs.push_back(Output::Leave(session));
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes the broadcast's word on a question.
+    pub fn handle_outcome(&mut self, ask: AskId, outcome: Outcome) {
+        let Some((&id, peer)) =
+            self.peers.iter_mut().find(|(_, peer)| matches!(peer.asked, Some((open, _)) if open == ask))
+        else {
+            // What was asked has been left since.
+            return;
+        };
+        let Some((_, asked)) = peer.asked.take() else { return };
+        if let Outcome::Refused(refusal) = &outcome {
+            tracing::debug!(peer = %id, %refusal, "a peer is refused");
+        }
+        let again = self.conclude(id, asked, outcome);
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if let Some(offer) = peer.next.take().or(again) {
+            self.begin(id, offer);
+        }
+    }
+
+    /// Calls those whose time has come.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let mut due = Vec::new();
+        for (id, peer) in &mut self.peers {
+            if peer.call_at.is_none_or(|at| at > now) {
+                continue;
+            }
+            if due.len() < CALLS_AT_ONCE {
+                peer.call_at = None;
+                due.push(*id);
+            } else {
+                peer.call_at = Some(now + NEXT_CALLS_AFTER);
+            }
+        }
+        for id in due {
+            // Whoever is busy is being served already.
+            let _ = self.call(id);
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.peers.values().filter_map(|peer| peer.call_at).min()
+    }
+
+    /// What is to be done next.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    fn offered(&mut self, id: PeerId, sdp: String) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        // It offers itself: there is no need to call it.
+        peer.call_at = None;
+        let offer = PeerOffer { sdp, candidates: Vec::new() };
+        match (&peer.asked, &peer.link) {
+            // Both offer: the peer's wins.
+            (&Some((_, Asked::Call { session, .. })), _) | (&None, &Link::Called { session, .. }) => {
+                peer.asked = None;
+                if matches!(peer.link, Link::Called { .. }) {
+                    peer.link = Link::None;
+                }
+                self.outputs.extend([Output::Leave(session), Output::Withdraw { to: id }]);
+                self.begin(id, offer);
+            }
+            (Some(_), _) => peer.next = Some(offer),
+            (None, _) => self.begin(id, offer),
+        }
+    }
+
+    /// Puts a peer's offer to the broadcast; no question is open.
+    fn begin(&mut self, id: PeerId, mut offer: PeerOffer) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let terms = Terms::of(&offer.sdp);
+        offer.candidates.splice(..0, peer.early.drain(..));
+        let replaces = match &peer.link {
+            Link::Agreed(agreed) if agreed.terms.is_same_connection(&terms) => {
+                let session = agreed.session;
+                let question = Question::Renegotiate { session, sdp: offer.sdp.clone() };
+                let candidates = offer.candidates.clone();
+                self.ask(id, Asked::Renegotiation { session, offer }, question);
+                self.trickle_all(session, candidates);
+                return;
+            }
+            Link::Agreed(agreed) => Some(agreed.session),
+            Link::None | Link::Called { .. } => None,
+        };
+        let session = (self.sessions)();
+        let question = Question::Offer { session, sdp: offer.sdp, replaces };
+        self.ask(id, Asked::Offer { session, replaces, terms }, question);
+        self.trickle_all(session, offer.candidates);
+    }
+
+    fn answered(&mut self, id: PeerId, sdp: String) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let (None, &Link::Called { session, replaces }) = (&peer.asked, &peer.link) else {
+            self.counts.unexpected += 1;
+            return;
+        };
+        let early = std::mem::take(&mut peer.early);
+        let terms = Terms::of(&sdp);
+        self.ask(id, Asked::Acceptance { session, replaces, terms }, Question::Accept { session, sdp });
+        self.trickle_all(session, early);
+    }
+
+    fn trickled(&mut self, id: PeerId, trickle: Trickle) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if let Some(next) = &mut peer.next {
+            self.counts.candidates_lost += keep(&mut next.candidates, trickle);
+            return;
+        }
+        let described = match (&mut peer.asked, &peer.link) {
+            (Some((_, Asked::Offer { session, terms, .. } | Asked::Acceptance { session, terms, .. })), _) => {
+                terms.covers(&trickle).then_some(*session)
+            }
+            (Some((_, Asked::Renegotiation { session, offer })), _) => {
+                // They are needed again where the session turns out to be gone.
+                self.counts.candidates_lost += keep(&mut offer.candidates, trickle.clone());
+                Some(*session)
+            }
+            (None, Link::Agreed(agreed)) => agreed.terms.covers(&trickle).then_some(agreed.session),
+            (Some((_, Asked::Call { .. })), _) | (None, Link::Called { .. } | Link::None) => None,
+        };
+        match described {
+            Some(session) => self.outputs.push_back(Output::Trickle(session, trickle)),
+            None => self.counts.candidates_lost += keep(&mut peer.early, trickle),
+        }
+    }
+
+    fn hung_up(&mut self, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let kept = Peer { name: peer.name.clone(), ..Peer::default() };
+        let peer = std::mem::replace(peer, kept);
+        let asked = match peer.asked {
+            Some((
+                _,
+                Asked::Offer { session, .. } | Asked::Call { session, .. } | Asked::Acceptance { session, .. },
+            )) => Some(session),
+            // The link has it.
+            Some((_, Asked::Renegotiation { .. })) | None => None,
+        };
+        let linked = match peer.link {
+            Link::None => [None, None],
+            // An answer to it may be under way, and names it too.
+            Link::Called { session, replaces } => [Some(session).filter(|session| asked != Some(*session)), replaces],
+            Link::Agreed(agreed) => [Some(agreed.session), agreed.replaces],
+        };
+        let sessions = asked.into_iter().chain(linked.into_iter().flatten());
+        self.outputs.extend(sessions.map(Output::Leave));
+        self.outputs.push_back(Output::Withdraw { to: id });
+    }
+
+    /// Draws the conclusion of an outcome; returns the offer that must be put as a new one.
+    fn conclude(&mut self, id: PeerId, asked: Asked, outcome: Outcome) -> Option<PeerOffer> {
+        let peer = self.peers.get_mut(&id)?;
+        let mut say = |kind, sdp: String| {
+            self.outputs.push_back(Output::Say { to: id, word: Word::Description { kind, sdp } });
+        };
+        match (asked, outcome) {
+            (Asked::Offer { session, replaces, terms }, Outcome::Described(sdp)) => {
+                say(Kind::Answer, sdp);
+                peer.link = Link::Agreed(Agreed { session, replaces, terms });
+            }
+            (Asked::Renegotiation { offer, .. }, Outcome::Described(sdp)) => {
+                say(Kind::Answer, sdp);
+                if let Link::Agreed(agreed) = &mut peer.link {
+                    agreed.terms = Terms::of(&offer.sdp);
+                }
+            }
+            // It ended meanwhile: what the peer wants is a connection.
+            (Asked::Renegotiation { offer, .. }, Outcome::Refused(Refusal::UnknownSession)) => {
+                peer.link = Link::None;
+                return Some(offer);
+            }
+            (Asked::Call { session, replaces }, Outcome::Described(sdp)) => {
+                peer.link = Link::Called { session, replaces };
+                say(Kind::Offer, sdp);
+            }
+            (Asked::Acceptance { session, replaces, terms }, Outcome::Accepted) => {
+                peer.link = Link::Agreed(Agreed { session, replaces, terms });
+            }
+            (Asked::Acceptance { session, .. }, outcome) => {
+                peer.link = Link::None;
+                if outcome == Outcome::Unanswered {
+                    self.outputs.push_back(Output::Leave(session));
+                }
+            }
+            (Asked::Offer { session, .. } | Asked::Call { session, .. }, Outcome::Unanswered) => {
+                self.outputs.push_back(Output::Leave(session));
+            }
+            // Whatever was agreed before goes on.
+            (_, Outcome::Refused(_) | Outcome::Unanswered | Outcome::Accepted) => {}
+        }
+        None
+    }
+
+    fn ask(&mut self, id: PeerId, asked: Asked, question: Question) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        self.asks += 1;
+        let ask = AskId(self.asks);
+        peer.asked = Some((ask, asked));
+        self.outputs.push_back(Output::Ask(ask, id, question));
+    }
+
+    fn trickle_all(&mut self, session: SessionId, candidates: Vec<Trickle>) {
+        self.outputs.extend(candidates.into_iter().map(|trickle| Output::Trickle(session, trickle)));
+    }
+}
+
+impl Peer {
+    /// The session that was made for it last.
+    fn session(&self) -> Option<SessionId> {
+        match (&self.asked, &self.link) {
+            (Some((_, Asked::Offer { session, .. } | Asked::Call { session, .. })), _)
+            | (_, Link::Called { session, .. })
+            | (_, Link::Agreed(Agreed { session, .. })) => Some(*session),
+            (_, Link::None) => None,
+        }
+    }
+
+    /// The `ice-ufrag`s of its descriptions that count.
+    fn described(&self) -> impl Iterator<Item = &str> {
+        let asked = match &self.asked {
+            Some((_, Asked::Offer { terms, .. } | Asked::Acceptance { terms, .. })) => terms.ufrag.as_deref(),
+            Some((_, Asked::Renegotiation { offer, .. })) => words::ufrag(&offer.sdp),
+            Some((_, Asked::Call { .. })) | None => None,
+        };
+        let linked = match &self.link {
+            Link::Agreed(agreed) => agreed.terms.ufrag.as_deref(),
+            Link::None | Link::Called { .. } => None,
+        };
+        let next = self.next.as_ref().and_then(|offer| words::ufrag(&offer.sdp));
+        asked.into_iter().chain(linked).chain(next)
+    }
+}
+
+impl Terms {
+    fn of(sdp: &str) -> Self {
+        Self { origin: words::origin(sdp).map(str::to_owned), ufrag: words::ufrag(sdp).map(str::to_owned) }
+    }
+
+    fn is_same_connection(&self, other: &Self) -> bool {
+        self.origin.is_some() && self.origin == other.origin
+    }
+
+    /// Whether a candidate is for this description, rather than for one to come.
+    fn covers(&self, trickle: &Trickle) -> bool {
+        trickle.ufrag.is_none() || self.ufrag.is_none() || trickle.ufrag == self.ufrag
+    }
+}
+
+/// Keeps a candidate where there is a place; returns how many are lost.
+fn keep(candidates: &mut Vec<Trickle>, trickle: Trickle) -> u64 {
+    if candidates.len() >= EARLY_CANDIDATES {
+        return 1;
+    }
+    candidates.push(trickle);
+    0
+}
