@@ -45,6 +45,8 @@ const MOST_UNITS: usize = 64;
 /// A second of sound.
 const MOST_SOUND: usize = 50;
 const MOST_SIGNALS: usize = 256;
+/// How much less urgent HTTP and signaling are than pictures (nice(2)).
+const LESS_URGENT: i32 = 5;
 /// Descriptors for everything but connections: the media, the sources, the sound.
 const DESCRIPTORS: usize = 256;
 /// How long all threads may take to end: the join thread's second for goodbyes, the source's two, the sound's two, and some more.
@@ -157,6 +159,8 @@ impl Daemon {
             spawn("media", &watch, move || media_state.run(socket))?,
             spawn("join", &watch, move || join_state.run())?,
         ];
+        // On Linux this is the thread's own: pictures go before requests. It never fails upwards.
+        let _ = rustix::process::nice(LESS_URGENT);
         announce(server.as_ref(), udp_port, code.as_ref(), &config.name).context("stdout")?;
         let signals = mpsc::channel(MOST_SIGNALS);
         let asker = Asker::new(signals.0.clone(), Deadlines::default().answer);

@@ -59,8 +59,9 @@ pub fn run(arguments: &[String]) {
         input: Vec::new(),
         ended: false,
     };
-    // Viewers are other machines: their work comes after the daemon's. Times of arrival are the kernel's and don't notice.
-    rustix::process::nice(10).unwrap();
+    // Viewers are other machines: whatever the daemon, the X server and the drawing want comes before their work. Times of arrival are the
+    // kernel's and don't notice.
+    rustix::process::nice(19).unwrap();
     rustix::io::ioctl_fionbio(std::io::stdin(), true).unwrap();
     receiver.watch(std::io::stdin(), STDIN);
     while !receiver.ended {

@@ -86,6 +86,9 @@ fn storm(count: usize, joined: &Joined, taken: &Taken, calm: &Watched, report: &
         watched.delays.iter().copied().fold(0.0, f64::max),
     );
     report.note(&format!("storm of {count}: capture to arrival"), json!(text));
+    let joining = pictured_most(joined);
+    let each: Vec<_> = taken.pictures.iter().map(|pictures| by_phase(pictures, joining)).collect();
+    report.note(&format!("storm of {count}: each of those who were there"), json!(each));
     let apart = Percentiles::of(watched.apart.clone());
     let apart = apart.map_or_else(|| "none".to_owned(), |p| format!("p50 {:.1}, p99 {:.1} ms", p.p50, p.p99));
     report.note(&format!("storm of {count}: keyframes and what follows them"), json!(apart));
@@ -93,6 +96,22 @@ fn storm(count: usize, joined: &Joined, taken: &Taken, calm: &Watched, report: &
         &format!("storm of {count}: packets missing, and lost by the receiver's sockets"),
         json!(format!("{}, {}", taken.missing, taken.socket_lost)),
     );
+}
+
+/// How long the joins took, in seconds.
+fn pictured_most(joined: &Joined) -> f64 {
+    joined.pictured.iter().copied().fold(0.0, f64::max) / 1000.0
+}
+
+/// A viewer's delays while others joined, and once they were there; keyframes included.
+fn by_phase(pictures: &[Picture], joining: f64) -> String {
+    let start = pictures.first().map_or(0.0, |picture| picture.0);
+    let (during, after): (Vec<_>, Vec<_>) = pictures.iter().partition(|picture| picture.0 < start + joining);
+    let tell = |pictures: Vec<&Picture>| {
+        let delays = Percentiles::of(pictures.iter().map(|picture| picture.1).collect());
+        delays.map_or_else(|| "none".to_owned(), |p| format!("p50 {:.1}, p99 {:.1}", p.p50, p.p99))
+    };
+    format!("joining {}; then {}", tell(during), tell(after))
 }
 
 /// What the viewers who were there noticed.

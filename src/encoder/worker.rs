@@ -21,6 +21,9 @@ mod tests;
 
 use rung::Rung;
 
+/// How much more urgent encoding is than all else, where the system allows it (nice(2)).
+const MORE_URGENT: i32 = -10;
+
 /// What a worker encodes.
 #[derive(Debug, Clone, Copy)]
 pub struct WorkerConfig {
@@ -167,6 +170,8 @@ impl Drop for EncodeWorker {
 }
 
 fn run(shared: &Shared, config: WorkerConfig, sink: &UnitSink, alive: Alive) {
+    // On Linux this is the thread's own, and only a service with LimitNICE= (or root) may: a picture that waits for a core is late for everybody.
+    let _ = rustix::process::nice(MORE_URGENT);
     let mut rung = Rung::new(config, Instant::now());
     let mut starts = 0;
     let mut inbox = lock(&shared.inbox);

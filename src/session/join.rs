@@ -69,7 +69,7 @@ pub struct Join {
 }
 
 /// How much less urgent handshakes are than pictures (nice(2)).
-const LESS_URGENT: i32 = 5;
+const LESS_URGENT: i32 = 10;
 /// When a full socket is tried again.
 const SOCKET_RETRY: Duration = Duration::from_millis(3);
 /// How long live sessions have to say goodbye; the media thread needs a turn of its loop.

@@ -247,6 +247,7 @@ impl Media {
             .filter_map(|(session, route)| Some((*session, route.viewer.as_mut()?)))
             .filter(|(_, viewer)| viewer.video_codec() == Some(codec))
             .collect();
+        viewers.sort_unstable_by_key(|(_, viewer)| viewer.number);
         rung.turns.rotate(&mut viewers, keyframe);
         let mut faulty = Vec::new();
         for (session, viewer) in viewers {
@@ -461,7 +462,11 @@ impl Media {
             if let Some(viewer) = route {
                 debug!(viewer = number, "the socket is full: the picture goes on at the next keyframe");
                 viewer.handle_overflow(Instant::now());
-                viewer.video_codec().into_iter().for_each(|codec| (self.keyframe)(codec));
+                let Some(codec) = viewer.video_codec() else { continue };
+                (self.keyframe)(codec);
+                if let Some(rung) = self.rungs.of(codec) {
+                    rung.turns.handle_overflow();
+                }
             }
         }
     }

@@ -218,6 +218,9 @@ impl Card {
                 Ok(1)
             });
             self.queued = self.queued.saturating_sub(self.rate);
+            if !batch.dropped().is_empty() {
+                turns.handle_overflow();
+            }
         };
         for tag in viewers {
             for _ in 0..100 {
