@@ -150,22 +150,10 @@ pub struct RunArgs {
     )]
     pub call: String,
     /// A signaling server to sign in to, as PROTOCOL+URL: peerconnection+http, mdn+ws, socketio+http, channel+ws, whip+http, or with https and wss; several by comma or by repeating the flag
-    #[arg(
-        long,
-        value_name = "URL",
-        value_delimiter = ',',
-        env = "LATERNA_SIGNALING",
-        hide_env_values = true
-    )]
+    #[arg(long, value_name = "URL", value_delimiter = ',', env = "LATERNA_SIGNALING", hide_env_values = true)]
     pub signaling: Vec<String>,
     /// A STUN or TURN server, as stun:HOST or turn:HOST?user=NAME&password-file=PATH; several by comma or by repeating the flag
-    #[arg(
-        long,
-        value_name = "URL",
-        value_delimiter = ',',
-        env = "LATERNA_ICE_SERVER",
-        hide_env_values = true
-    )]
+    #[arg(long, value_name = "URL", value_delimiter = ',', env = "LATERNA_ICE_SERVER", hide_env_values = true)]
     pub ice_server: Vec<String>,
     /// The public address of this machine behind a NAT that maps it one to one; one for each family at most
     #[arg(long, value_name = "IP", value_delimiter = ',', env = "LATERNA_PUBLIC_IP", hide_env_values = true)]

@@ -31,6 +31,10 @@ fn nothing_written_gives_the_contracts_defaults() {
         room: RoomPolicy::Closed,
         call: CallPolicy::None,
         audio: AudioSpec::Auto,
+        signaling: Vec::new(),
+        ice_servers: Vec::new(),
+        public_ips: Vec::new(),
+        networks: NetworkFilter::default(),
         log: LevelFilter::INFO,
     };
     assert_eq!(resolve(&[]).unwrap(), expected);
@@ -39,7 +43,10 @@ fn nothing_written_gives_the_contracts_defaults() {
 #[test]
 fn everything_written_is_kept() {
     let flags = "--source pattern --name Room --listen 127.0.0.1:0,[::1]:80 --listen 127.0.0.1:0 --udp-port 0 --codec h264 --bitrate 800k \
-                 --fps 1 --size 641x479 --cursor off --max-viewers 1 --auth code --auth-code-file /a/b --room open --call glob:desk-?* --audio mic:USB --sync low-latency --log trace";
+                 --fps 1 --size 641x479 --cursor off --max-viewers 1 --auth code --auth-code-file /a/b --room open --call glob:desk-?* --audio mic:USB --sync low-latency --log trace \
+                 --signaling mdn+ws://h/,channel+wss://h/c?call=none --ice-server stun:h --public-ip 203.0.113.7 --network !docker*,eth0";
+    let mut networks = NetworkFilter::default();
+    ["!docker*", "eth0"].iter().for_each(|rule| networks.add(rule).unwrap());
     let expected = RunConfig {
         source: SourceSpec::Pattern,
         name: "Room".into(),
@@ -56,6 +63,10 @@ fn everything_written_is_kept() {
         room: RoomPolicy::Open,
         call: CallPolicy::parse("glob:desk-?*").unwrap(),
         audio: AudioSpec::Mic(Some("USB".into())),
+        signaling: ["mdn+ws://h/", "channel+wss://h/c?call=none"].map(|url| SignalingUrl::parse(url).unwrap()).into(),
+        ice_servers: vec![IceServer::parse("stun:h").unwrap()],
+        public_ips: vec!["203.0.113.7".parse().unwrap()],
+        networks,
         log: LevelFilter::TRACE,
     };
     assert_eq!(resolve(&flags.split_whitespace().collect::<Vec<_>>()).unwrap(), expected);
@@ -199,5 +210,24 @@ fn a_codec_that_is_not_built_in_is_refused() {
     for value in ["vp8", "h264,vp8"] {
         let line = resolve(&["--codec", value]).unwrap_err();
         assert!(line.starts_with("--codec") && line.contains("built without VP8"), "{line}");
+    }
+}
+
+#[test]
+fn servers_and_networks_that_are_none_are_refused_and_passwords_not_repeated() {
+    for (flags, expected) in [
+        ("--signaling http://h", "no such protocol"),
+        ("--signaling mdn+ws://me:secret@h", "a password in a URL"),
+        ("--signaling whip+http://h?call=all", "the option call"),
+        ("--ice-server h", "not a STUN or TURN server"),
+        ("--ice-server turn:me:secret@h", "a password in a URL"),
+        ("--ice-server turn:h", "no way to sign in"),
+        ("--public-ip moon", "not an IP address"),
+        ("--public-ip 127.0.0.1", "not an address that others reach"),
+        ("--public-ip 203.0.113.7,203.0.113.8", "a second address"),
+        ("--network 10.0.0.0/40", "neither an interface"),
+    ] {
+        let error = resolve(&flags.split_whitespace().collect::<Vec<_>>()).unwrap_err();
+        assert!(error.contains(expected) && !error.contains("secret"), "{flags}: {error}");
     }
 }

@@ -261,7 +261,9 @@ pub(super) fn public_ips(all: impl Iterator<Item = Asked>) -> Result<Vec<IpAddr>
             return Err(asked.invalid("not an IP address", "write the address that the NAT has, as 203.0.113.7"));
         };
         if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
-            return Err(asked.invalid("not an address that others reach", "write the address that the NAT has, as 203.0.113.7"));
+            return Err(
+                asked.invalid("not an address that others reach", "write the address that the NAT has, as 203.0.113.7")
+            );
         }
         if addresses.iter().any(|known| known.is_ipv4() == address.is_ipv4()) {
             return Err(asked.invalid("a second address of one family", "give one IPv4 and one IPv6 address at most"));

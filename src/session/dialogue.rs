@@ -2,8 +2,8 @@
 //!
 //! A pure core but for the random numbers of credentials and streams. It never touches an engine: it says what becomes of each transport.
 
-use super::reach::LocalCandidate;
 use super::engine::{LocalTransport, RemoteTransport};
+use super::reach::LocalCandidate;
 use super::sdp::{self, Agreement, Capabilities, Description, LocalStreams, NegotiationError, Origin, Sync};
 use crate::encoder::Codec;
 use crate::id::{SessionId, random_bytes};

@@ -135,7 +135,9 @@ async fn run(config: ClientConfig, operations: mpsc::Receiver<Operation>, stop: 
     match config.url.protocol {
         Protocol::PeerConnection => peerconnection::run(config, operations, stop).await,
         Protocol::Mdn => frames::run(config, Mdn::new(&name, call, SessionId::random), operations, stop).await,
-        Protocol::SocketIo => frames::run(config, SocketIo::new(&name, call, SessionId::random), operations, stop).await,
+        Protocol::SocketIo => {
+            frames::run(config, SocketIo::new(&name, call, SessionId::random), operations, stop).await
+        }
         Protocol::Channel => frames::run(config, Channel::new(call, SessionId::random), operations, stop).await,
         Protocol::Whip => whip::run(config, operations, stop).await,
     }

@@ -127,7 +127,8 @@ mod tests {
             assert_eq!(description(&described(kind, sdp)), Some(Word::Description { kind, sdp: sdp.to_owned() }));
         }
         assert_eq!((origin(sdp), ufrag(sdp)), (Some("4611"), Some("ab")));
-        for other in [json!(null), json!({"type": "offer"}), json!({"type": "moon", "sdp": ""}), json!({"sdp": "v=0"})] {
+        for other in [json!(null), json!({"type": "offer"}), json!({"type": "moon", "sdp": ""}), json!({"sdp": "v=0"})]
+        {
             assert_eq!(description(&other), None, "{other}");
         }
     }

@@ -57,7 +57,15 @@ fn offer(join: &mut Join, now: Instant, session: SessionId, sdp: &str) -> Option
 }
 
 fn call(join: &mut Join, now: Instant, session: SessionId) -> String {
-    ask(join, now, |reply| SignalIn::Call { session, caller: Caller::new(&"test".into(), "bob"), replaces: None, reply }).unwrap().unwrap().sdp
+    ask(join, now, |reply| SignalIn::Call {
+        session,
+        caller: Caller::new(&"test".into(), "bob"),
+        replaces: None,
+        reply,
+    })
+    .unwrap()
+    .unwrap()
+    .sdp
 }
 
 fn accept(join: &mut Join, now: Instant, session: SessionId, sdp: &str) -> Result<(), Refusal> {

@@ -2,7 +2,6 @@
 //!
 //! It decides nothing that [`negotiate`](super::negotiate) has decided; what an answer must not say is left out here.
 
-use std::fmt::Write as _;
 use super::attributes::{
     write_audio_source, write_candidates, write_codec, write_session, write_transport, write_video_codec,
     write_video_sources,
@@ -10,8 +9,9 @@ use super::attributes::{
 use super::description::{Description, Direction, Section};
 use super::negotiate::Transport;
 use super::{Agreement, LocalStreams, Origin, PLAYOUT_DELAY, TRANSPORT_CC, VideoParameters};
-use crate::session::reach::LocalCandidate;
 use crate::session::engine::rtc::LocalTransport;
+use crate::session::reach::LocalCandidate;
+use std::fmt::Write as _;
 
 /// Writes the answer; `transports[i]` belongs to `agreements[i]`.
 pub fn answer(

@@ -2,7 +2,6 @@
 //!
 //! Its mids are `video` and `audio`, and its sources have `a=ssrc` lines, as pages of before 2017 expect.
 
-use std::fmt::Write as _;
 use super::attributes::{
     write_audio_source, write_candidates, write_codec, write_session, write_transport, write_video_codec,
     write_video_sources,
@@ -11,8 +10,9 @@ use super::description::{Description, Section};
 use super::negotiate::{NegotiationError, Transport, remote_transport, sent};
 use super::{Agreement, Capabilities, LocalStreams, Origin, PLAYOUT_DELAY, TRANSPORT_CC, VideoParameters, codecs};
 use crate::encoder::Codec;
-use crate::session::reach::LocalCandidate;
 use crate::session::engine::rtc::LocalTransport;
+use crate::session::reach::LocalCandidate;
+use std::fmt::Write as _;
 
 const TRANSPORT_CC_ID: u8 = 3;
 const PLAYOUT_DELAY_ID: u8 = 5;

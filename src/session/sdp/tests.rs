@@ -313,7 +313,8 @@ fn each_kind_of_candidate_has_its_type_and_preference() {
     let address = "192.0.2.1:8889".parse().unwrap();
     let kinds = [K::Host, K::TcpPassive, K::ServerReflexive, K::Relayed];
     let all = candidates(&kinds.map(|kind| LocalCandidate { kind, address, base: address }));
-    let ends = ["typ host", "typ host tcptype passive", "typ srflx raddr 0.0.0.0 rport 0", "typ relay raddr 0.0.0.0 rport 0"];
+    let ends =
+        ["typ host", "typ host tcptype passive", "typ srflx raddr 0.0.0.0 rport 0", "typ relay raddr 0.0.0.0 rport 0"];
     for (line, end) in all.iter().zip(ends) {
         assert!(line.ends_with(end), "{line}");
     }

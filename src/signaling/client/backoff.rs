@@ -46,7 +46,11 @@ mod tests {
         assert_eq!(most, [500, 1000, 2000, 4000, 5000, 5000]);
         assert_eq!(backoff.handle_lost(now, 0).as_millis(), 2500, "half of it is chance");
         backoff.handle_signed_in(now);
-        assert_eq!(backoff.handle_lost(now + STEADY / 2, u32::MAX), MOST, "a server that accepts and drops is not hammered");
+        assert_eq!(
+            backoff.handle_lost(now + STEADY / 2, u32::MAX),
+            MOST,
+            "a server that accepts and drops is not hammered"
+        );
         backoff.handle_signed_in(now);
         assert_eq!(backoff.handle_lost(now + STEADY, u32::MAX), LEAST);
     }

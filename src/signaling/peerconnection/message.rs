@@ -57,7 +57,8 @@ mod tests {
         for body in [&b""[..], b"{", b"bye", b"\xff\xfe", b"{\"type\":\"offer\",\"sdp\":\"v=0", nested.as_bytes()] {
             assert_eq!(parse(body), Err(Useless::NotJson));
         }
-        for body in ["0", "[]", "{}", "null", r#"{"type":7}"#, r#"{"type":"offer"}"#, r#"{"type":"moon","sdp":"v=0"}"#] {
+        for body in ["0", "[]", "{}", "null", r#"{"type":7}"#, r#"{"type":"offer"}"#, r#"{"type":"moon","sdp":"v=0"}"#]
+        {
             assert_eq!(parse(body.as_bytes()), Err(Useless::Unknown), "{body}");
         }
     }

@@ -27,8 +27,7 @@ impl Stage {
             drawn += 1;
             session(drawn)
         };
-        let mut stage =
-            Self { peers: Peers::new(CallPolicy::parse(call).unwrap(), sessions), now: Instant::now() };
+        let mut stage = Self { peers: Peers::new(CallPolicy::parse(call).unwrap(), sessions), now: Instant::now() };
         stage.peers.handle_joined(PEER, b"alice", stage.now);
         stage
     }
@@ -96,7 +95,7 @@ fn described() -> Outcome {
 }
 
 fn said(kind: Kind) -> Output {
-    Output::Say { to: PEER, body: message::describe(kind, "v=0\r\nours") }
+    Output::Say { to: PEER, word: Word::Description { kind, sdp: "v=0\r\nours".to_owned() } }
 }
 
 fn offer(number: u8, origin: u32, replaces: Option<SessionId>) -> Question {

@@ -103,7 +103,7 @@ async fn who_joins_and_waits_is_called_and_its_answer_is_taken() {
     let joined = Instant::now();
     let id = sign_in(address, "alice").await;
     let waiting = tokio::spawn(async move { wait(address, id).await });
-    let SignalIn::Call { session, replaces: None, reply } = signal(&mut running).await else { panic!("a call") };
+    let SignalIn::Call { session, replaces: None, reply, .. } = signal(&mut running).await else { panic!("a call") };
     assert!(joined.elapsed() >= Duration::from_secs(1), "it had a second to offer");
     reply.send(answer()).unwrap();
     let offered = waiting.await.unwrap();

@@ -287,7 +287,8 @@ async fn a_broadcast_that_does_not_answer_is_left_and_the_session_ended() {
     let deadlines = Deadlines { answer: Duration::from_millis(100), ..Deadlines::default() };
     let Running { address, mut signals, .. } = start_with(config(ConnectionLimits::default(), deadlines), 1);
     let first = tokio::spawn(async move { exchange(address, &post_offer(OFFER)).await });
-    let Some(SignalIn::Offer { session: asked, reply: _kept, caller, .. }) = timeout(LONG, signals.recv()).await.unwrap()
+    let Some(SignalIn::Offer { session: asked, reply: _kept, caller, .. }) =
+        timeout(LONG, signals.recv()).await.unwrap()
     else {
         panic!("an offer comes first")
     };
