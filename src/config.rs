@@ -184,6 +184,16 @@ pub fn one_line(text: &str) -> String {
 }
 
 impl RunConfig {
+    /// The signaling server that is this daemon's own listener, where one is; `is_here` says whether a host is this machine.
+    pub fn own_signaling(&self, is_here: impl Fn(&str) -> bool) -> Option<&SignalingUrl> {
+        let Listen::At(addresses) = &self.listen else { return None };
+        self.signaling.iter().find(|signaling| {
+            let port = signaling.url.port_or_known_default();
+            let is_listened = addresses.iter().any(|address| address.port() != 0 && Some(address.port()) == port);
+            is_listened && signaling.url.host_str().is_some_and(&is_here)
+        })
+    }
+
     /// Resolves what was written; `hostname` completes the default name.
     pub fn resolve(args: &RunArgs, hostname: &str) -> Result<Self, ConfigError> {
         Ok(Self {

@@ -23,7 +23,7 @@ use crate::session::messages::JoinIn;
 use crate::session::reach::Reach;
 use crate::session::sdp::Capabilities;
 use crate::session::sink::SocketSink;
-use crate::session::udp::MediaSocket;
+use crate::session::udp::{MediaSocket, local_addresses};
 use crate::session::wake::Waker;
 use crate::signaling::SignalIn;
 use crate::signaling::access::{Access, Code, OwnNames, state_dir};
@@ -51,6 +51,23 @@ const LESS_URGENT: i32 = 5;
 const DESCRIPTORS: usize = 256;
 /// How long all threads may take to end: the join thread's second for goodbyes, the source's two, the sound's two, and some more.
 const CLOSING: Duration = Duration::from_secs(6);
+
+/// Checks what only this machine can know of a configuration; says in a line why it makes no sense.
+///
+/// # Errors
+/// Where a signaling server is this daemon itself.
+pub fn check(config: &RunConfig) -> Result<(), String> {
+    // Without a list of addresses, names and loopback are what is known.
+    let addresses = local_addresses().unwrap_or_default();
+    let names = OwnNames::of_this_machine([]);
+    match config.own_signaling(|host| names.is_here(host, &addresses)) {
+        None => Ok(()),
+        Some(own) => Err(format!(
+            "--signaling {}: this is the daemon's own listener, where it is signed in already; to offer to those who join there, use --call joined",
+            own.label()
+        )),
+    }
+}
 
 /// Runs the daemon until it is told to stop.
 ///

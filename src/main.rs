@@ -12,7 +12,10 @@ use tracing_subscriber::prelude::*;
 fn main() -> ExitCode {
     let exit = match cli::parse(std::env::args_os()) {
         Ok(Invocation::Run(args)) => match RunConfig::resolve(&args, &hostname()) {
-            Ok(config) => run(config),
+            Ok(config) => match laterna::daemon::check(&config) {
+                Ok(()) => run(config),
+                Err(error) => fail(Exit::Usage, &error),
+            },
             Err(error) => fail(Exit::Usage, &error.to_string()),
         },
         Ok(Invocation::Print(text)) => match text.print() {

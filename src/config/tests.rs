@@ -217,10 +217,10 @@ fn a_codec_that_is_not_built_in_is_refused() {
 fn servers_and_networks_that_are_none_are_refused_and_passwords_not_repeated() {
     for (flags, expected) in [
         ("--signaling http://h", "no such protocol"),
-        ("--signaling mdn+ws://me:secret@h", "a password in a URL"),
+        ("--signaling mdn+ws://me:hunter2@h", "a password in a URL"),
         ("--signaling whip+http://h?call=all", "the option call"),
         ("--ice-server h", "not a STUN or TURN server"),
-        ("--ice-server turn:me:secret@h", "a password in a URL"),
+        ("--ice-server turn:me:hunter2@h", "a password in a URL"),
         ("--ice-server turn:h", "no way to sign in"),
         ("--public-ip moon", "not an IP address"),
         ("--public-ip 127.0.0.1", "not an address that others reach"),
@@ -228,6 +228,23 @@ fn servers_and_networks_that_are_none_are_refused_and_passwords_not_repeated() {
         ("--network 10.0.0.0/40", "neither an interface"),
     ] {
         let error = resolve(&flags.split_whitespace().collect::<Vec<_>>()).unwrap_err();
-        assert!(error.contains(expected) && !error.contains("secret"), "{flags}: {error}");
+        assert!(error.contains(expected) && !error.contains("hunter2"), "{flags}: {error}");
     }
+}
+
+#[test]
+fn a_server_that_is_the_daemon_itself_is_found() {
+    let own = |flags: &str| {
+        let config = resolve(&flags.split_whitespace().collect::<Vec<_>>()).unwrap();
+        config.own_signaling(|host| host == "me").map(|own| own.label().to_string())
+    };
+    assert_eq!(own("--signaling peerconnection+http://me:8888").as_deref(), Some("peerconnection+http://me:8888/"));
+    assert_eq!(
+        own("--listen [::]:80 --signaling channel+ws://you:80,whip+http://me/w").as_deref(),
+        Some("whip+http://me/w")
+    );
+    for other in ["me:8889", "you:8888"] {
+        assert_eq!(own(&format!("--signaling peerconnection+http://{other}")), None);
+    }
+    assert_eq!(own("--listen off --signaling peerconnection+http://me:8888"), None);
 }

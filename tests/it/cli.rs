@@ -41,6 +41,13 @@ fn flags(text: &str) -> BTreeSet<&str> {
 }
 
 #[test]
+fn the_daemon_does_not_sign_in_to_itself() {
+    let line =
+        refused(&["run", "--listen", "127.0.0.1:48888", "--signaling", "peerconnection+http://localhost:48888/"], &[]);
+    assert!(line.contains("own listener") && line.contains("--call joined"), "{line}");
+}
+
+#[test]
 fn bad_values_end_in_one_line_and_exit_code_2() {
     let table: &[(&[&str], &str)] = &[
         (&[], "run"),
