@@ -166,6 +166,8 @@ fn the_readmes_commands_parse() {
             continue;
         }
         found += 1;
+        // None of them has a space between quotes.
+        let args = args.replace('\'', "");
         let words = ["laterna", "run"].into_iter().chain(args.split_whitespace()).map(Into::into);
         match laterna::cli::parse(words).unwrap() {
             laterna::cli::Invocation::Run(args) => drop(laterna::config::RunConfig::resolve(&args, "host").unwrap()),
@@ -173,4 +175,10 @@ fn the_readmes_commands_parse() {
         }
     }
     assert!(found >= 4, "found {found} commands");
+    let urls = README.split('`').filter_map(|text| text.strip_prefix("--signaling "));
+    let urls: Vec<_> = urls.filter(|text| *text != "URL").map(|text| text.trim_matches('\'')).collect();
+    for url in &urls {
+        laterna::signaling::client::url::SignalingUrl::parse(&url.replace("PORT", "1")).unwrap();
+    }
+    assert!(urls.len() >= 6, "found {urls:?}");
 }
