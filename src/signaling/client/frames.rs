@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use tokio::sync::{mpsc, watch};
+use url::Url;
 
 use super::{ClientConfig, Operation};
 use crate::signaling::peers::{self, Peers};
@@ -29,6 +30,14 @@ pub trait FrameProtocol: Send {
     fn subprotocol(&self) -> Option<&'static str> {
         None
     }
+
+    /// Where its WebSocket is at the server of this URL; asked before each connection.
+    fn address(&self, url: &Url) -> Url {
+        url.clone()
+    }
+
+    /// The server answers the request for a WebSocket with this status (HTTP) instead.
+    fn handle_refused(&mut self, _status: u16) {}
 
     /// A connection stands.
     fn handle_open(&mut self, now: Instant);
