@@ -261,10 +261,14 @@ impl SocketIo {
 
     /// Whose candidate it is that says so in no way: the newest connection's; with `alone`, only where there is one.
     fn newest_that_trickles(&self, alone: bool) -> Option<PeerId> {
-        let mut trickling: Vec<_> = self.members.iter().filter_map(|(peer, member)| match member.talk {
-            Talk::Described { number, trickles: true } => Some((number, *peer)),
-            Talk::Silent | Talk::Asked | Talk::Described { .. } => None,
-        }).collect();
+        let mut trickling: Vec<_> = self
+            .members
+            .iter()
+            .filter_map(|(peer, member)| match member.talk {
+                Talk::Described { number, trickles: true } => Some((number, *peer)),
+                Talk::Silent | Talk::Asked | Talk::Described { .. } => None,
+            })
+            .collect();
         trickling.sort_unstable();
         trickling.pop().filter(|_| !alone || trickling.is_empty()).map(|(_, peer)| peer)
     }

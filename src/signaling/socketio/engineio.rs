@@ -19,7 +19,7 @@ const PATH: &str = "/socket.io/";
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a server that may be of version 3 has to join the socket unasked.
 const UNASKED_WITHIN: Duration = Duration::from_secs(1);
-/// The most bytes of a frame in either direction; socket.io's own bound.
+/// The most bytes of a frame that is sent where the server names no bound: socket.io's own.
 const MOST_BYTES: usize = 1_000_000;
 /// How servers refuse a version that they don't speak (HTTP).
 const BAD_REQUEST: u16 = 400;
@@ -121,10 +121,11 @@ impl EngineIo {
         }
         let ours = |name: &str| matches!(name, "EIO" | "transport" | "sid");
         let kept: Vec<_> = url.query_pairs().filter(|(name, _)| !ours(name)).collect();
-        request.query_pairs_mut().clear().extend_pairs(kept).extend_pairs([
-            ("EIO", self.asks_for.number()),
-            ("transport", "websocket"),
-        ]);
+        request
+            .query_pairs_mut()
+            .clear()
+            .extend_pairs(kept)
+            .extend_pairs([("EIO", self.asks_for.number()), ("transport", "websocket")]);
         request
     }
 
@@ -155,9 +156,6 @@ impl EngineIo {
     /// # Errors
     /// Where the server ends the connection, refuses the socket, or opens with something else than a handshake.
     pub fn handle_frame(&mut self, now: Instant, frame: &str) -> Result<Heard, Breach> {
-        if frame.len() > MOST_BYTES {
-            return Err(breach(format!("a frame of {} bytes, expected {MOST_BYTES} at most", frame.len())));
-        }
         if let State::Joined { heard, .. } = &mut self.state {
             *heard = now;
         }
@@ -188,7 +186,12 @@ impl EngineIo {
         let most = handshake.most_bytes.unwrap_or(MOST_BYTES).min(MOST_BYTES);
         let frame = packet::event(name, arguments);
         if frame.len() > most {
-            tracing::warn!(event = name, bytes = frame.len(), most, "the server takes no event of this size: it is not sent");
+            tracing::warn!(
+                event = name,
+                bytes = frame.len(),
+                most,
+                "the server takes no event of this size: it is not sent"
+            );
             return;
         }
         self.frames.push_back(frame);
@@ -274,7 +277,9 @@ impl EngineIo {
             State::Joining { handshake, .. } => handshake.clone(),
             // Once more, by whatever reason.
             State::Joined { .. } => return Ok(Heard::Nothing),
-            State::Closed | State::Opening { .. } => return Err(breach("no handshake of Engine.IO before the first packet")),
+            State::Closed | State::Opening { .. } => {
+                return Err(breach("no handshake of Engine.IO before the first packet"));
+            }
         };
         let beat_at = sid.is_none().then(|| now + handshake.interval);
         let id = sid.unwrap_or_else(|| handshake.sid.clone());
@@ -285,7 +290,10 @@ impl EngineIo {
 
     fn ask_for_the_other(&mut self) {
         self.asks_for = self.asks_for.other();
-        tracing::debug!(version = self.asks_for.number(), "the server is asked for another version of Engine.IO next time");
+        tracing::debug!(
+            version = self.asks_for.number(),
+            "the server is asked for another version of Engine.IO next time"
+        );
     }
 }
 

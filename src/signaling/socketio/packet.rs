@@ -227,12 +227,8 @@ mod tests {
     #[test]
     fn heartbeats_are_bounded() {
         let frame = r#"0{"sid":"a","pingInterval":0,"pingTimeout":99999999999,"maxPayload":5}"#;
-        let handshake = Handshake {
-            sid: "a".to_owned(),
-            interval: LEAST_INTERVAL,
-            timeout: MOST_INTERVAL,
-            most_bytes: Some(5),
-        };
+        let handshake =
+            Handshake { sid: "a".to_owned(), interval: LEAST_INTERVAL, timeout: MOST_INTERVAL, most_bytes: Some(5) };
         assert_eq!(Packet::parse(frame), Ok(Packet::Open(handshake)));
     }
 
