@@ -20,7 +20,9 @@ pub mod backoff;
 pub mod frames;
 mod peerconnection;
 pub mod tls;
+mod token;
 pub mod url;
+mod websocket;
 mod whip;
 
 use url::{Protocol, SignalingUrl};

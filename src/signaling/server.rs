@@ -27,7 +27,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::SignalIn;
 use super::access::{Access, OwnNames};
 
-mod complaint;
+pub(super) mod complaint;
 mod connections;
 mod exchange;
 mod listen;
@@ -362,7 +362,7 @@ async fn serve(stream: TcpStream, from: SocketAddr, place: Place, mut closing: w
 }
 
 /// Has the system probe a connection that says nothing, so that one whose other end vanished ends.
-fn notice_its_end(stream: &TcpStream) -> io::Result<()> {
+pub(super) fn notice_its_end(stream: &TcpStream) -> io::Result<()> {
     sockopt::set_socket_keepalive(stream, true)?;
     sockopt::set_tcp_keepidle(stream, PROBE_AFTER)?;
     sockopt::set_tcp_keepintvl(stream, PROBE_INTERVAL)?;

@@ -286,6 +286,11 @@ impl SocketIo {
 }
 
 impl FrameProtocol for SocketIo {
+    /// They are what viewers attach to their events, and no packets.
+    fn takes_bytes(&self) -> bool {
+        false
+    }
+
     fn address(&self, url: &Url) -> Url {
         self.engine.address(url)
     }
