@@ -46,10 +46,18 @@ pub trait FrameProtocol: Send {
         None
     }
 
+    /// Whether frames of bytes are taken as text, for relays that don't know one from the other.
+    fn takes_bytes(&self) -> bool {
+        true
+    }
+
     /// Where its WebSocket is at the server of this URL; asked before each connection.
     fn address(&self, url: &Url) -> Url {
         url.clone()
     }
+
+    /// The server answers the request for a WebSocket with this status (HTTP) instead.
+    fn handle_refused(&mut self, _status: u16) {}
 
     /// A connection stands.
     fn handle_open(&mut self, now: Instant);
@@ -219,6 +227,7 @@ impl<P: FrameProtocol> Shell<P> {
                 let address = Address {
                     url: self.protocol.address(&self.config.url.url),
                     subprotocol: self.protocol.subprotocol(),
+                    takes_bytes: self.protocol.takes_bytes(),
                     token_file: self.config.url.token_file.clone(),
                     ca_file: self.config.url.ca_file.clone(),
                 };
@@ -234,7 +243,12 @@ impl<P: FrameProtocol> Shell<P> {
                     self.lose(&breach);
                 }
             }
-            Event::NotConnected(error) => self.lose(&error),
+            Event::NotConnected(error) => {
+                if let ConnectError::Refused { status, .. } = &error {
+                    self.protocol.handle_refused(*status);
+                }
+                self.lose(&error);
+            }
             Event::Lost(lost) => self.lose(&lost),
             Event::NotSignedIn => {
                 self.lose(&Breach(format!("connected, but not signed in within {:?}", self.signing_in)))

@@ -71,6 +71,8 @@ pub(super) struct Address {
     pub(super) url: Url,
     /// The subprotocol that is asked for, and then expected.
     pub(super) subprotocol: Option<&'static str>,
+    /// Whether messages of bytes are taken as text.
+    pub(super) takes_bytes: bool,
     /// The file of the bearer token.
     pub(super) token_file: Option<PathBuf>,
     /// The file of certificates that are trusted beside the system's.
@@ -111,8 +113,13 @@ pub(super) enum ConnectError {
         error: io::Error,
     },
     /// The server answers, and refuses.
-    #[error("the server refuses: {0}")]
-    Refused(String),
+    #[error("the server refuses: {said}")]
+    Refused {
+        /// Its status (HTTP).
+        status: u16,
+        /// The same in words, with the beginning of what comes with it.
+        said: String,
+    },
     /// What answers there is no such WebSocket.
     #[error("no WebSocket there: {0}")]
     NoWebSocket(String),
@@ -160,6 +167,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Transport for T {}
 /// A connection that stands.
 pub(super) struct WebSocket {
     stream: WebSocketStream<Box<dyn Transport>>,
+    takes_bytes: bool,
     patience: Patience,
     /// Since when something is not taken that was sent.
     unsent_since: Option<Instant>,
@@ -173,10 +181,11 @@ impl WebSocket {
     /// # Errors
     /// Where there is no connection in time.
     pub(super) async fn connect(address: Address, patience: Patience) -> Result<Self, ConnectError> {
+        let takes_bytes = address.takes_bytes;
         let connected = timeout(patience.connecting, handshake(address, patience)).await;
         let stream = connected.map_err(|_| ConnectError::Late(patience.connecting))??;
         let now = Instant::now();
-        Ok(Self { stream, patience, unsent_since: None, heard_at: now, ping_at: now + patience.ping })
+        Ok(Self { stream, takes_bytes, patience, unsent_since: None, heard_at: now, ping_at: now + patience.ping })
     }
 
     /// Sends a text message; [`Self::next`] sees to it that it goes.
@@ -216,12 +225,12 @@ impl WebSocket {
             match message {
                 Message::Text(text) => return Ok(text.as_str().to_owned()),
                 // Relays that don't know text from bytes send it so.
-                Message::Binary(bytes) => match String::from_utf8(bytes.into()) {
+                Message::Binary(bytes) if self.takes_bytes => match String::from_utf8(bytes.into()) {
                     Ok(text) => return Ok(text),
                     Err(_) => tracing::debug!("a message of the server's is no text"),
                 },
                 Message::Close(why) => return Err(Lost::Closed(why.map_or(String::new(), |why| closing(&why)))),
-                Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
+                Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
             }
         }
     }
@@ -274,7 +283,7 @@ fn words(text: &str) -> String {
 }
 
 async fn handshake(address: Address, patience: Patience) -> Result<WebSocketStream<Box<dyn Transport>>, ConnectError> {
-    let Address { mut url, subprotocol, token_file, ca_file } = address;
+    let Address { mut url, subprotocol, token_file, ca_file, .. } = address;
     let is_secure = matches!(url.scheme(), "https" | "wss");
     // Both of a pair are special schemes: one becomes the other.
     let _ = url.set_scheme(if is_secure { "wss" } else { "ws" });
@@ -315,7 +324,9 @@ async fn handshake(address: Address, patience: Patience) -> Result<WebSocketStre
         .max_frame_size(Some(MESSAGE_BYTES));
     match client_async_with_config(request, stream, Some(limits)).await {
         Ok((stream, _)) => Ok(stream),
-        Err(tungstenite::Error::Http(response)) => Err(ConnectError::Refused(refusal(&response))),
+        Err(tungstenite::Error::Http(response)) => {
+            Err(ConnectError::Refused { status: response.status().as_u16(), said: refusal(&response) })
+        }
         Err(error) => Err(no_socket(error)),
     }
 }
