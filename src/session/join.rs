@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use tracing::{debug, error, info};
 
 use super::broadcast::{Broadcast, Output, Place};
@@ -24,6 +25,7 @@ use super::wake::{Interest, poll_until};
 use crate::clock::Clock;
 use crate::encoder::{Bitrate, Codec};
 use crate::id::{SessionId, random_base32};
+use crate::signaling::Life;
 
 mod signals;
 #[cfg(test)]
@@ -64,6 +66,8 @@ pub struct Join {
     joining: HashMap<SessionId, Box<Viewer<RtcEngine>>>,
     /// What was said with each viewer.
     dialogues: HashMap<SessionId, Dialogue>,
+    /// Who is told how a session goes.
+    lives: HashMap<SessionId, watch::Sender<Life>>,
     /// Once the daemon ends: until when live sessions may say goodbye.
     closing: Option<Instant>,
 }
@@ -100,6 +104,7 @@ impl Join {
             demand,
             joining: HashMap::new(),
             dialogues: HashMap::new(),
+            lives: HashMap::new(),
             closing: None,
         }
     }
@@ -141,12 +146,8 @@ impl Join {
             JoinIn::Datagram { session, path, data } => {
                 self.attend(now, session, |viewer, sink| viewer.handle_datagram(now, path, &data, sink));
             }
-            JoinIn::Ended { session, at, reason } => {
-                self.dialogues.remove(&session);
-                // An ICE restart may have crossed it, and had the media thread expect it again.
-                self.tell_media(MediaIn::Forget(session));
-                self.broadcast.handle_ended(at, session, reason);
-            }
+            // An ICE restart may have crossed it, and had the media thread expect it again.
+            JoinIn::Ended { session, at, reason } => self.close(at, session, reason),
             JoinIn::Shutdown => self.shut_down(now),
         }
     }
@@ -178,9 +179,17 @@ impl Join {
         if let Some(viewer) = self.joining.remove(&session) {
             debug!(viewer = viewer.number, counters = ?viewer.counters(), "what a viewer that did not connect asked for");
         }
+        self.close(now, session, reason);
+    }
+
+    /// Forgets what was said in a session that is over since `at`, and tells all who care.
+    fn close(&mut self, at: Instant, session: SessionId, reason: EndReason) {
         self.dialogues.remove(&session);
         self.tell_media(MediaIn::Forget(session));
-        self.broadcast.handle_ended(now, session, reason);
+        if let Some(life) = self.lives.remove(&session) {
+            life.send_replace(Life::Ended(reason.to_string()));
+        }
+        self.broadcast.handle_ended(at, session, reason);
     }
 
     /// Sends what a session's engine has to say, and acts on its events.
@@ -194,6 +203,9 @@ impl Join {
                 ViewerEvent::Address(address) => self.tell_media(MediaIn::Address { session, address }),
                 ViewerEvent::Connected => {
                     self.broadcast.handle_connected(now, session);
+                    if let Some(life) = self.lives.get(&session) {
+                        life.send_replace(Life::Live);
+                    }
                     adopted = true;
                 }
                 ViewerEvent::KeyframeWanted => {}

@@ -20,6 +20,7 @@ mod sizes;
 mod sound;
 mod stage;
 mod support_check;
+mod whip;
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -13,7 +13,7 @@ use crate::session::engine::rtc::RtcEngine;
 use crate::session::engine::{IceRole, LocalTransport, TransportError};
 use crate::session::messages::MediaIn;
 use crate::session::reach::{self, LocalCandidate};
-use crate::session::sdp::{self, Capabilities, Description, LocalStreams};
+use crate::session::sdp::{self, Capabilities, Description, LocalStreams, Party};
 use crate::session::viewer::{Change, EndReason, StreamKit, Viewer};
 use crate::signaling::{Answer, Refusal, SignalIn, Trickle};
 
@@ -25,7 +25,14 @@ impl Join {
                 self.say(now, session, answer, reply);
             }
             SignalIn::Call { session, replaces, reply, .. } => {
-                let offer = self.call(now, session, replaces);
+                let offer = self.call(now, session, replaces, Party::Viewer);
+                self.say(now, session, offer, reply);
+            }
+            SignalIn::Publish { session, life, reply, .. } => {
+                let offer = self.call(now, session, None, Party::Sfu);
+                if offer.is_ok() {
+                    self.lives.insert(session, life);
+                }
                 self.say(now, session, offer, reply);
             }
             SignalIn::Renegotiate { session, sdp, reply } => {
@@ -113,11 +120,17 @@ impl Join {
         }
     }
 
-    fn call(&mut self, now: Instant, session: SessionId, replaces: Option<SessionId>) -> Result<Answer, Refusal> {
+    fn call(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        replaces: Option<SessionId>,
+        party: Party,
+    ) -> Result<Answer, Refusal> {
         let number = self.admit(now, session, Newcomer { replaces, ..Newcomer::default() })?;
         let (can, candidates) = (self.capabilities(), self.candidates());
         let mut dialogue = Dialogue::new(&self.speaker);
-        let (local, sdp) = dialogue.offer(session, &can, &self.speaker, &candidates);
+        let (local, sdp) = dialogue.offer(session, party, &can, &self.speaker, &candidates);
         let engine = match self.engine(now, &local, IceRole::Controlling, &candidates) {
             Ok(engine) => engine,
             Err(refusal) => {

@@ -5,14 +5,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::*;
 use crate::session::reach::Reach;
 use crate::session::sdp::Sync;
 use crate::session::udp::MediaSocket;
 use crate::session::wake::Waker;
-use crate::signaling::{Answer, Caller, Refusal, SignalIn, Trickle};
+use crate::signaling::{Answer, Caller, Life, Refusal, SignalIn, Trickle};
 
 const CHROMIUM: &str = include_str!("../../../tests/data/offers/chromium-recvonly-both-max-bundle.sdp");
 const NO_BUNDLE: &str = include_str!("../../../tests/data/offers/made-no-bundle.sdp");
@@ -85,6 +85,7 @@ fn is_clean(join: &Join, media: &Inbox<MediaIn>) -> bool {
     assert!(!expected.is_empty(), "nothing was begun");
     join.joining.is_empty()
         && join.dialogues.is_empty()
+        && join.lives.is_empty()
         && join.broadcast.is_empty()
         && expected.iter().all(|session| forgotten.contains(session))
 }
@@ -182,6 +183,35 @@ fn a_restart_that_crosses_the_sessions_end_leaves_no_route() {
     let last = told.iter().rposition(|item| matches!(item, MediaIn::Expect { .. })).unwrap();
     assert!(told.iter().skip(last).any(|item| matches!(item, MediaIn::Forget(session) if *session == id(1))));
     assert!(join.broadcast.is_empty() && join.dialogues.is_empty());
+}
+
+#[test]
+fn who_publishes_is_told_how_its_session_goes() {
+    let (mut join, media) = join();
+    let now = Instant::now();
+    let publish = |join: &mut Join, session| {
+        let (life, lives) = watch::channel(Life::Joining);
+        let caller = Caller::new(&"whip+http://sfu/".into(), "");
+        let said = ask(join, now, |reply| SignalIn::Publish { session, caller, life, reply }).unwrap();
+        (said.map(|offer| offer.sdp), lives)
+    };
+    let (offer, unanswered) = publish(&mut join, id(1));
+    assert!(offer.unwrap().contains("a=bundle-only"));
+    let (offer, connected) = publish(&mut join, id(2));
+    assert!(offer.is_ok() && *unanswered.borrow() == Life::Joining);
+    let (refused, lives) = publish(&mut join, id(3));
+    assert_eq!((refused, lives.has_changed().is_err()), (Err(Refusal::Full { limit: 2 }), true), "nobody tells");
+    assert!(accept(&mut join, now, id(1), "v=0\r\n").is_err());
+    let ended =
+        |lives: &watch::Receiver<Life>, word: &str| matches!(&*lives.borrow(), Life::Ended(why) if why.contains(word));
+    assert!(ended(&unanswered, "the answer could not be used"), "{unanswered:?}");
+    // As it is once connected: the media thread has it.
+    join.broadcast.handle_connected(now, id(2));
+    join.joining.clear();
+    join.handle(now, JoinIn::Ended { session: id(2), at: now, reason: EndReason::Silent(Duration::from_secs(12)) });
+    assert!(ended(&connected, "nothing heard for 12 s"), "{connected:?}");
+    join.report();
+    assert!(is_clean(&join, &media));
 }
 
 #[test]
