@@ -78,6 +78,8 @@ pub struct RunConfig {
     pub public_ips: Vec<IpAddr>,
     /// Which of this machine's addresses viewers are told.
     pub networks: NetworkFilter,
+    /// Where the control socket is to be; `None` is the first default place that can be had.
+    pub control: Option<PathBuf>,
     /// What is logged.
     pub log: LevelFilter,
 }
@@ -219,6 +221,7 @@ impl RunConfig {
             ice_servers: value::each(args.ice_server.iter().map(|w| args.asked("ice-server", w)), value::ice_server)?,
             public_ips: value::public_ips(args.public_ip.iter().map(|written| args.asked("public-ip", written)))?,
             networks: value::networks(args.network.iter().map(|written| args.asked("network", written)))?,
+            control: args.control.clone(),
             log: value::log(args.asked("log", &args.log))?,
         })
     }

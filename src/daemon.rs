@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -15,6 +15,8 @@ use tracing::{info, warn};
 use crate::alive::Watch;
 use crate::clock::Clock;
 use crate::config::{AuthConfig, Listen, RunConfig};
+use crate::control;
+use crate::control::socket::ControlSocket;
 use crate::session::engine::identity::Identity;
 use crate::session::inbox::Inbox;
 use crate::session::join::{Demand, Join, JoinConfig};
@@ -35,9 +37,11 @@ use crate::signaling::server::{ConnectionLimits, Deadlines, RoomConfig, Server, 
 
 mod announce;
 mod makers;
+mod operate;
 
 use announce::announce;
 use makers::Makers;
+use operate::{Desks, Facts};
 
 /// Bounds of the queues between threads.
 const MOST_COMMANDS: usize = 4096;
@@ -100,6 +104,9 @@ impl Stops {
 struct Daemon {
     server: Option<Server>,
     signals: (mpsc::Sender<SignalIn>, mpsc::Receiver<SignalIn>),
+    /// Where operators ask, and what of the answers stays as it is.
+    control: Option<ControlSocket>,
+    facts: Facts,
     /// What the clients of signaling servers need; they start with the serving.
     clients: Vec<ClientConfig>,
     join: Inbox<JoinIn>,
@@ -137,6 +144,7 @@ impl Daemon {
                 deadlines: Deadlines::default(),
             })?),
         };
+        let control = operate::open(config.control.as_deref())?;
         let waker = || Waker::new().context("no descriptors left");
         let media_waker = waker()?;
         let pictures = Inbox::new(MOST_UNITS, media_waker.clone());
@@ -184,7 +192,14 @@ impl Daemon {
         let client =
             |url| ClientConfig { url, name: config.name.clone(), call: config.call.clone(), asker: asker.clone() };
         let clients = config.signaling.iter().cloned().map(client).collect();
-        Ok(Self { server, signals, clients, join, threads, ended, makers })
+        let facts = Facts {
+            name: config.name,
+            started: Instant::now(),
+            http: server.as_ref().map(|server| server.local_addrs().to_vec()).unwrap_or_default(),
+            udp: udp_port,
+            max_viewers: config.max_viewers,
+        };
+        Ok(Self { server, signals, control, facts, clients, join, threads, ended, makers })
     }
 
     /// Serves until told to stop; then viewers are told, threads joined, and requests in flight answered.
@@ -193,6 +208,7 @@ impl Daemon {
     async fn serve(mut self, mut stops: Stops) -> anyhow::Result<()> {
         let (sender, mut receiver) = self.signals;
         let (stop_http, http_stopped) = oneshot::channel::<()>();
+        let room = self.server.as_ref().and_then(Server::desk);
         let http = async {
             match self.server {
                 Some(server) => server.run(sender, async { drop(http_stopped.await) }).await,
@@ -208,9 +224,14 @@ impl Daemon {
             std::future::pending::<()>().await;
         };
         let (threads, join, makers) = (self.threads, self.join, self.makers);
-        let (stop_clients, clients_stopped) = watch::channel(false);
-        let started = self.clients.into_iter().map(|client| client::start(client, clients_stopped.clone()));
+        let (stop_tasks, tasks_stopped) = watch::channel(false);
+        let started = self.clients.into_iter().map(|client| client::start(client, tasks_stopped.clone()));
         let clients: Vec<Client> = started.collect();
+        let desks = room.into_iter().chain(clients.iter().map(|client| client.desk.clone())).collect();
+        let operators = self.control.map(|socket| {
+            let desks = Arc::new(Desks { facts: self.facts, join: join.clone(), makers: makers.clone(), desks });
+            tokio::spawn(control::server::serve(socket, desks, tasks_stopped.clone()))
+        });
         let (tell, told) = oneshot::channel();
         let control = async move {
             let result = tokio::select! {
@@ -224,7 +245,12 @@ impl Daemon {
                 else => Err(anyhow!("nothing is left that could end")),
             };
             join.push_always(JoinIn::Shutdown);
-            stop_clients.send_replace(true);
+            stop_tasks.send_replace(true);
+            // It lets go of the makers, which end with their last owner, and waits for nobody.
+            if let Some(operators) = operators {
+                // A panic has said so itself.
+                let _ = operators.await;
+            }
             let signed_out = async {
                 for client in clients {
                     // A panic has said so itself.

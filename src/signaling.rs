@@ -134,7 +134,7 @@ pub enum Life {
 }
 
 /// Who a viewer is, for the operator's eyes; nothing is decided by it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Caller {
     /// Where it asks: `whep`, `room`, or the URL of a server without its options.
     pub at: Arc<str>,

@@ -9,7 +9,7 @@ fn resolve(flags: &[&str]) -> Result<RunConfig, String> {
     let words = ["laterna", "run"].iter().chain(flags).map(OsString::from);
     match parse(words).map_err(|error| error.to_string())? {
         Invocation::Run(args) => RunConfig::resolve(&args, "host").map_err(|error| error.to_string()),
-        Invocation::Print(_) => Err("printed".into()),
+        other => Err(format!("{other:?}")),
     }
 }
 
@@ -35,6 +35,7 @@ fn nothing_written_gives_the_contracts_defaults() {
         ice_servers: Vec::new(),
         public_ips: Vec::new(),
         networks: NetworkFilter::default(),
+        control: None,
         log: LevelFilter::INFO,
     };
     assert_eq!(resolve(&[]).unwrap(), expected);
@@ -44,7 +45,7 @@ fn nothing_written_gives_the_contracts_defaults() {
 fn everything_written_is_kept() {
     let flags = "--source pattern --name Room --listen 127.0.0.1:0,[::1]:80 --listen 127.0.0.1:0 --udp-port 0 --codec h264 --bitrate 800k \
                  --fps 1 --size 641x479 --cursor off --max-viewers 1 --auth code --auth-code-file /a/b --room open --call glob:desk-?* --audio mic:USB --sync low-latency --log trace \
-                 --signaling mdn+ws://h/,channel+wss://h/c?call=none --ice-server stun:h --public-ip 203.0.113.7 --network !docker*,eth0";
+                 --signaling mdn+ws://h/,channel+wss://h/c?call=none --ice-server stun:h --public-ip 203.0.113.7 --network !docker*,eth0 --control /c/s";
     let mut networks = NetworkFilter::default();
     ["!docker*", "eth0"].iter().for_each(|rule| networks.add(rule).unwrap());
     let expected = RunConfig {
@@ -67,6 +68,7 @@ fn everything_written_is_kept() {
         ice_servers: vec![IceServer::parse("stun:h").unwrap()],
         public_ips: vec!["203.0.113.7".parse().unwrap()],
         networks,
+        control: Some("/c/s".into()),
         log: LevelFilter::TRACE,
     };
     assert_eq!(resolve(&flags.split_whitespace().collect::<Vec<_>>()).unwrap(), expected);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::viewer::EndReason;
 use crate::encoder::Codec;
 use crate::id::SessionId;
-use crate::signaling::{Refusal, Trickle};
+use crate::signaling::{Caller, Refusal, Trickle};
 
 #[cfg(test)]
 mod tests;
@@ -26,6 +26,8 @@ pub enum Place {
 /// Whoever asks for a place.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Newcomer {
+    /// Who it is.
+    pub caller: Caller,
     /// The viewer's `ice-ufrag`s, one for each transport; none where the daemon offers.
     pub ufrags: Vec<String>,
     /// What it takes.
@@ -70,6 +72,8 @@ pub enum Output {
     Came {
         /// Its number.
         number: u32,
+        /// Who it is.
+        who: Caller,
         /// From its offer to the connection.
         took: Duration,
         /// Viewers connected now.
@@ -93,6 +97,32 @@ pub enum Output {
         /// Why.
         why: EndReason,
     },
+}
+
+/// What the operator is told of all sessions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BroadcastState {
+    /// The codecs whose units are being made.
+    pub wanted: Vec<Codec>,
+    /// Viewers, by their numbers.
+    pub viewers: Vec<ViewerState>,
+}
+
+/// A viewer as the operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ViewerState {
+    /// Its number.
+    pub number: u32,
+    /// Its session.
+    pub session: SessionId,
+    /// Who it is.
+    pub caller: Caller,
+    /// How far it is.
+    pub place: Place,
+    /// Since when it is so far.
+    pub since: Instant,
+    /// What it takes.
+    pub codecs: Vec<Codec>,
 }
 
 /// All sessions.
@@ -217,7 +247,12 @@ impl Broadcast {
         entry.place = Place::Live;
         entry.since = now;
         if entry.second_of.is_none() {
-            self.outputs.push_back(Output::Came { number: entry.number, took, watching });
+            self.outputs.push_back(Output::Came {
+                number: entry.number,
+                who: entry.newcomer.caller.clone(),
+                took,
+                watching,
+            });
         }
         if let Some(old) = entry.newcomer.replaces.filter(|old| *old != session) {
             self.outputs.push_back(Output::End { session: old, why: EndReason::Replaced });
@@ -288,6 +323,37 @@ impl Broadcast {
     /// The number of a session's viewer.
     pub fn number(&self, session: SessionId) -> Option<u32> {
         self.entries.get(&session).map(|entry| entry.number)
+    }
+
+    /// The session of the viewer with this number.
+    pub fn numbered(&self, number: u32) -> Option<SessionId> {
+        let mut firsts = self.entries.iter().filter(|(_, entry)| entry.second_of.is_none());
+        firsts.find(|(_, entry)| entry.number == number).map(|(session, _)| *session)
+    }
+
+    /// Who it is that has a session.
+    pub fn caller(&self, session: SessionId) -> Option<&Caller> {
+        self.entries.get(&session).map(|entry| &entry.newcomer.caller)
+    }
+
+    /// All that the operator is told.
+    pub fn state(&self) -> BroadcastState {
+        let firsts = self.entries.iter().filter(|(_, entry)| entry.second_of.is_none());
+        let viewers = firsts.map(|(session, entry)| ViewerState {
+            number: entry.number,
+            session: *session,
+            caller: entry.newcomer.caller.clone(),
+            place: entry.place,
+            since: entry.since,
+            codecs: self.transports(*session).flat_map(|entry| entry.newcomer.codecs.iter().copied()).collect(),
+        });
+        let mut viewers: Vec<_> = viewers.collect();
+        viewers.sort_unstable_by_key(|viewer| viewer.number);
+        for viewer in &mut viewers {
+            viewer.codecs.sort_unstable_by_key(|codec| *codec == Codec::Opus);
+            viewer.codecs.dedup();
+        }
+        BroadcastState { wanted: self.wanted.clone(), viewers }
     }
 
     /// Viewers connected now.

@@ -148,6 +148,13 @@ impl Join {
             }
             // An ICE restart may have crossed it, and had the media thread expect it again.
             JoinIn::Ended { session, at, reason } => self.close(at, session, reason),
+            JoinIn::Look(reply) => drop(reply.send(self.broadcast.state())),
+            JoinIn::Kick { number, reply } => {
+                let session = self.broadcast.numbered(number);
+                let who = session.and_then(|session| self.broadcast.caller(session)).cloned();
+                session.into_iter().for_each(|session| self.end(now, session, EndReason::Kicked));
+                drop(reply.send(who));
+            }
             JoinIn::Shutdown => self.shut_down(now),
         }
     }
@@ -258,8 +265,8 @@ impl Join {
                     (self.demand)(codec, wanted);
                 }
                 Output::End { session, why } => self.end(Instant::now(), session, why),
-                Output::Came { number, took, watching } => {
-                    info!(viewer = number, connected_ms = took.as_millis() as u64, watching, "viewer came");
+                Output::Came { number, who, took, watching } => {
+                    info!(viewer = number, who = ?who.to_string(), connected_ms = took.as_millis() as u64, watching, "viewer came");
                 }
                 Output::Left { number, why, after, watching } => {
                     info!(viewer = number, why = ?why.to_string(), after_s = (after.as_secs_f64() * 10.0).round() / 10.0, watching, "viewer left");

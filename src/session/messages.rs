@@ -3,12 +3,15 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use tokio::sync::oneshot;
+
+use super::broadcast::BroadcastState;
 use super::engine::Path;
 use super::engine::rtc::RtcEngine;
 use super::viewer::{Change, EndReason, Viewer};
 use crate::encoder::Codec;
 use crate::id::SessionId;
-use crate::signaling::SignalIn;
+use crate::signaling::{Caller, SignalIn};
 
 /// What the media thread is told.
 pub enum MediaIn {
@@ -78,6 +81,15 @@ pub enum JoinIn {
         at: Instant,
         /// Why.
         reason: EndReason,
+    },
+    /// The operator asks how all sessions are.
+    Look(oneshot::Sender<BroadcastState>),
+    /// The operator ends a viewer.
+    Kick {
+        /// The viewer's number.
+        number: u32,
+        /// Takes who it was; `None` where there is no such viewer.
+        reply: oneshot::Sender<Option<Caller>>,
     },
     /// The daemon ends: no more offers, all sessions end, the thread too.
     Shutdown,

@@ -60,6 +60,11 @@ impl Setup {
         self.state.path()
     }
 
+    /// Where its control socket is, unless its arguments say otherwise.
+    pub fn control(&self) -> PathBuf {
+        self.state().join("control.sock")
+    }
+
     /// Starts the daemon and awaits its ready line.
     pub fn start(&self) -> Daemon {
         let listens = self.args.iter().any(|arg| arg == "--listen");
@@ -96,6 +101,7 @@ impl Setup {
         }
         command.env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY").env("RUST_BACKTRACE", "1");
         command.env("STATE_DIRECTORY", self.state()).env("HOME", self.state());
+        command.env("LATERNA_CONTROL", self.control());
         command.envs(self.display.as_ref().map(|display| ("DISPLAY", display)));
         command.envs(self.sound_server.as_ref().map(|address| ("PULSE_SERVER", address)));
         command

@@ -20,16 +20,18 @@ use crate::signaling::{Answer, Refusal, SignalIn, Trickle};
 impl Join {
     pub(super) fn handle_signal(&mut self, now: Instant, signal: SignalIn) {
         match signal {
-            SignalIn::Offer { session, sdp, replaces, reply, .. } => {
-                let answer = self.answer(now, session, &sdp, replaces);
+            SignalIn::Offer { session, sdp, caller, replaces, reply } => {
+                let answer = self.answer(now, session, &sdp, Newcomer { caller, replaces, ..Newcomer::default() });
                 self.say(now, session, answer, reply);
             }
-            SignalIn::Call { session, replaces, reply, .. } => {
-                let offer = self.call(now, session, replaces, Party::Viewer);
+            SignalIn::Call { session, caller, replaces, reply } => {
+                let newcomer = Newcomer { caller, replaces, ..Newcomer::default() };
+                let offer = self.call(now, session, newcomer, Party::Viewer);
                 self.say(now, session, offer, reply);
             }
-            SignalIn::Publish { session, life, reply, .. } => {
-                let offer = self.call(now, session, None, Party::Sfu);
+            SignalIn::Publish { session, caller, life, reply } => {
+                let newcomer = Newcomer { caller, ..Newcomer::default() };
+                let offer = self.call(now, session, newcomer, Party::Sfu);
                 if offer.is_ok() {
                     self.lives.insert(session, life);
                 }
@@ -81,18 +83,12 @@ impl Join {
         }
     }
 
-    fn answer(
-        &mut self,
-        now: Instant,
-        session: SessionId,
-        text: &str,
-        replaces: Option<SessionId>,
-    ) -> Result<Answer, Refusal> {
+    fn answer(&mut self, now: Instant, session: SessionId, text: &str, newcomer: Newcomer) -> Result<Answer, Refusal> {
         // What can't be answered takes no place.
         let offer = parse(text)?;
         let mut dialogue = Dialogue::new(&self.speaker);
         let steps = dialogue.handle_offer(session, &offer, &self.capabilities())?;
-        let newcomer = Newcomer { ufrags: dialogue.ufrags(), codecs: dialogue.codecs(), replaces };
+        let newcomer = Newcomer { ufrags: dialogue.ufrags(), codecs: dialogue.codecs(), ..newcomer };
         let number = self.admit(now, session, newcomer)?;
         let candidates = self.candidates();
         let sdp = dialogue.answer(&offer, &self.speaker, &candidates);
@@ -120,14 +116,8 @@ impl Join {
         }
     }
 
-    fn call(
-        &mut self,
-        now: Instant,
-        session: SessionId,
-        replaces: Option<SessionId>,
-        party: Party,
-    ) -> Result<Answer, Refusal> {
-        let number = self.admit(now, session, Newcomer { replaces, ..Newcomer::default() })?;
+    fn call(&mut self, now: Instant, session: SessionId, newcomer: Newcomer, party: Party) -> Result<Answer, Refusal> {
+        let number = self.admit(now, session, newcomer)?;
         let (can, candidates) = (self.capabilities(), self.candidates());
         let mut dialogue = Dialogue::new(&self.speaker);
         let (local, sdp) = dialogue.offer(session, party, &can, &self.speaker, &candidates);
