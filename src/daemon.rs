@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use crate::alive::Watch;
 use crate::clock::Clock;
 use crate::config::{AuthConfig, Listen, RunConfig};
+use crate::ice_server::IceServers;
 use crate::session::engine::identity::Identity;
 use crate::session::inbox::Inbox;
 use crate::session::join::{Demand, Join, JoinConfig};
@@ -98,6 +99,7 @@ impl Daemon {
         let clock = Clock::start();
         let identity = Identity::generate()?;
         let socket = MediaSocket::bind(config.udp_port)?;
+        let ice = IceServers::open(&config.ice_servers).context("--ice-server")?;
         let (access, code) = access(&config.auth)?;
         let (connection_limits, room_limits) = places();
         let server = match &config.listen {
@@ -116,6 +118,7 @@ impl Daemon {
                     call: config.call.clone(),
                     limits: room_limits,
                 }),
+                ice: ice.clone(),
                 limits: connection_limits,
                 deadlines: Deadlines::default(),
             })?),

@@ -26,6 +26,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::SignalIn;
 use super::access::{Access, OwnNames};
+use crate::ice_server::IceServers;
 
 mod complaint;
 mod connections;
@@ -75,6 +76,8 @@ pub struct ServerConfig {
     pub own_names: OwnNames,
     /// The room, where there is one.
     pub room: Option<RoomConfig>,
+    /// The ICE servers that viewers are told of.
+    pub ice: IceServers,
     /// How many connections may be open.
     pub limits: ConnectionLimits,
     /// How long is waited for anybody.
@@ -140,6 +143,7 @@ pub struct Server {
     access: Access,
     own_names: OwnNames,
     room: Option<RoomConfig>,
+    ice: IceServers,
     limits: ConnectionLimits,
     deadlines: Deadlines,
 }
@@ -158,6 +162,7 @@ impl Server {
             access: config.access,
             own_names: config.own_names,
             room: config.room,
+            ice: config.ice,
             limits: config.limits,
             deadlines: config.deadlines,
         })
@@ -176,7 +181,7 @@ impl Server {
             clock.spawn(Arc::clone(room).keep_time());
         }
         let shared = Arc::new(Shared {
-            exchange: Exchange::new(self.access, self.own_names, signals, room.clone(), self.deadlines),
+            exchange: Exchange::new(self.access, self.own_names, signals, room.clone(), self.ice, self.deadlines),
             head_wait: self.deadlines.head,
             table: Mutex::new(Table {
                 connections: Connections::new(self.limits),
