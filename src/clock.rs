@@ -18,8 +18,17 @@ pub struct Clock {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct MediaTime(pub u64);
 
+/// The wall time of this moment since the Unix epoch, for what other machines compare with their own: it goes on while this machine sleeps.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a password expires by the server's wall time, which the monotonic clock does not follow"
+)]
+pub fn wall_now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
 impl Clock {
-    /// Starts the clock: the only place that reads wall time.
+    /// Starts the clock: the media line reads wall time here only.
     #[expect(clippy::disallowed_methods, reason = "this is the once that wall time is read")]
     pub fn start() -> Self {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::config::{AuthConfig, Listen, RunConfig};
 use crate::control;
 use crate::control::socket::ControlSocket;
+use crate::ice_server::IceServers;
 use crate::session::engine::identity::Identity;
 use crate::session::inbox::Inbox;
 use crate::session::join::{Demand, Join, JoinConfig};
@@ -122,6 +123,7 @@ impl Daemon {
         let clock = Clock::start();
         let identity = Identity::generate()?;
         let socket = MediaSocket::bind(config.udp_port)?;
+        let ice = IceServers::open(&config.ice_servers).context("--ice-server")?;
         let (access, code) = access(&config.auth)?;
         let (connection_limits, room_limits) = places();
         let server = match &config.listen {
@@ -140,6 +142,7 @@ impl Daemon {
                     call: config.call.clone(),
                     limits: room_limits,
                 }),
+                ice: ice.clone(),
                 limits: connection_limits,
                 deadlines: Deadlines::default(),
             })?),

@@ -2,6 +2,10 @@
 
 use std::path::PathBuf;
 
+mod account;
+
+pub use account::{Account, AccountError, IceServers, Login};
+
 /// What a server does, and whether TLS protects the way to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scheme {

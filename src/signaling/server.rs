@@ -27,6 +27,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::SignalIn;
 use super::access::{Access, OwnNames};
 use super::client::{Desk, Operation};
+use crate::ice_server::IceServers;
 
 pub(super) mod complaint;
 mod connections;
@@ -78,6 +79,8 @@ pub struct ServerConfig {
     pub own_names: OwnNames,
     /// The room, where there is one.
     pub room: Option<RoomConfig>,
+    /// The ICE servers that viewers are told of.
+    pub ice: IceServers,
     /// How many connections may be open.
     pub limits: ConnectionLimits,
     /// How long is waited for anybody.
@@ -144,6 +147,7 @@ pub struct Server {
     own_names: OwnNames,
     room: Option<RoomConfig>,
     desk: (Desk, mpsc::Receiver<Operation>),
+    ice: IceServers,
     limits: ConnectionLimits,
     deadlines: Deadlines,
 }
@@ -163,6 +167,7 @@ impl Server {
             own_names: config.own_names,
             room: config.room,
             desk: Desk::new(ROOM_LABEL.into()),
+            ice: config.ice,
             limits: config.limits,
             deadlines: config.deadlines,
         })
@@ -189,7 +194,7 @@ impl Server {
             room_tasks.spawn(Arc::clone(room).operate(operations));
         }
         let shared = Arc::new(Shared {
-            exchange: Exchange::new(self.access, self.own_names, signals, room.clone(), self.deadlines),
+            exchange: Exchange::new(self.access, self.own_names, signals, room.clone(), self.ice, self.deadlines),
             head_wait: self.deadlines.head,
             table: Mutex::new(Table {
                 connections: Connections::new(self.limits),

@@ -65,6 +65,8 @@ pub fn owns(path: &str) -> bool {
 
 /// Decides by a request's head what it asks for, or replies to it at once.
 ///
+/// OPTIONS with the code has the `links` to ICE servers, so that a viewer can have them before it makes its offer.
+///
 /// # Errors
 /// The reply, where no body can change it.
 pub fn read_head(
@@ -74,11 +76,21 @@ pub fn read_head(
     access: &mut Access,
     from: IpAddr,
     now: Instant,
+    links: impl FnOnce() -> Vec<String>,
 ) -> Result<Wanted, Box<Reply>> {
     let session = path.strip_prefix("/whep/").filter(|rest| !rest.is_empty());
     let methods = if session.is_some() { SESSION_METHODS } else { ENDPOINT_METHODS };
     if method == Method::OPTIONS {
-        return Err(Box::new(preflight(methods, headers)));
+        let reply = preflight(methods, headers);
+        if session.is_some() {
+            return Err(Box::new(reply));
+        }
+        return Err(match access.check(from, bearer(headers), now) {
+            Verdict::Granted => Box::new(linked(reply, links())),
+            // A browser asks so before it sends a page's own request.
+            Verdict::Missing => Box::new(reply),
+            verdict => admit(verdict).err().unwrap_or_else(|| Box::new(reply)),
+        });
     }
     match (method, session) {
         (&Method::POST, None) => {
@@ -136,8 +148,8 @@ fn fragment(body: &[u8]) -> Result<Trickle, Box<Reply>> {
     sdpfrag::parse(text).map_err(|error| bad(error.to_string()))
 }
 
-/// Turns the broadcast's answer to an offer into the reply (201).
-pub fn answered(session: SessionId, answer: Answer) -> Reply {
+/// Turns the broadcast's answer to an offer into the reply (201), with the `links` to ICE servers.
+pub fn answered(session: SessionId, answer: Answer, links: Vec<String>) -> Reply {
     let location = HeaderValue::try_from(format!("{ENDPOINT}/{session}"));
     let ufrag = answer.sdp.lines().find_map(|line| line.strip_prefix("a=ice-ufrag:")).unwrap_or_default();
     let tag = tag(ufrag);
@@ -148,7 +160,7 @@ pub fn answered(session: SessionId, answer: Answer) -> Reply {
         .with(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))
         .with_body(answer.sdp);
     match location {
-        Ok(location) => cors(reply.with(header::LOCATION, location)),
+        Ok(location) => linked(cors(reply.with(header::LOCATION, location)), links),
         // Digits and slashes are always a header's value.
         Err(_) => failed(),
     }
@@ -221,6 +233,18 @@ pub fn cors(reply: Reply) -> Reply {
         header::ACCESS_CONTROL_EXPOSE_HEADERS,
         HeaderValue::from_static("Location, ETag, Link, Accept-Patch, Retry-After, Laterna-Reason"),
     )
+}
+
+/// Adds `Link` headers (RFC 9725, section 4.6); what they say is for its reader only.
+fn linked(mut reply: Reply, links: Vec<String>) -> Reply {
+    for link in links {
+        // What a name or a password can't have in a header was refused when they were read.
+        if let Ok(link) = HeaderValue::try_from(link) {
+            reply.headers.append(header::LINK, link);
+            reply.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
+    }
+    reply
 }
 
 fn preflight(methods: &'static str, headers: &HeaderMap) -> Reply {

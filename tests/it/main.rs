@@ -7,6 +7,7 @@ mod codecs;
 mod firefox;
 mod heard;
 mod hostile;
+mod ice_servers;
 mod independent;
 mod leaving;
 mod light;

@@ -18,6 +18,8 @@ use tokio::time::timeout;
 use super::complaint::Complaint;
 use super::room::RoomService;
 use super::{Deadlines, Reply, Stage, pages};
+use crate::clock;
+use crate::ice_server::IceServers;
 use crate::id::SessionId;
 use crate::signaling::access::{Access, OwnNames};
 use crate::signaling::room::RoomPolicy;
@@ -45,18 +47,20 @@ pub(super) struct Exchange {
     own_names: OwnNames,
     signals: mpsc::Sender<SignalIn>,
     room: Option<Arc<RoomService>>,
+    ice: IceServers,
     deadlines: Deadlines,
     queue_full: Mutex<Complaint>,
     wrong_codes: Mutex<Complaint>,
 }
 
 impl Exchange {
-    /// Lets viewers in by `access`, answers to `own_names`, asks by `signals`, and has `room` among its addresses.
+    /// Lets viewers in by `access`, answers to `own_names`, asks by `signals`, has `room` among its addresses, and tells viewers of `ice`.
     pub(super) fn new(
         access: Access,
         own_names: OwnNames,
         signals: mpsc::Sender<SignalIn>,
         room: Option<Arc<RoomService>>,
+        ice: IceServers,
         deadlines: Deadlines,
     ) -> Self {
         Self {
@@ -64,6 +68,7 @@ impl Exchange {
             own_names,
             signals,
             room,
+            ice,
             deadlines,
             queue_full: Mutex::default(),
             wrong_codes: Mutex::default(),
@@ -195,7 +200,8 @@ impl Exchange {
         let path = uri.path();
         if whep::owns(path) {
             let mut access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
-            return whep::read_head(method, path, headers, &mut access, from.ip(), Instant::now());
+            let links = || self.ice.links(clock::wall_now());
+            return whep::read_head(method, path, headers, &mut access, from.ip(), Instant::now(), links);
         }
         let is_get = method == Method::GET || method == Method::HEAD;
         let reply = match (path, pages::at(path)) {
@@ -246,7 +252,7 @@ impl Exchange {
                 let mut abandoned = Abandoned { signals: &self.signals, session: Some(session) };
                 let reply = match timeout(self.deadlines.answer, answer).await {
                     Err(_) => return whep::late(self.deadlines.answer),
-                    Ok(Ok(Ok(answer))) => whep::answered(session, answer),
+                    Ok(Ok(Ok(answer))) => whep::answered(session, answer, self.ice.links(clock::wall_now())),
                     Ok(Ok(Err(refusal))) => whep::refused(&refusal),
                     Ok(Err(_)) => whep::failed(),
                 };

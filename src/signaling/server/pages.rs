@@ -17,6 +17,7 @@ pub(super) struct Page {
 
 const INDEX: Page = Page { content: include_str!("../web/index.html"), content_type: "text/html; charset=utf-8" };
 const SCRIPT: Page = Page { content: include_str!("../web/viewer.js"), content_type: "text/javascript; charset=utf-8" };
+const ICE: Page = Page { content: include_str!("../web/ice.js"), content_type: "text/javascript; charset=utf-8" };
 const SOUND: Page = Page { content: include_str!("../web/sound.js"), content_type: "text/javascript; charset=utf-8" };
 const TEXT: Page = Page { content: include_str!("../web/text.js"), content_type: "text/javascript; charset=utf-8" };
 const STYLE: Page = Page { content: include_str!("../web/viewer.css"), content_type: "text/css; charset=utf-8" };
@@ -27,6 +28,7 @@ pub(super) fn at(path: &str) -> Option<&'static Page> {
     match path {
         "/" => Some(&INDEX),
         "/viewer.js" => Some(&SCRIPT),
+        "/ice.js" => Some(&ICE),
         "/sound.js" => Some(&SOUND),
         "/text.js" => Some(&TEXT),
         "/viewer.css" => Some(&STYLE),
@@ -66,7 +68,7 @@ mod tests {
 
     #[test]
     fn the_page_needs_nothing_from_outside_and_nothing_inline() {
-        for page in [&INDEX, &SCRIPT, &SOUND, &TEXT, &STYLE] {
+        for page in [&INDEX, &SCRIPT, &ICE, &SOUND, &TEXT, &STYLE] {
             for outside in ["http://", "https://", "//cdn", "@import", "url("] {
                 assert!(!page.content.contains(outside), "{outside}");
             }

@@ -28,6 +28,7 @@ pub(super) fn config(limits: ConnectionLimits, deadlines: Deadlines) -> ServerCo
         access: Access::with_code(Code::parse(CODE).unwrap()),
         own_names: OwnNames::new("teacher", []),
         room: None,
+        ice: IceServers::default(),
         limits,
         deadlines,
     }
@@ -414,4 +415,21 @@ async fn the_default_takes_both_families_on_one_socket() {
     }
     let full = asking.await.unwrap();
     assert!(status(&full) == 503 && full.contains("Laterna-Reason: full"), "{full}");
+}
+
+#[tokio::test]
+async fn ice_servers_come_before_and_with_an_answer() {
+    let ice = IceServers::open(&[crate::ice_server::IceServer::parse("stun:stun.example.org").unwrap()]).unwrap();
+    let config = ServerConfig { ice, ..config(ConnectionLimits::default(), Deadlines::default()) };
+    let Running { address, signals, .. } = start_with(config, 8);
+    let broadcast = stub_broadcast(signals);
+    let link = "Link: <stun:stun.example.org:3478>; rel=\"ice-server\"\r\n";
+    let code = format!("Authorization: Bearer {CODE}\r\n");
+    let before = exchange(address, &request("OPTIONS", "/whep", &code, "")).await;
+    assert!(before.starts_with("HTTP/1.1 204") && before.contains(link), "{before}");
+    let with = exchange(address, &post_offer(OFFER)).await;
+    assert!(with.starts_with("HTTP/1.1 201") && with.contains(link), "{with}");
+    let stranger = exchange(address, &request("OPTIONS", "/whep", "", "")).await;
+    assert!(stranger.starts_with("HTTP/1.1 204") && !stranger.contains("Link: "), "{stranger}");
+    broadcast.abort();
 }

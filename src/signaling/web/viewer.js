@@ -2,6 +2,7 @@
 //
 // document.documentElement.dataset.state says what is going on; window.laterna has the connection and its numbers.
 
+import { useServers } from './ice.js';
 import * as sound from './sound.js';
 import { text, translate } from './text.js';
 
@@ -113,9 +114,16 @@ async function connect() {
     pc.onconnectionstatechange = () => watch(mine);
     mine.timer = setTimeout(() => lost(mine, 'waiting'), CONNECT_WAIT);
 
+    const headers = code ? { Authorization: 'Bearer ' + code } : {};
+    const known = await fetch('/whep', { method: 'OPTIONS', headers, signal: mine.stop.signal });
+    if (mine.gone) return;
+    if (!known.ok) {
+      refused(mine, known, (await known.text()).trim());
+      return;
+    }
+    useServers(pc, known.headers.get('Link'));
     await pc.setLocalDescription();
-    const headers = { 'Content-Type': 'application/sdp' };
-    if (code) headers.Authorization = 'Bearer ' + code;
+    headers['Content-Type'] = 'application/sdp';
     const reply = await fetch('/whep', { method: 'POST', headers, body: pc.localDescription.sdp, signal: mine.stop.signal });
     const words = (await reply.text()).trim();
     if (mine.gone) return;

@@ -14,10 +14,14 @@ fn headers(list: &[(&'static str, &str)]) -> HeaderMap {
     list.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::try_from(*value).unwrap())).collect()
 }
 
+fn links() -> Vec<String> {
+    vec!["<stun:a:1>; rel=\"ice-server\"".to_owned(), "<turn:b:2>; rel=\"ice-server\"".to_owned()]
+}
+
 fn head(method: &str, path: &str, list: &[(&'static str, &str)]) -> Result<Wanted, Box<Reply>> {
     let mut access = Access::with_code(Code::parse(CODE).unwrap());
     let method = Method::from_bytes(method.as_bytes()).unwrap();
-    read_head(&method, path, &headers(list), &mut access, [192, 0, 2, 1].into(), Instant::now())
+    read_head(&method, path, &headers(list), &mut access, [192, 0, 2, 1].into(), Instant::now(), links)
 }
 
 fn text(reply: &Reply, name: &str) -> String {
@@ -77,7 +81,8 @@ fn too_many_wrong_codes_are_told_when_to_come_back() {
     let mut access = Access::with_code(Code::parse(CODE).unwrap());
     let wrong = headers(&[("authorization", "Bearer wrong"), SDP_TYPE]);
     let now = Instant::now();
-    let mut post = |list: &HeaderMap| read_head(&Method::POST, "/whep", list, &mut access, [192, 0, 2, 1].into(), now);
+    let mut post =
+        |list: &HeaderMap| read_head(&Method::POST, "/whep", list, &mut access, [192, 0, 2, 1].into(), now, links);
     let last = (0..6).map(|_| post(&wrong).unwrap_err()).last().unwrap();
     assert_eq!((last.status.as_u16(), text(&last, "retry-after")), (429, "1".to_owned()));
     assert_eq!(post(&headers(&[AUTH, SDP_TYPE])).unwrap(), Wanted::Offer);
@@ -93,6 +98,22 @@ fn preflights_are_answered_without_a_code() {
     let reply = head("OPTIONS", "/whep/anything", &[]).unwrap_err();
     assert_eq!(text(&reply, "access-control-allow-methods"), "PATCH, DELETE, OPTIONS");
     assert_eq!(text(&reply, "access-control-allow-private-network"), "");
+}
+
+#[test]
+fn ice_servers_are_for_those_with_the_code() {
+    let told = |list: &[(&'static str, &str)]| {
+        let reply = head("OPTIONS", "/whep", list).unwrap_err();
+        let links: Vec<_> =
+            reply.headers.get_all("link").iter().map(|link| link.to_str().unwrap().to_owned()).collect();
+        (reply.status.as_u16(), links, text(&reply, "cache-control"))
+    };
+    assert_eq!(told(&[AUTH]), (204, links(), "no-store".to_owned()));
+    assert_eq!(told(&[]), (204, Vec::new(), String::new()));
+    let (status, links, _) = told(&[("authorization", "Bearer wrong")]);
+    assert_eq!((status, links), (401, Vec::new()));
+    let at = format!("/whep/{ID}");
+    assert_eq!(head("OPTIONS", &at, &[AUTH]).unwrap_err().headers.get("link"), None);
 }
 
 #[test]
@@ -123,7 +144,8 @@ fn bodies_complete_the_question() {
 
 #[test]
 fn an_answer_is_created_with_its_address() {
-    let reply = answered(session(), Answer { sdp: "v=0\r\na=ice-ufrag:q7k2\r\n".to_owned() });
+    let reply = answered(session(), Answer { sdp: "v=0\r\na=ice-ufrag:q7k2\r\n".to_owned() }, links());
+    assert_eq!(reply.headers.get_all("link").iter().count(), 2);
     assert_eq!(reply.status, StatusCode::CREATED);
     assert_eq!(text(&reply, "location"), format!("/whep/{ID}"));
     assert_eq!(text(&reply, "content-type"), "application/sdp");
