@@ -171,7 +171,7 @@ fn the_readmes_commands_parse() {
         let words = ["laterna", "run"].into_iter().chain(args.split_whitespace()).map(Into::into);
         match laterna::cli::parse(words).unwrap() {
             laterna::cli::Invocation::Run(args) => drop(laterna::config::RunConfig::resolve(&args, "host").unwrap()),
-            laterna::cli::Invocation::Print(_) => {}
+            laterna::cli::Invocation::Operate { .. } | laterna::cli::Invocation::Print(_) => {}
         }
     }
     assert!(found >= 4, "found {found} commands");
