@@ -27,7 +27,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::SignalIn;
 use super::access::{Access, OwnNames};
 
-mod complaint;
+pub(super) mod complaint;
 mod connections;
 mod exchange;
 mod listen;

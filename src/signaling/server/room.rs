@@ -13,7 +13,7 @@ use hyper::body::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::Reply;
-use super::complaint::Complaint;
+use super::complaint::Noted;
 use crate::id::{PeerId, SessionId};
 use crate::signaling::ask::Asker;
 use crate::signaling::peerconnection::message;
@@ -59,13 +59,6 @@ struct State {
 enum Waited {
     Message(Message),
     End(WaitEnd),
-}
-
-/// A count that is complained of when it grows.
-#[derive(Default)]
-struct Noted {
-    count: u64,
-    complaint: Complaint,
 }
 
 impl RoomService {
@@ -281,13 +274,6 @@ impl State {
                 }
             }
         }
-    }
-}
-
-impl Noted {
-    fn grown(&mut self, count: u64, now: Instant) -> Option<u64> {
-        let has_grown = std::mem::replace(&mut self.count, count) < count;
-        has_grown.then(|| self.complaint.raise(now)).flatten().map(|_| count)
     }
 }
 
