@@ -12,6 +12,7 @@ mod independent;
 mod leaving;
 mod light;
 mod page;
+mod peerconnection_client;
 mod renewal;
 mod room;
 mod room_pages;

@@ -7,14 +7,14 @@ const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Counts one kind of trouble.
 #[derive(Debug, Default)]
-pub(in crate::signaling) struct Complaint {
+pub(super) struct Complaint {
     since: u64,
     last: Option<Instant>,
 }
 
 impl Complaint {
     /// Notes that it happened; returns how often since the last warning, where one is due.
-    pub(in crate::signaling) fn raise(&mut self, now: Instant) -> Option<u64> {
+    pub(super) fn raise(&mut self, now: Instant) -> Option<u64> {
         self.since += 1;
         if self.last.is_some_and(|last| now.saturating_duration_since(last) < INTERVAL) {
             return None;
@@ -32,7 +32,7 @@ pub(in crate::signaling) struct Noted {
 }
 
 impl Noted {
-    /// Takes the count as it is now; gives it back where it has grown and a warning is due.
+    /// Takes the present count; returns it where it has grown and a warning is due.
     pub(in crate::signaling) fn grown(&mut self, count: u64, now: Instant) -> Option<u64> {
         let has_grown = std::mem::replace(&mut self.count, count) < count;
         has_grown.then(|| self.complaint.raise(now)).flatten().map(|_| count)
