@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code: a failure is a panic, a report is printed")]
 
 mod bad_input;
+mod channel;
 mod cli;
 mod codecs;
 mod firefox;
@@ -11,6 +12,7 @@ mod ice_servers;
 mod independent;
 mod leaving;
 mod light;
+mod mdn;
 mod page;
 mod peerconnection_client;
 mod renewal;
@@ -18,6 +20,7 @@ mod room;
 mod room_pages;
 mod screen;
 mod shutdown;
+mod signaled;
 mod sizes;
 mod sound;
 mod stage;
