@@ -17,6 +17,7 @@ mod room_pages;
 mod screen;
 mod shutdown;
 mod sizes;
+mod socketio;
 mod sound;
 mod stage;
 mod support_check;
