@@ -22,6 +22,7 @@ mod screen;
 mod shutdown;
 mod signaled;
 mod sizes;
+mod socketio;
 mod sound;
 mod stage;
 mod support_check;
