@@ -1,14 +1,15 @@
 """A WHIP endpoint (RFC 9725) before aiortc: takes streams, decodes them, and says what it sees, a line for each thing.
 
-Usage: whip_receiver.py PORT [--token TOKEN] [--redirect] [--lite] [--hang-up FRAMES]
+Usage: whip_receiver.py PORT [--tls PEM] [--token TOKEN] [--redirect] [--lite] [--hang-up FRAMES]
 
-The first line is the port that it listens on. `--redirect` sends offers elsewhere (307), `--lite` makes its ICE a lite one (RFC 8445,
+The first line is the port that it listens on. `--tls` names a file of its key and certificate, `--redirect` sends offers elsewhere (307), `--lite` makes its ICE a lite one (RFC 8445,
 section 2.5), `--hang-up` closes each connection after so many frames.
 """
 
 import argparse
 import asyncio
 import itertools
+import ssl
 
 import aioice.ice
 from aiohttp import web
@@ -17,6 +18,7 @@ from aiortc.mediastreams import MediaStreamError
 
 parser = argparse.ArgumentParser()
 parser.add_argument("port", type=int)
+parser.add_argument("--tls")
 parser.add_argument("--token")
 parser.add_argument("--redirect", action="store_true")
 parser.add_argument("--lite", action="store_true")
@@ -142,7 +144,11 @@ async def main():
     app.router.add_delete("/session/{name}", ended)
     runner = web.AppRunner(app)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", options.port)
+    tls = None
+    if options.tls:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(options.tls)
+    site = web.TCPSite(runner, "127.0.0.1", options.port, ssl_context=tls)
     await site.start()
     say(runner.addresses[0][1])
     await asyncio.Event().wait()
