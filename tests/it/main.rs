@@ -4,6 +4,7 @@
 mod bad_input;
 mod cli;
 mod codecs;
+mod control;
 mod firefox;
 mod heard;
 mod hostile;
