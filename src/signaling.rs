@@ -206,6 +206,9 @@ pub enum Refusal {
         /// The daemon's `ice-ufrag`.
         current: String,
     },
+    /// An operator ended the session (WHEP: 410).
+    #[error("the operator has ended this session")]
+    Kicked,
     /// The daemon is shutting down (WHEP: 503).
     #[error("the broadcaster is shutting down")]
     Closing,

@@ -126,7 +126,7 @@ fn follow(mut daemon: Daemon, first: Status, json: bool, out: &mut impl Write) -
     Ok(())
 }
 
-/// A status without what grows by itself.
+/// A status without what is another each second: times and counts.
 fn steady(status: &Status) -> Status {
     let mut steady = status.clone();
     steady.uptime_s = 0;
@@ -134,7 +134,7 @@ fn steady(status: &Status) -> Status {
         (encoder.units, encoder.keyframes, encoder.bytes) = (0, 0, 0);
     }
     for viewer in &mut steady.viewers {
-        viewer.since_s = 0;
+        (viewer.since_s, viewer.rtt_ms, viewer.loss_percent) = (0, None, None);
     }
     steady
 }

@@ -38,7 +38,7 @@ pub fn status(status: &Status) -> String {
     let connected = status.viewers.iter().filter(|viewer| viewer.state == Stage::Connected).count();
     let _ = writeln!(text, "\nviewers: {connected} connected, of {} at most", status.max_viewers);
     if !status.viewers.is_empty() {
-        let heading = ["VIEWER", "STATE", "SINCE", "CODECS", "WHERE", "WHO"].map(str::to_owned).to_vec();
+        let heading = ["VIEWER", "STATE", "SINCE", "CODECS", "RTT", "LOSS", "WHERE", "WHO"].map(str::to_owned).to_vec();
         let viewers = status.viewers.iter().map(|viewer| {
             let state = match viewer.state {
                 Stage::Joining => "joining",
@@ -47,7 +47,9 @@ pub fn status(status: &Status) -> String {
             };
             let codecs = if viewer.codecs.is_empty() { "-".to_owned() } else { viewer.codecs.join(",") };
             let (number, since) = (viewer.viewer.to_string(), time(viewer.since_s));
-            vec![number, state.to_owned(), since, codecs, viewer.at.clone(), viewer.name.clone()]
+            let rtt = viewer.rtt_ms.map_or_else(|| "-".to_owned(), |rtt| format!("{rtt}ms"));
+            let loss = viewer.loss_percent.map_or_else(|| "-".to_owned(), |loss| format!("{loss}%"));
+            vec![number, state.to_owned(), since, codecs, rtt, loss, viewer.at.clone(), viewer.name.clone()]
         });
         text += &table("  ", std::iter::once(heading).chain(viewers));
     }

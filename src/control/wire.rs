@@ -149,6 +149,12 @@ pub struct Viewer {
     pub since_s: u64,
     /// What it takes, as `--codec` writes it, and `opus`.
     pub codecs: Vec<String>,
+    /// The round trip time in milliseconds, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtt_ms: Option<u64>,
+    /// Packets of pictures that were lost lately, in percent, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_percent: Option<u32>,
 }
 
 /// How far a viewer is.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -30,15 +30,19 @@ const LOOKING: Duration = Duration::from_secs(2);
 /// # Errors
 /// Where the one that is given can't be made, or another daemon is at a default one.
 pub(super) fn open(given: Option<&Path>) -> Result<Option<ControlSocket>, SocketError> {
+    open_first(&places(given, std::env::var_os("XDG_RUNTIME_DIR")), given.is_some())
+}
+
+fn open_first(places: &[PathBuf], is_given: bool) -> Result<Option<ControlSocket>, SocketError> {
     let mut refusals = Vec::new();
-    for place in places(given, std::env::var_os("XDG_RUNTIME_DIR")) {
-        match ControlSocket::bind(&place) {
+    for place in places {
+        match ControlSocket::bind(place) {
             Ok(socket) => {
                 info!(path = %socket.path().display(), "control socket");
                 return Ok(Some(socket));
             }
             Err(error @ SocketError::Live { .. }) => return Err(error),
-            Err(error) if given.is_some() => return Err(error),
+            Err(error) if is_given => return Err(error),
             Err(error) => refusals.push(error.to_string()),
         }
     }
@@ -180,9 +184,32 @@ fn told(viewer: &ViewerState, now: Instant) -> wire::Viewer {
         },
         since_s: now.saturating_duration_since(viewer.since).as_secs(),
         codecs: viewer.codecs.iter().map(ToString::to_string).collect(),
+        rtt_ms: viewer.link.map(|link| u64::try_from(link.round_trip.as_millis()).unwrap_or(u64::MAX)),
+        // One packet of hundreds is no nothing.
+        loss_percent: viewer.link.map(|link| (u32::from(link.fraction_lost) * 100).div_ceil(256)),
     }
 }
 
 fn away() -> Complaint {
     Complaint::new(Kind::Unavailable, "the daemon is too busy, or ending; try again")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_default_place_that_can_not_be_had_is_passed_over_and_a_given_one_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let [bad, good] = [file.join("laterna/control.sock"), directory.path().join("laterna/control.sock")];
+        let socket = open_first(&[bad.clone(), good.clone()], false).unwrap().unwrap();
+        assert_eq!(socket.path(), good);
+        assert!(matches!(open_first(&[bad.clone(), good.clone()], false), Err(SocketError::Live { .. })));
+        assert!(open_first(std::slice::from_ref(&bad), false).unwrap().is_none());
+        let error = open_first(std::slice::from_ref(&bad), true).unwrap_err().to_string();
+        assert!(error.contains(&bad.display().to_string()), "{error}");
+    }
 }

@@ -51,6 +51,9 @@ const HEAD_START: Duration = Duration::from_secs(3);
 /// A session that has not connected for so long gives way to a new one when all places are taken.
 const MOST_PATIENCE: Duration = Duration::from_secs(2);
 
+/// So many of those that the operator ended last are known, so that they are told why.
+const MOST_KICKED: usize = 64;
+
 /// What the broadcast wants done or known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
@@ -123,6 +126,17 @@ pub struct ViewerState {
     pub since: Instant,
     /// What it takes.
     pub codecs: Vec<Codec>,
+    /// How its packets fare; `None` where that is not known.
+    pub link: Option<LinkState>,
+}
+
+/// How a viewer's packets fare, by its own reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinkState {
+    /// The round trip time.
+    pub round_trip: Duration,
+    /// Of 256 packets of pictures so many were lost, as its last report says (RFC 3550, section 6.4.1).
+    pub fraction_lost: u8,
 }
 
 /// All sessions.
@@ -134,6 +148,7 @@ pub struct Broadcast {
     wanted: Vec<Codec>,
     entries: HashMap<SessionId, Entry>,
     numbers: u32,
+    kicked: VecDeque<SessionId>,
     outputs: VecDeque<Output>,
 }
 
@@ -146,6 +161,7 @@ impl Broadcast {
             wanted: Vec::new(),
             entries: HashMap::new(),
             numbers: 0,
+            kicked: VecDeque::new(),
             outputs: VecDeque::new(),
         }
     }
@@ -325,15 +341,21 @@ impl Broadcast {
         self.entries.get(&session).map(|entry| entry.number)
     }
 
-    /// The session of the viewer with this number.
-    pub fn numbered(&self, number: u32) -> Option<SessionId> {
+    /// Ends the viewer with this number by an operator's word; gives who it was, or `None` where there is none.
+    pub fn handle_kick(&mut self, number: u32) -> Option<Caller> {
         let mut firsts = self.entries.iter().filter(|(_, entry)| entry.second_of.is_none());
-        firsts.find(|(_, entry)| entry.number == number).map(|(session, _)| *session)
+        let (session, entry) = firsts.find(|(_, entry)| entry.number == number)?;
+        self.outputs.push_back(Output::End { session: *session, why: EndReason::Kicked });
+        self.kicked.push_back(*session);
+        if self.kicked.len() > MOST_KICKED {
+            self.kicked.pop_front();
+        }
+        Some(entry.newcomer.caller.clone())
     }
 
-    /// Who it is that has a session.
-    pub fn caller(&self, session: SessionId) -> Option<&Caller> {
-        self.entries.get(&session).map(|entry| &entry.newcomer.caller)
+    /// Whether an operator ended a session not long ago.
+    pub fn was_kicked(&self, session: SessionId) -> bool {
+        self.kicked.contains(&session)
     }
 
     /// All that the operator is told.
@@ -346,6 +368,7 @@ impl Broadcast {
             place: entry.place,
             since: entry.since,
             codecs: self.transports(*session).flat_map(|entry| entry.newcomer.codecs.iter().copied()).collect(),
+            link: None,
         });
         let mut viewers: Vec<_> = viewers.collect();
         viewers.sort_unstable_by_key(|viewer| viewer.number);

@@ -148,13 +148,9 @@ impl Join {
             }
             // An ICE restart may have crossed it, and had the media thread expect it again.
             JoinIn::Ended { session, at, reason } => self.close(at, session, reason),
-            JoinIn::Look(reply) => drop(reply.send(self.broadcast.state())),
-            JoinIn::Kick { number, reply } => {
-                let session = self.broadcast.numbered(number);
-                let who = session.and_then(|session| self.broadcast.caller(session)).cloned();
-                session.into_iter().for_each(|session| self.end(now, session, EndReason::Kicked));
-                drop(reply.send(who));
-            }
+            // The media thread knows more of those that are connected.
+            JoinIn::Look(reply) => self.tell_media(MediaIn::Look { state: self.broadcast.state(), reply }),
+            JoinIn::Kick { number, reply } => drop(reply.send(self.broadcast.handle_kick(number))),
             JoinIn::Shutdown => self.shut_down(now),
         }
     }

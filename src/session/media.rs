@@ -199,6 +199,13 @@ impl Media {
                 }
                 MediaIn::End { session, reason } => self.attend(now, session, |viewer, _| viewer.end(now, reason)),
                 MediaIn::Forget(session) => self.forget(session),
+                MediaIn::Look { mut state, reply } => {
+                    for viewer in &mut state.viewers {
+                        viewer.link = self.viewer(viewer.session).and_then(|viewer| viewer.link());
+                    }
+                    // Whoever asked may have gone away.
+                    drop(reply.send(state));
+                }
                 MediaIn::Shutdown => self.shut_down(now),
             }
         }

@@ -56,6 +56,13 @@ pub enum MediaIn {
     },
     /// A session that never became live is gone.
     Forget(SessionId),
+    /// The operator asks how all sessions are; what is known here is added.
+    Look {
+        /// What the join thread knows.
+        state: BroadcastState,
+        /// Takes all of it.
+        reply: oneshot::Sender<BroadcastState>,
+    },
     /// All sessions end, and the thread with them.
     Shutdown,
 }

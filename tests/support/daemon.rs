@@ -21,6 +21,7 @@ pub struct Setup {
     args: Vec<String>,
     display: Option<String>,
     sound_server: Option<String>,
+    runtime: Option<PathBuf>,
     state: Rc<TempDir>,
 }
 
@@ -28,7 +29,13 @@ impl Setup {
     /// A daemon on loopback and free ports, with a fresh state directory and no display.
     pub fn new(args: &[&str]) -> Self {
         let state = Rc::new(tempfile::tempdir().unwrap());
-        Self { args: args.iter().map(|&arg| arg.to_owned()).collect(), display: None, sound_server: None, state }
+        Self {
+            args: args.iter().map(|&arg| arg.to_owned()).collect(),
+            display: None,
+            sound_server: None,
+            runtime: None,
+            state,
+        }
     }
 
     /// With this `$DISPLAY`.
@@ -40,6 +47,12 @@ impl Setup {
     /// With this `$PULSE_SERVER`.
     pub fn sound_server(mut self, address: &str) -> Self {
         self.sound_server = Some(address.to_owned());
+        self
+    }
+
+    /// With this `$XDG_RUNTIME_DIR`, where its control socket is then.
+    pub fn runtime(mut self, directory: &Path) -> Self {
+        self.runtime = Some(directory.to_owned());
         self
     }
 
@@ -62,7 +75,8 @@ impl Setup {
 
     /// Where its control socket is, unless its arguments say otherwise.
     pub fn control(&self) -> PathBuf {
-        self.state().join("control.sock")
+        let own = || self.state().join("control.sock");
+        self.runtime.as_ref().map_or_else(own, |directory| directory.join("laterna/control.sock"))
     }
 
     /// Starts the daemon and awaits its ready line.
@@ -101,7 +115,10 @@ impl Setup {
         }
         command.env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY").env("RUST_BACKTRACE", "1");
         command.env("STATE_DIRECTORY", self.state()).env("HOME", self.state());
-        command.env("LATERNA_CONTROL", self.control());
+        match &self.runtime {
+            Some(directory) => command.env("XDG_RUNTIME_DIR", directory),
+            None => command.env("LATERNA_CONTROL", self.control()),
+        };
         command.envs(self.display.as_ref().map(|display| ("DISPLAY", display)));
         command.envs(self.sound_server.as_ref().map(|address| ("PULSE_SERVER", address)));
         command

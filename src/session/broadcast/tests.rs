@@ -166,13 +166,30 @@ fn the_operator_sees_viewers_by_their_numbers_and_no_second_transports() {
         place,
         since,
         codecs: codecs.to_vec(),
+        link: None,
     };
     let first = viewer(1, id(7), "video", Place::Live, now + HEAD_START, &[Codec::H264, Codec::Opus]);
     let second = viewer(2, id(1), "other", Place::Joining, now, &[Codec::H264]);
     assert_eq!(state.viewers, [first, second]);
-    assert_eq!([1, 2, 3].map(|number| broadcast.numbered(number)), [Some(id(7)), Some(id(1)), None]);
-    broadcast.handle_ended(now, id(7), EndReason::Kicked);
-    assert_eq!((broadcast.numbered(1), broadcast.caller(id(7))), (None, None));
+}
+
+#[test]
+fn whom_the_operator_ends_is_known_for_a_while() {
+    let now = Instant::now();
+    let mut broadcast = Broadcast::new(1);
+    for n in 0..=MOST_KICKED as u8 {
+        let number = broadcast.handle_offer(now, id(n), newcomer("viewer")).unwrap();
+        broadcast.handle_second(now, id(200), id(n), newcomer("second"));
+        assert_eq!((broadcast.handle_kick(number + 1), broadcast.was_kicked(id(n))), (None, false));
+        assert_eq!(broadcast.handle_kick(number), Some(newcomer("viewer").caller));
+        let end = std::iter::from_fn(|| broadcast.poll_output()).find(|output| matches!(output, Output::End { .. }));
+        assert_eq!(end, Some(Output::End { session: id(n), why: EndReason::Kicked }));
+        broadcast.handle_ended(now, id(n), EndReason::Kicked);
+        assert!(broadcast.was_kicked(id(n)) && !broadcast.was_kicked(id(200)));
+        broadcast.handle_ended(now, id(200), EndReason::Kicked);
+        assert_eq!(broadcast.handle_kick(number), None, "it has ended");
+    }
+    assert_eq!((broadcast.was_kicked(id(0)), broadcast.was_kicked(id(1))), (false, true));
 }
 
 /// Random operations: demand of each codec alternates and is true exactly while a session takes it; nobody leaves who didn't come;

@@ -57,7 +57,11 @@ impl Join {
             SignalIn::Leave { session, reply } => {
                 let known = self.broadcast.place(session).is_some();
                 self.end(now, session, EndReason::Left);
-                let _ = reply.send(if known { Ok(()) } else { Err(Refusal::UnknownSession) });
+                let _ = reply.send(match known {
+                    _ if self.broadcast.was_kicked(session) => Err(Refusal::Kicked),
+                    true => Ok(()),
+                    false => Err(Refusal::UnknownSession),
+                });
             }
         }
     }

@@ -239,3 +239,28 @@ fn shutdown_ends_joiners_at_once_and_takes_no_more() {
     assert!(matches!(offer(&mut join, now, id(3), CHROMIUM), Some(Err(Refusal::Closing))));
     assert!(is_clean(&join, &media));
 }
+
+#[test]
+fn a_viewer_that_the_operator_ends_is_told_so_and_the_others_stay() {
+    let (mut join, media) = join();
+    let now = Instant::now();
+    for n in [1, 2] {
+        assert!(offer(&mut join, now, id(n), CHROMIUM).unwrap().is_ok());
+    }
+    let mut kick = |number| {
+        let (reply, mut who) = oneshot::channel();
+        join.handle(now, JoinIn::Kick { number, reply });
+        join.report();
+        who.try_recv().unwrap().map(|caller| caller.to_string())
+    };
+    assert_eq!([kick(3), kick(1), kick(1)], [None, Some("alice at test".to_owned()), None]);
+    let leave = |join: &mut Join, n| ask(join, now, |reply| SignalIn::Leave { session: id(n), reply }).unwrap();
+    assert_eq!([leave(&mut join, 1), leave(&mut join, 9)], [Err(Refusal::Kicked), Err(Refusal::UnknownSession)]);
+    let (reply, _) = oneshot::channel();
+    join.handle(now, JoinIn::Look(reply));
+    let looked = media.drain().into_iter().find_map(|item| match item {
+        MediaIn::Look { state, .. } => Some(state.viewers.iter().map(|viewer| viewer.number).collect::<Vec<_>>()),
+        _ => None,
+    });
+    assert_eq!(looked, Some(vec![2]));
+}
