@@ -2,6 +2,7 @@
 //!
 //! The thread that calls [`run`] becomes the control side (HTTP, signals); pictures and packets have threads of their own.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use anyhow::{Context as _, anyhow};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::alive::Watch;
 use crate::clock::Clock;
@@ -23,9 +24,11 @@ use crate::session::inbox::Inbox;
 use crate::session::join::{Demand, Join, JoinConfig};
 use crate::session::media::{Media, UnitQueues};
 use crate::session::messages::JoinIn;
-use crate::session::reach::Reach;
+use crate::session::reach::{CandidateKind, Reach, ReachConfig};
 use crate::session::sdp::Capabilities;
 use crate::session::sink::SocketSink;
+use crate::session::streams::{StreamPacket, Streams};
+use crate::session::tcp::{self, MediaListener};
 use crate::session::udp::{MediaSocket, local_addresses};
 use crate::session::wake::Waker;
 use crate::signaling::SignalIn;
@@ -101,9 +104,18 @@ impl Stops {
     }
 }
 
+/// What serves viewers over TCP.
+struct TcpMedia {
+    listener: MediaListener,
+    streams: Streams,
+    packets: Inbox<StreamPacket>,
+    limits: ConnectionLimits,
+}
+
 /// Everything that is open and running.
 struct Daemon {
     server: Option<Server>,
+    streams: Option<TcpMedia>,
     signals: (mpsc::Sender<SignalIn>, mpsc::Receiver<SignalIn>),
     /// Where operators ask, and what of the answers stays as it is.
     control: Option<ControlSocket>,
@@ -125,7 +137,7 @@ impl Daemon {
         let socket = MediaSocket::bind(config.udp_port)?;
         let ice = IceServers::open(&config.ice_servers).context("--ice-server")?;
         let (access, code) = access(&config.auth)?;
-        let (connection_limits, room_limits) = places();
+        let (connection_limits, room_limits, stream_limits) = places();
         let server = match &config.listen {
             Listen::Off => {
                 let call = if config.call == CallPolicy::None { "" } else { "; --call has no effect" };
@@ -152,6 +164,7 @@ impl Daemon {
         let media_waker = waker()?;
         let pictures = Inbox::new(MOST_UNITS, media_waker.clone());
         let sound = Inbox::new(MOST_SOUND, media_waker.clone());
+        let packets = Inbox::new(MOST_COMMANDS, media_waker.clone());
         let media = Inbox::new(MOST_COMMANDS, media_waker);
         let join = Inbox::new(MOST_COMMANDS, waker()?);
 
@@ -166,7 +179,19 @@ impl Daemon {
             Box::new(move |codec, wanted| makers.set_active(codec, wanted))
         };
         let can = Capabilities { video: config.codecs.clone(), audio: makers.sound.is_there() };
-        let reach = Arc::new(Reach::new(socket.local_port()));
+        let listener = MediaListener::bind(socket.local_port(), socket.has_ipv6());
+        let listener = listener.inspect_err(|error| {
+            let port = socket.local_port();
+            warn!(%error, port, "the media port can't be had for TCP too: viewers whose network lets no UDP through can't watch; choose another with --udp-port");
+        });
+        let reach = Reach::new(ReachConfig {
+            port: socket.local_port(),
+            tcp: listener.is_ok(),
+            public_ips: config.public_ips.clone(),
+            networks: config.networks.clone(),
+        });
+        report(&reach);
+        let reach = Arc::new(reach);
         let join_config = JoinConfig {
             name: config.name.clone(),
             max_viewers: config.max_viewers,
@@ -177,11 +202,21 @@ impl Daemon {
             identity,
             reach,
         };
-        let join_sink = SocketSink::new(socket.try_clone_sender().context("no descriptors left")?);
-        let media_sink = SocketSink::new(socket.try_clone_sender().context("no descriptors left")?);
+        let streams = Streams::default();
+        let sink = || {
+            let socket = socket.try_clone_sender().context("no descriptors left")?;
+            anyhow::Ok(SocketSink::new(socket, streams.clone()))
+        };
+        let (join_sink, media_sink) = (sink()?, sink()?);
         let udp_port = socket.local_port();
         let join_state = Join::new(join_config, join_sink, join.clone(), media.clone(), demand);
-        let media_state = Media::new(media_sink, media, UnitQueues { pictures, sound }, join.clone(), keyframe);
+        let media_state = Media::new(
+            media_sink,
+            media,
+            UnitQueues { pictures, sound, packets: packets.clone() },
+            join.clone(),
+            keyframe,
+        );
 
         let threads = vec![
             spawn("media", &watch, move || media_state.run(socket))?,
@@ -207,7 +242,8 @@ impl Daemon {
             udp: udp_port,
             max_viewers: config.max_viewers,
         };
-        Ok(Self { server, signals, control, facts, clients, join, threads, ended, makers })
+        let streams = listener.ok().map(|listener| TcpMedia { listener, streams, packets, limits: stream_limits });
+        Ok(Self { server, streams, signals, control, facts, clients, join, threads, ended, makers })
     }
 
     /// Serves until told to stop; then viewers are told, threads joined, and requests in flight answered.
@@ -222,6 +258,12 @@ impl Daemon {
                 Some(server) => server.run(sender, async { drop(http_stopped.await) }).await,
                 None => drop(http_stopped.await),
             }
+        };
+        let streams = async {
+            if let Some(TcpMedia { listener, streams, packets, limits }) = self.streams {
+                listener.serve(streams, packets, limits).await;
+            }
+            std::future::pending::<()>().await;
         };
         let join = self.join.clone();
         let relay = async move {
@@ -278,6 +320,7 @@ impl Daemon {
         tokio::select! {
             (result, ()) = async { tokio::join!(control, http) } => result,
             () = relay => Ok(()),
+            () = streams => Ok(()),
             signal = insisted => Err(anyhow!("{signal} came while stopping: ended at once, not in order")),
         }
     }
@@ -344,8 +387,23 @@ fn access(auth: &AuthConfig) -> anyhow::Result<(Access, Option<Code>)> {
     Ok((Access::with_code(code.clone()), Some(code)))
 }
 
-/// The places of connections and of the room's members, whose waits are connections too: of the descriptors that the process may have.
-fn places() -> (ConnectionLimits, RoomLimits) {
+/// Says how many ways viewers are told.
+fn report(reach: &Reach) {
+    let (candidates, _) = reach.candidates();
+    let hosts = candidates.iter().filter(|candidate| candidate.kind == CandidateKind::Host);
+    let addresses: Vec<_> = hosts.map(|candidate| candidate.address.ip()).collect();
+    let tcp = candidates.iter().any(|candidate| candidate.kind == CandidateKind::TcpPassive);
+    info!(addresses = addresses.len(), tcp, "viewers are told how to reach this machine");
+    debug!(?addresses, "what viewers are told");
+    if addresses.iter().all(IpAddr::is_loopback) {
+        warn!(
+            "viewers are told no address but this machine's own loopback, so none elsewhere finds it: look at the network, or at --network"
+        );
+    }
+}
+
+/// The places of connections, of the room's members, whose waits are connections too, and of viewers over TCP: of the descriptors that the process may have.
+fn places() -> (ConnectionLimits, RoomLimits, ConnectionLimits) {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, ..limit };
     let current = match setrlimit(Resource::Nofile, raised) {
@@ -356,10 +414,12 @@ fn places() -> (ConnectionLimits, RoomLimits) {
         }
     };
     let spare = usize::try_from(current.unwrap_or(u64::MAX)).unwrap_or(usize::MAX).saturating_sub(DESCRIPTORS).max(2);
+    let streams = ConnectionLimits { total: tcp::LIMITS.total.min(spare / 4), ..tcp::LIMITS };
+    let spare = spare - streams.total;
     let (connections, room) = (ConnectionLimits::default(), RoomLimits::default());
     let total = connections.total.min(spare / 2);
     let connections = ConnectionLimits { total, per_address: connections.per_address.min(total.div_ceil(2)) };
-    (connections, RoomLimits { members: room.members.min(spare - total), ..room })
+    (connections, RoomLimits { members: room.members.min(spare - total), ..room }, streams)
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@ pub mod sdp;
 pub mod sink;
 pub mod sound;
 pub mod stream;
+pub mod streams;
+pub mod tcp;
 pub mod timers;
 pub mod turns;
 pub mod udp;

@@ -133,7 +133,7 @@ impl Light {
             }
             _ => {
                 others = true;
-                engine.handle_datagram(now, Path { local, remote: arrival.from }, arrival.data);
+                engine.handle_datagram(now, Path::udp(local, arrival.from), arrival.data);
             }
         });
         if let Some(lost) = lost {

@@ -34,7 +34,8 @@ fn urls(listening: &[SocketAddr], code: Option<&Code>) -> Vec<String> {
             places.push(*bound);
             continue;
         }
-        let own = local_addresses().unwrap_or_else(|_| vec![IpAddr::from(Ipv4Addr::LOCALHOST)]);
+        let own = local_addresses().map(|own| own.into_iter().map(|address| address.ip).collect());
+        let own: Vec<IpAddr> = own.unwrap_or_else(|_| vec![Ipv4Addr::LOCALHOST.into()]);
         let reached = own
             .into_iter()
             .filter(|ip| bound.is_ipv6() || ip.is_ipv4())

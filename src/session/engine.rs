@@ -24,13 +24,50 @@ pub use feedback::Feedback;
 
 use crate::id::random_base32;
 
+/// What carries packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// Datagrams.
+    Udp,
+    /// Frames of a connection that the viewer opened (RFC 6544, RFC 4571).
+    Tcp,
+}
+
+/// Where a viewer is; the same address and port may be another's by the other protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Remote {
+    /// How it is reached.
+    pub protocol: Protocol,
+    /// Its address.
+    pub address: SocketAddr,
+}
+
 /// Where packets go: the daemon's own address and the viewer's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Path {
+    /// What carries them.
+    pub protocol: Protocol,
     /// The address that packets leave from.
     pub local: SocketAddr,
     /// The address that they go to.
     pub remote: SocketAddr,
+}
+
+impl Path {
+    /// The way of datagrams between two addresses.
+    pub fn udp(local: SocketAddr, remote: SocketAddr) -> Self {
+        Self { protocol: Protocol::Udp, local, remote }
+    }
+
+    /// The way of a connection that was accepted at `local`.
+    pub fn tcp(local: SocketAddr, remote: SocketAddr) -> Self {
+        Self { protocol: Protocol::Tcp, local, remote }
+    }
+
+    /// Its other end.
+    pub fn end(&self) -> Remote {
+        Remote { protocol: self.protocol, address: self.remote }
+    }
 }
 
 /// A datagram of the engine's own (STUN, DTLS).
@@ -45,8 +82,8 @@ pub struct Transmit {
 /// What an engine tells its session.
 #[derive(Debug)]
 pub enum EngineEvent {
-    /// A STUN request with valid integrity came from this address: datagrams from there are this session's.
-    Address(SocketAddr),
+    /// A STUN request with valid integrity came from there: what comes from there is this session's.
+    Address(Remote),
     /// The handshake is done: media may flow.
     Connected,
     /// RTCP from the viewer, authentic.

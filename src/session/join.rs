@@ -129,6 +129,7 @@ impl Join {
             self.sink.flush();
             // No pictures leave from here: what a full socket lost, handshakes repeat.
             self.sink.take_overflowed();
+            self.sink.take_slow();
             let again = self.sink.poll_timeout().map(|until| until.min(Instant::now() + SOCKET_RETRY));
             due = due.into_iter().chain(again).min();
         }
@@ -203,7 +204,7 @@ impl Join {
         for event in events {
             match event {
                 // Told before anything is sent there: the reply must find its way.
-                ViewerEvent::Address(address) => self.tell_media(MediaIn::Address { session, address }),
+                ViewerEvent::Address(remote) => self.tell_media(MediaIn::Address { session, remote }),
                 ViewerEvent::Connected => {
                     self.broadcast.handle_connected(now, session);
                     if let Some(life) = self.lives.get(&session) {

@@ -3,7 +3,6 @@
 //! A shell: it moves datagrams and units between the socket, the queues and the [`Viewer`]s, which decide.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,16 +10,17 @@ use std::time::{Duration, Instant};
 use tracing::{debug, error, warn};
 
 use super::allowance::Allowance;
-use super::engine::Path;
 use super::engine::rtc::RtcEngine;
 use super::engine::stun;
+use super::engine::{Path, Protocol, Remote};
 use super::fault::attended;
 use super::inbox::Inbox;
 use super::messages::{JoinIn, MediaIn};
 use super::sink::SocketSink;
+use super::streams::StreamPacket;
 use super::timers::Timers;
 use super::turns::Turns;
-use super::udp::{Datagram, MediaSocket};
+use super::udp::MediaSocket;
 use super::viewer::{EndReason, Viewer, ViewerEvent};
 use super::wake::{Interest, poll_until};
 use crate::encoder::Codec;
@@ -32,6 +32,8 @@ pub type KeyframeRequest = Arc<dyn Fn(Codec) + Send + Sync>;
 
 /// Packets that joiners are sent before live units are looked for again: a fraction of a millisecond.
 const CATCHUP_SLICE: usize = 48;
+/// When a joiner is looked at again whose connection has enough to send.
+const CATCHUP_PAUSE: Duration = Duration::from_millis(2);
 /// The least time between two looks at one session.
 const LEAST_PAUSE: Duration = Duration::from_millis(1);
 /// ICE generations of a session whose requests are heard: the one in use, and those that were begun since (an engine begins eight in ten seconds).
@@ -42,12 +44,14 @@ const MOST_ADDRESSES: usize = 64;
 const JOINING_AT_ONCE: u32 = 128;
 const JOINING_INTERVAL: Duration = Duration::from_millis(10);
 
-/// The queues from the encoders; all have the waker of the commands.
+/// The queues from the encoders and from connections; all have the waker of the commands.
 pub struct UnitQueues {
     /// Pictures of all codecs.
     pub pictures: Inbox<Arc<Unit>>,
     /// Sound.
     pub sound: Inbox<Arc<Unit>>,
+    /// What viewers send over TCP.
+    pub packets: Inbox<StreamPacket>,
 }
 
 /// What the media thread keeps of one video codec.
@@ -77,7 +81,7 @@ impl Rungs {
 struct Route {
     /// Of the ICE generations, the newest last.
     ufrags: Vec<String>,
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Remote>,
     viewer: Option<Box<Viewer<RtcEngine>>>,
     /// What the join thread gets of it before it is connected.
     handed: Allowance,
@@ -97,7 +101,7 @@ pub struct Media {
     joiners: VecDeque<SessionId>,
     routes: HashMap<SessionId, Route>,
     by_ufrag: HashMap<String, SessionId>,
-    by_address: HashMap<SocketAddr, SessionId>,
+    by_address: HashMap<Remote, SessionId>,
     /// Datagrams that were nobody's.
     strange: u64,
     running: bool,
@@ -147,14 +151,14 @@ impl Media {
             self.flush();
             self.take_commands();
             self.take_units();
-            socket.receive(|datagram| self.handle(&datagram));
+            socket.receive(|datagram| self.handle(Path::udp(datagram.to, datagram.from), datagram.data));
+            self.take_packets();
             self.do_what_is_due(Instant::now());
             self.flush();
             due = self.timers.next().into_iter().chain(self.sink.poll_timeout()).min();
             // Joiners come after all that is live, and wait where the kernel has no room.
             if !self.joiners.is_empty() && self.sink.poll_timeout().is_none() {
-                self.catch_up(Instant::now());
-                due = Some(Instant::now());
+                due = Some(self.catch_up(Instant::now()));
             }
         }
         // The last words of sessions are waited for as everything is.
@@ -186,7 +190,7 @@ impl Media {
                     }
                 }
                 MediaIn::Expect { session, ufrag } => self.expect(now, session, ufrag),
-                MediaIn::Address { session, address } => self.bind(now, session, address),
+                MediaIn::Address { session, remote } => self.bind(now, session, remote),
                 MediaIn::Adopt(viewer) => self.adopt(now, viewer),
                 MediaIn::Change { session, change } => {
                     self.attend(now, session, |viewer, _| viewer.handle_change(now, *change));
@@ -307,9 +311,15 @@ impl Media {
         }
     }
 
-    /// Sends joiners a slice of what leads up to now.
-    fn catch_up(&mut self, now: Instant) {
-        let Some(session) = self.joiners.front().copied() else { return };
+    /// Sends joiners a slice of what leads up to now; tells when to go on.
+    fn catch_up(&mut self, now: Instant) -> Instant {
+        let Some(session) = self.joiners.front().copied() else { return now };
+        let path = self.viewer(session).and_then(|viewer| viewer.path());
+        if path.is_some_and(|path| self.sink.is_behind(path)) {
+            // It takes less than it is sent: others first.
+            self.joiners.rotate_left(1);
+            return now + CATCHUP_PAUSE;
+        }
         let (mut more, mut survived) = (false, true);
         if let Some(viewer) = self.routes.get_mut(&session).and_then(|route| route.viewer.as_mut())
             && let Some(rung) = viewer.video_codec().and_then(|codec| self.rungs.of(codec))
@@ -327,26 +337,35 @@ impl Media {
             self.end(now, session, EndReason::Fault);
         }
         self.flush();
+        now
     }
 
-    fn handle(&mut self, datagram: &Datagram<'_>) {
-        let session = self.route(datagram).or_else(|| {
+    fn take_packets(&mut self) {
+        for packet in self.units.packets.drain() {
+            self.handle(packet.path, &packet.data);
+        }
+    }
+
+    fn handle(&mut self, path: Path, data: &[u8]) {
+        let session = self.route(path, data).or_else(|| {
             // The join thread may just have said whose this is.
             self.take_commands();
-            self.route(datagram)
+            self.route(path, data)
         });
         let Some(session) = session else {
             self.strange += 1;
+            // A connection that is nobody's has no place here.
+            self.sink.close(path);
             return;
         };
-        let (now, path) = (Instant::now(), Path { local: datagram.to, remote: datagram.from });
+        let now = Instant::now();
         match self.routes.get_mut(&session) {
             Some(Route { viewer: Some(_), .. }) => {
-                self.attend(now, session, |viewer, sink| viewer.handle_datagram(now, path, datagram.data, sink));
+                self.attend(now, session, |viewer, sink| viewer.handle_datagram(now, path, data, sink));
             }
             // Whoever sends more than any handshake has would keep the join thread from others.
             Some(Route { handed, .. }) => {
-                let spared = handed.take(now).then(|| datagram.data.to_vec());
+                let spared = handed.take(now).then(|| data.to_vec());
                 // A full queue loses it, counted; whoever sent it repeats it.
                 let _ = spared.map(|data| self.join.push(JoinIn::Datagram { session, path, data }).is_ok());
             }
@@ -355,10 +374,10 @@ impl Media {
     }
 
     /// Whose a datagram is: requests say so, the rest is known by its address.
-    fn route(&self, datagram: &Datagram<'_>) -> Option<SessionId> {
-        match stun::local_ufrag(datagram.data) {
+    fn route(&self, path: Path, data: &[u8]) -> Option<SessionId> {
+        match stun::local_ufrag(data) {
             Some(ufrag) => self.by_ufrag.get(ufrag).copied(),
-            None => self.by_address.get(&datagram.from).copied(),
+            None => self.by_address.get(&path.end()).copied(),
         }
     }
 
@@ -392,7 +411,7 @@ impl Media {
         let codec = viewer.video_codec();
         while let Some(event) = self.viewer(session).and_then(|viewer| viewer.poll_event()) {
             match event {
-                ViewerEvent::Address(address) => self.bind(now, session, address),
+                ViewerEvent::Address(remote) => self.bind(now, session, remote),
                 ViewerEvent::KeyframeWanted => codec.into_iter().for_each(|codec| (self.keyframe)(codec)),
                 ViewerEvent::Connected => {}
                 ViewerEvent::Ended(reason) => self.end(now, session, reason),
@@ -411,19 +430,19 @@ impl Media {
     }
 
     /// Routes an address to a session; one where another session was just heard stays with that, so that a forged source takes nobody's datagrams away.
-    fn bind(&mut self, now: Instant, session: SessionId, address: SocketAddr) {
-        let holder = self.by_address.get(&address).filter(|holder| **holder != session);
+    fn bind(&mut self, now: Instant, session: SessionId, remote: Remote) {
+        let holder = self.by_address.get(&remote).filter(|holder| **holder != session);
         let holder = holder.and_then(|holder| self.routes.get(holder)?.viewer.as_ref());
-        if !self.routes.contains_key(&session) || holder.is_some_and(|holder| holder.holds(now, address)) {
+        if !self.routes.contains_key(&session) || holder.is_some_and(|holder| holder.holds(now, remote)) {
             return;
         }
-        if let Some(old) = self.by_address.insert(address, session).filter(|old| *old != session)
+        if let Some(old) = self.by_address.insert(remote, session).filter(|old| *old != session)
             && let Some(old) = self.routes.get_mut(&old)
         {
-            old.addresses.retain(|a| *a != address);
+            old.addresses.retain(|known| *known != remote);
         }
-        if let Some(route) = self.routes.get_mut(&session).filter(|route| !route.addresses.contains(&address)) {
-            route.addresses.push(address);
+        if let Some(route) = self.routes.get_mut(&session).filter(|route| !route.addresses.contains(&remote)) {
+            route.addresses.push(remote);
             if route.addresses.len() > MOST_ADDRESSES {
                 self.by_address.remove(&route.addresses.remove(0));
             }
@@ -439,9 +458,12 @@ impl Media {
         for ufrag in &route.ufrags {
             self.by_ufrag.remove(ufrag);
         }
-        for address in route.addresses {
-            if self.by_address.get(&address) == Some(&session) {
-                self.by_address.remove(&address);
+        for remote in route.addresses {
+            if self.by_address.get(&remote) == Some(&session) {
+                self.by_address.remove(&remote);
+                if remote.protocol == Protocol::Tcp {
+                    self.sink.streams().close_all_to(remote);
+                }
             }
         }
     }
@@ -460,6 +482,7 @@ impl Media {
 
     fn flush(&mut self) {
         self.sink.flush();
+        self.pass_over_slow();
         for number in self.sink.take_overflowed() {
             let route = self
                 .routes
@@ -474,6 +497,17 @@ impl Media {
                 if let Some(rung) = self.rungs.of(codec) {
                     rung.turns.handle_overflow();
                 }
+            }
+        }
+    }
+
+    /// Has the picture of viewers whose own connection is too slow for it go on at a later keyframe; what that costs the others is the viewer's allowance.
+    fn pass_over_slow(&mut self) {
+        for number in self.sink.take_slow() {
+            let mut viewers = self.routes.values_mut().filter_map(|route| route.viewer.as_mut());
+            if let Some(viewer) = viewers.find(|viewer| viewer.number == number && viewer.video_codec().is_some()) {
+                debug!(viewer = number, "a viewer's connection is too slow: its picture goes on at a later keyframe");
+                viewer.handle_overflow(Instant::now());
             }
         }
     }

@@ -1,13 +1,12 @@
 //! What the join thread and the media thread tell each other.
 
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use tokio::sync::oneshot;
 
 use super::broadcast::BroadcastState;
-use super::engine::Path;
 use super::engine::rtc::RtcEngine;
+use super::engine::{Path, Remote};
 use super::viewer::{Change, EndReason, Viewer};
 use crate::encoder::Codec;
 use crate::id::SessionId;
@@ -24,12 +23,12 @@ pub enum MediaIn {
         /// Its own `ice-ufrag`.
         ufrag: String,
     },
-    /// Datagrams from this address belong to a session.
+    /// What comes from there belongs to a session.
     Address {
         /// The session.
         session: SessionId,
-        /// The viewer's address.
-        address: SocketAddr,
+        /// Where the viewer is.
+        remote: Remote,
     },
     /// A session is connected: from now on it is the media thread's.
     Adopt(Box<Viewer<RtcEngine>>),

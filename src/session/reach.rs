@@ -3,10 +3,10 @@
 //! Owns what is told in candidates; opens nothing and sends nothing. What has to be learnt from servers is put in by whoever learns it.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::udp::local_addresses;
+use super::udp::{LocalAddress, address_towards, local_addresses};
 use crate::signaling::peers::Glob;
 
 /// Which of this machine's addresses viewers are told: none that is excluded, and where something is included, nothing else.
@@ -59,7 +59,7 @@ impl NetworkFilter {
         Ok(())
     }
 
-    /// Whether viewers are told an address of an interface.
+    /// Whether viewers are told an address of an interface. Those of this machine alone (loopback) are, unless they are excluded by a rule.
     pub fn allows(&self, interface: &str, address: IpAddr) -> bool {
         let fits = |rule: &Rule| match &rule.what {
             Networks::Interface(name) => name.fits(interface),
@@ -67,7 +67,7 @@ impl NetworkFilter {
         };
         let excluded = self.rules.iter().any(|rule| rule.excludes && fits(rule));
         let included = self.rules.iter().any(|rule| !rule.excludes && fits(rule));
-        !excluded && (included || self.rules.iter().all(|rule| rule.excludes))
+        !excluded && (included || address.is_loopback() || self.rules.iter().all(|rule| rule.excludes))
     }
 }
 
@@ -114,17 +114,30 @@ struct Learnt {
     relayed: Vec<SocketAddr>,
 }
 
+/// What is known from the start.
+#[derive(Debug, Clone, Default)]
+pub struct ReachConfig {
+    /// The media socket's port.
+    pub port: u16,
+    /// Whether TCP connections are taken at that port too.
+    pub tcp: bool,
+    /// Addresses that a NAT maps to this machine, port by port; one of a family at most.
+    pub public_ips: Vec<IpAddr>,
+    /// Which of this machine's addresses are told.
+    pub networks: NetworkFilter,
+}
+
 /// The table of ways; shared by whoever learns of them and whoever tells them.
 #[derive(Debug)]
 pub struct Reach {
-    port: u16,
+    config: ReachConfig,
     learnt: Mutex<Learnt>,
 }
 
 impl Reach {
-    /// All addresses of this machine at the media socket's port.
-    pub fn new(port: u16) -> Self {
-        Self { port, learnt: Mutex::default() }
+    /// Nothing is learnt yet.
+    pub fn new(config: ReachConfig) -> Self {
+        Self { config, learnt: Mutex::default() }
     }
 
     /// Puts in what a STUN server saw of an address of this machine; `None` where it is seen no more.
@@ -148,13 +161,19 @@ impl Reach {
     pub fn candidates(&self) -> (Vec<LocalCandidate>, io::Result<()>) {
         let (addresses, result) = match local_addresses() {
             Ok(addresses) => (addresses, Ok(())),
-            Err(error) => (vec![IpAddr::from([127, 0, 0, 1])], Err(error)),
+            Err(error) => {
+                (vec![LocalAddress { interface: "lo".to_owned(), ip: Ipv4Addr::LOCALHOST.into() }], Err(error))
+            }
         };
-        let host = |ip| {
-            let address = SocketAddr::new(ip, self.port);
-            LocalCandidate { kind: CandidateKind::Host, address, base: address }
+        let hosts = self.config.hosts(&addresses, address_towards);
+        let all_by = |kind| {
+            let at = |ip| SocketAddr::new(ip, self.config.port);
+            hosts.iter().map(move |(told, base)| LocalCandidate { kind, address: at(*told), base: at(*base) })
         };
-        let mut candidates: Vec<_> = addresses.into_iter().map(host).collect();
+        let mut candidates: Vec<_> = all_by(CandidateKind::Host).collect();
+        if self.config.tcp {
+            candidates.extend(all_by(CandidateKind::TcpPassive));
+        }
         let learnt = self.learnt();
         candidates.extend(learnt.reflexive.iter().map(|(base, seen)| LocalCandidate {
             kind: CandidateKind::ServerReflexive,
@@ -171,6 +190,24 @@ impl Reach {
 
     fn learnt(&self) -> MutexGuard<'_, Learnt> {
         self.learnt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ReachConfig {
+    /// The addresses to tell, each with the one of this machine that it stands for: public ones first, then this machine's own, `addresses`, that the filter lets through.
+    ///
+    /// `towards` tells which of this machine's addresses packets leave from, as the NAT sees them.
+    fn hosts(&self, addresses: &[LocalAddress], towards: impl Fn(IpAddr) -> Option<IpAddr>) -> Vec<(IpAddr, IpAddr)> {
+        let mut hosts = Vec::new();
+        for public in &self.public_ips {
+            let of_family = addresses.iter().map(|address| address.ip).find(|ip| ip.is_ipv4() == public.is_ipv4());
+            hosts.extend(towards(*public).or(of_family).map(|base| (*public, base)));
+        }
+        let is_told = |address: &&LocalAddress| {
+            self.networks.allows(&address.interface, address.ip) && !self.public_ips.contains(&address.ip)
+        };
+        hosts.extend(addresses.iter().filter(is_told).map(|address| (address.ip, address.ip)));
+        hosts
     }
 }
 
@@ -207,12 +244,58 @@ mod tests {
             (&["10.0.0.0/8", "fd00::/8"], "eth0", "fd01::1", true),
             (&["10.0.0.0/8"], "eth0", "11.0.0.1", false),
             (&["192.0.2.7"], "eth0", "192.0.2.8", false),
-            (&["0.0.0.0/0"], "eth0", "::1", false),
+            (&["0.0.0.0/0"], "eth0", "2001:db8::1", false),
+            (&["eth0"], "lo", "127.0.0.1", true),
+            (&["!lo"], "lo", "::1", false),
+            (&["!127.0.0.0/8"], "lo", "127.0.0.1", false),
         ] {
             assert_eq!(allows(rules, interface, address), expected, "{rules:?} {interface} {address}");
         }
         for bad in ["", "!", "10.0.0.0/33", "a b", "moon/8", "::/129"] {
             assert_eq!(NetworkFilter::default().add(bad), Err(NetworkFilterError), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_public_address_goes_before_the_private_ones_that_stay() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let address = |interface: &str, text| LocalAddress { interface: interface.to_owned(), ip: ip(text) };
+        let addresses = [
+            address("wlan0", "10.0.0.7"),
+            address("eth0", "192.168.1.5"),
+            address("eth0", "2001:db8::5"),
+            address("lo", "127.0.0.1"),
+        ];
+        let hosts = |public: &[&str], rules: &[&str], towards: Option<&str>| {
+            let mut networks = NetworkFilter::default();
+            rules.iter().for_each(|rule| networks.add(rule).unwrap());
+            let public_ips = public.iter().map(|public| ip(public)).collect();
+            let config = ReachConfig { public_ips, networks, ..ReachConfig::default() };
+            let hosts = config.hosts(&addresses, |_| towards.map(ip)).into_iter();
+            hosts.map(|(told, base)| format!("{told} {base}")).collect::<Vec<_>>()
+        };
+        let own = ["10.0.0.7 10.0.0.7", "192.168.1.5 192.168.1.5", "2001:db8::5 2001:db8::5", "127.0.0.1 127.0.0.1"];
+        assert_eq!(hosts(&[], &[], None), own);
+        let with_public = hosts(&["203.0.113.9"], &[], Some("192.168.1.5"));
+        assert_eq!(
+            (with_public[0].as_str(), &with_public[1..]),
+            ("203.0.113.9 192.168.1.5", &own.map(str::to_owned)[..])
+        );
+        // Without a route it is the first of its family.
+        assert_eq!(hosts(&["203.0.113.9"], &["!10.0.0.0/8", "!eth0"], None), ["203.0.113.9 10.0.0.7", own[3]]);
+        // One that this machine has itself stands for itself.
+        assert_eq!(hosts(&["2001:db8::5"], &["lo"], Some("2001:db8::5")), [own[2], own[3]]);
+    }
+
+    #[test]
+    fn tcp_is_told_of_at_each_address_where_it_is_taken() {
+        let kinds = |tcp| {
+            let reach = Reach::new(ReachConfig { port: 9, tcp, ..ReachConfig::default() });
+            let candidates = reach.candidates().0;
+            let count = |kind| candidates.iter().filter(|candidate| candidate.kind == kind).count();
+            (count(CandidateKind::Host), count(CandidateKind::TcpPassive))
+        };
+        let (hosts, none) = kinds(false);
+        assert_eq!((kinds(true), none), ((hosts, hosts), 0));
     }
 }

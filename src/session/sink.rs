@@ -1,27 +1,34 @@
-//! Packets on their way to the media socket: written and sealed in its batch, sent at each flush.
+//! Packets on their way to the media socket: written and sealed in its batch, sent at each flush; and those of viewers over TCP, into the queues of their connections.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Instant;
 
-use super::engine::{Path, Transmit};
+use super::engine::{Path, Protocol, Transmit};
 use super::stream::PacketSink;
+use super::streams::{Stream, Streams};
 use super::udp::{DropCause, MediaSocket, SendBatch};
 
 /// A thread's own batch and its handle on the one socket.
 pub struct SocketSink {
     socket: MediaSocket,
     batch: SendBatch,
+    streams: Streams,
+    /// Connections that were given something since the last flush, each once in a row.
+    stirred: Vec<Arc<Stream>>,
     viewer: u32,
     overflowed: HashSet<u32>,
+    slow: HashSet<u32>,
     sent: u64,
     dropped: u64,
 }
 
 impl SocketSink {
-    /// Makes an empty sink that sends through `socket`.
-    pub fn new(socket: MediaSocket) -> Self {
+    /// Makes an empty sink that sends through `socket` and `streams`.
+    pub fn new(socket: MediaSocket, streams: Streams) -> Self {
         let batch = SendBatch::new(&socket);
-        Self { socket, batch, viewer: 0, overflowed: HashSet::new(), sent: 0, dropped: 0 }
+        let (stirred, overflowed, slow) = (Vec::new(), HashSet::new(), HashSet::new());
+        Self { socket, batch, streams, stirred, viewer: 0, overflowed, slow, sent: 0, dropped: 0 }
     }
 
     /// What follows is this viewer's.
@@ -44,6 +51,7 @@ impl SocketSink {
 
     /// Sends what waits, as far as the kernel takes it; see [`Self::poll_timeout`] for the rest.
     pub fn flush(&mut self) {
+        self.stirred.drain(..).for_each(|stream| stream.stir());
         if self.batch.is_empty() {
             return;
         }
@@ -64,14 +72,55 @@ impl SocketSink {
         std::mem::take(&mut self.overflowed)
     }
 
-    /// Datagrams sent, and given up.
+    /// The viewers of whom packets were lost to their own connection since the last call: it takes less than they are sent.
+    pub fn take_slow(&mut self) -> HashSet<u32> {
+        std::mem::take(&mut self.slow)
+    }
+
+    /// Whether so much waits for the connection of `path` that nothing but live units should be added.
+    pub fn is_behind(&self, path: Path) -> bool {
+        path.protocol == Protocol::Tcp && self.streams.of(path).is_some_and(|stream| stream.is_behind())
+    }
+
+    /// Ends the connection of `path`, if it is one, once all that waits for it is written.
+    pub fn close(&self, path: Path) {
+        self.streams.close(path);
+    }
+
+    /// The connections.
+    pub fn streams(&self) -> &Streams {
+        &self.streams
+    }
+
+    /// Packets sent, and given up.
     pub fn counters(&self) -> (u64, u64) {
         (self.sent, self.dropped)
+    }
+
+    fn push_stream(&mut self, path: Path, length: usize, write: &mut dyn FnMut(&mut [u8]) -> bool) {
+        let Some(stream) = self.streams.of(path) else {
+            // The connection has ended; the viewer opens another, or its session ends.
+            self.dropped += 1;
+            return;
+        };
+        if stream.push(length, write).is_err() {
+            self.dropped += 1;
+            self.slow.insert(self.viewer);
+            return;
+        }
+        self.sent += 1;
+        if self.stirred.last().is_none_or(|last| !Arc::ptr_eq(last, &stream)) {
+            self.stirred.push(stream);
+        }
     }
 }
 
 impl PacketSink for SocketSink {
     fn push(&mut self, path: Path, length: usize, write: &mut dyn FnMut(&mut [u8]) -> bool) {
+        if path.protocol == Protocol::Tcp {
+            self.push_stream(path, length, write);
+            return;
+        }
         for _ in 0..2 {
             let mut fill = |out: &mut [u8]| if write(&mut out[..length]) { length } else { 0 };
             if self.batch.push(self.viewer, path.local, path.remote, length, &mut fill).is_ok() {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::allowance::Allowance;
 use super::broadcast::LinkState;
-use super::engine::{Engine, EngineEvent, LocalTransport, Path, Transmit, TransportError};
+use super::engine::{Engine, EngineEvent, LocalTransport, Path, Remote, Transmit, TransportError};
 use super::sdp::{Agreement, AudioParameters, LocalStreams, VideoParameters};
 use super::sound::SoundStream;
 use super::stream::{PacketSink, VideoStream};
@@ -398,9 +398,14 @@ impl<E: Engine> Viewer<E> {
         self.round_trip.map(|round_trip| LinkState { round_trip, fraction_lost })
     }
 
-    /// Whether `address` is its own: it was heard there a moment ago, so nobody else who shows it may have it.
-    pub fn holds(&self, now: Instant, address: SocketAddr) -> bool {
-        now < self.heard + ADDRESS_HOLD && self.engine.path().is_some_and(|path| path.remote == address)
+    /// Whether `remote` is its own: it was heard there a moment ago, so nobody else who shows it may have it.
+    pub fn holds(&self, now: Instant, remote: Remote) -> bool {
+        now < self.heard + ADDRESS_HOLD && self.engine.path().is_some_and(|path| path.end() == remote)
+    }
+
+    /// Where its media goes, once it may.
+    pub fn path(&self) -> Option<Path> {
+        self.engine.path()
     }
 
     #[cfg(test)]
@@ -411,7 +416,7 @@ impl<E: Engine> Viewer<E> {
     fn handle_engine(&mut self, now: Instant, sink: &mut dyn PacketSink) {
         while let Some(event) = self.engine.poll_event() {
             match event {
-                EngineEvent::Address(address) => self.events.push_back(ViewerEvent::Address(address)),
+                EngineEvent::Address(remote) => self.events.push_back(ViewerEvent::Address(remote)),
                 EngineEvent::Connected if self.state == State::Joining => {
                     self.state = State::Connected;
                     self.heard = now;

@@ -43,11 +43,11 @@ mod stream;
 mod tests;
 mod version;
 
+pub use complaint::Complaint;
 pub use connections::{Admission, ConnectionId, ConnectionLimits, Connections, Stage};
 pub use reply::Reply;
 pub use room::RoomConfig;
 
-use complaint::Complaint;
 use exchange::Exchange;
 use room::RoomService;
 use stream::SharedStream;

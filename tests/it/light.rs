@@ -241,7 +241,7 @@ impl Turns {
                 }
             }
             _ => {
-                let path = Path { local: self.offered.socket.local_addr().unwrap(), remote: from };
+                let path = Path::udp(self.offered.socket.local_addr().unwrap(), from);
                 self.offered.engine.handle_datagram(now, path, data);
             }
         }

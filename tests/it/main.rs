@@ -10,6 +10,7 @@ mod firefox;
 mod heard;
 mod hostile;
 mod ice_servers;
+mod ice_tcp;
 mod independent;
 mod leaving;
 mod light;

@@ -50,6 +50,11 @@ impl<B: Page> Stage<B> {
         stage
     }
 
+    /// A daemon and a browser that were started before.
+    pub fn of(browser: B, daemon: Daemon, size: (u16, u16)) -> Self {
+        Self { browser, daemon, size }
+    }
+
     /// The source's size as an argument for scripts.
     pub fn size(&self) -> Value {
         json!([self.size.0, self.size.1])

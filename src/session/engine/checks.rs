@@ -14,11 +14,12 @@ use rtc_ice::agent::agent_config::AgentConfig;
 use rtc_ice::candidate::candidate_host::CandidateHostConfig;
 use rtc_ice::candidate::{Candidate, CandidateConfig, CandidateType, unmarshal_candidate};
 use rtc_ice::mdns::MulticastDnsMode;
+use rtc_ice::tcp_type::TcpType;
 use rtc_shared::error::Error;
 use rtc_shared::{TaggedBytesMut, TransportContext, TransportProtocol};
-use sansio::Protocol;
+use sansio::Protocol as _;
 
-use super::{IceRole, LocalTransport, Path, RemoteTransport, Transmit, stun};
+use super::{IceRole, LocalTransport, Path, Protocol, Remote, RemoteTransport, Transmit, stun};
 
 /// Time between rounds of connectivity checks (RFC 8445, section 14.2 asks for at least 5 ms a check).
 pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(20);
@@ -65,7 +66,7 @@ pub(super) struct Checks {
     remote_candidates: usize,
     conflicts: u32,
     /// Addresses of the viewer that an authentic message came from.
-    validated: Vec<SocketAddr>,
+    validated: Vec<Remote>,
     /// Checks of ours that are not answered yet, oldest first.
     pending: VecDeque<Check>,
     /// Paths on which one was.
@@ -163,9 +164,9 @@ impl Checks {
         self.round_trip
     }
 
-    /// Whether an authentic message came from this address.
-    pub(super) fn has_validated(&self, address: SocketAddr) -> bool {
-        self.validated.contains(&address)
+    /// Whether an authentic message came from there.
+    pub(super) fn has_validated(&self, remote: Remote) -> bool {
+        self.validated.contains(&remote)
     }
 
     /// Whether a STUN message is this generation's: by the daemon's `ice-ufrag`, or by a check that it answers.
@@ -191,7 +192,7 @@ impl Checks {
         if !(request || stun::is_success(data)) || path.remote.port() == MDNS_PORT {
             return false;
         }
-        let known = self.has_validated(path.remote);
+        let known = self.has_validated(path.end());
         if (!known && self.validated.len() >= MOST_ADDRESSES) || (request && !self.role_allows(data)) {
             return false;
         }
@@ -199,11 +200,11 @@ impl Checks {
         if !request && !self.pending.iter().any(answers) {
             return false;
         }
-        if !self.has_local(path.local) || !self.pass(now, path, data) {
+        if !self.has_local(path) || !self.pass(now, path, data) {
             return false;
         }
         if !known {
-            self.validated.push(path.remote);
+            self.validated.push(path.end());
         }
         if let Some(check) = self.pending.iter().rposition(answers).filter(|_| !request) {
             let check = self.pending.remove(check);
@@ -271,7 +272,9 @@ impl Checks {
     /// the viewer now. rtc-ice nominates once only, so that takes another agent; the selected path stays what it is until that has nominated.
     fn look_again(&mut self, now: Instant, path: Path, data: &[u8]) {
         let Some(remote) = self.agent.get_remote_credentials().cloned() else { return };
-        let addresses: Vec<_> = self.agent.get_local_candidates().iter().map(Candidate::addr).collect();
+        let local = self.agent.get_local_candidates().iter();
+        let addresses: Vec<_> =
+            local.filter(|candidate| protocol_of(candidate) == Protocol::Udp).map(Candidate::addr).collect();
         let Ok(mut agent) = agent(now, &self.crypto, &self.local, &addresses, IceRole::Controlling) else { return };
         if agent.start_connectivity_checks(now, true, remote.ufrag, remote.pwd).is_err() {
             return;
@@ -290,7 +293,11 @@ impl Checks {
         match self.role() {
             IceRole::Controlling => {
                 let pair = self.agent.get_selected_candidate_pair();
-                let pair = pair.map(|(local, remote)| Path { local: local.addr(), remote: remote.addr() });
+                let pair = pair.map(|(local, remote)| Path {
+                    protocol: protocol_of(&local),
+                    local: local.addr(),
+                    remote: remote.addr(),
+                });
                 self.selected = pair.or(self.selected);
             }
             IceRole::Controlled => {
@@ -326,11 +333,16 @@ impl Checks {
         authentic
     }
 
-    /// Whether an address is the daemon's; one that came up after the start (a new interface) is as good as those in the answer.
-    fn has_local(&mut self, address: SocketAddr) -> bool {
-        self.agent.get_local_candidates().iter().any(|candidate| candidate.addr() == address)
-            || (address.port() == self.local_port
-                && host_candidate(address).and_then(|candidate| self.agent.add_local_candidate(candidate)).is_ok())
+    /// Whether a path begins at an address of the daemon's; one that came up after the start is as good as those in the answer: of a new interface, or where
+    /// a connection was taken. rtc-ice has passive candidates from then on only, since it has nothing to check from them before.
+    fn has_local(&mut self, path: Path) -> bool {
+        let is_there =
+            |candidate: &Candidate| candidate.addr() == path.local && protocol_of(candidate) == path.protocol;
+        self.agent.get_local_candidates().iter().any(is_there)
+            || (path.local.port() == self.local_port
+                && host_candidate(path.local, path.protocol)
+                    .and_then(|candidate| self.agent.add_local_candidate(candidate))
+                    .is_ok())
     }
 
     fn pass(&mut self, now: Instant, path: Path, data: &[u8]) -> bool {
@@ -338,7 +350,10 @@ impl Checks {
             local_addr: path.local,
             peer_addr: path.remote,
             ecn: None,
-            transport_protocol: TransportProtocol::UDP,
+            transport_protocol: match path.protocol {
+                Protocol::Udp => TransportProtocol::UDP,
+                Protocol::Tcp => TransportProtocol::TCP,
+            },
         };
         self.agent.handle_read(TaggedBytesMut { now, transport, message: BytesMut::from(data) }).is_ok()
     }
@@ -355,7 +370,7 @@ impl Checks {
 
     /// Takes a candidate of the other side; one that can't be understood or resolved is passed over.
     pub(super) fn add_remote_candidate(&mut self, candidate: &str) {
-        // Names are left alone: the viewer's own checks show its address (mDNS), and TCP is not offered.
+        // Names are left alone: the viewer's own checks show its address (mDNS). So are TCP candidates: active ones are for the viewer to connect from, and others would have the daemon connect.
         let text = candidate.strip_prefix("candidate:").unwrap_or(candidate);
         let mut fields = text.split_ascii_whitespace();
         let (transport, address) = (fields.nth(2).unwrap_or_default(), fields.nth(1).unwrap_or_default());
@@ -418,7 +433,11 @@ impl Checks {
             self.pending.pop_front();
         }
         while let Some(message) = self.agent.poll_write() {
-            let path = Path { local: message.transport.local_addr, remote: message.transport.peer_addr };
+            let (local, remote) = (message.transport.local_addr, message.transport.peer_addr);
+            let path = match message.transport.transport_protocol {
+                TransportProtocol::TCP => Path::tcp(local, remote),
+                _ => Path::udp(local, remote),
+            };
             if self.transmits.len() >= MOST_WAITING {
                 continue;
             }
@@ -464,22 +483,31 @@ fn agent(
     };
     let mut agent = Agent::new(now, Arc::new(config), crypto.clone())?;
     for address in addresses {
-        agent.add_local_candidate(host_candidate(*address)?)?;
+        agent.add_local_candidate(host_candidate(*address, Protocol::Udp)?)?;
     }
     Ok(agent)
 }
 
+/// What carries the packets of a candidate.
+fn protocol_of(candidate: &Candidate) -> Protocol {
+    if candidate.network_type().is_tcp() { Protocol::Tcp } else { Protocol::Udp }
+}
+
 /// An address of this machine as a candidate.
-pub(super) fn host_candidate(address: SocketAddr) -> Result<Candidate, Error> {
+pub(super) fn host_candidate(address: SocketAddr, protocol: Protocol) -> Result<Candidate, Error> {
+    let (network, tcp_type) = match protocol {
+        Protocol::Udp => ("udp", TcpType::Unspecified),
+        Protocol::Tcp => ("tcp", TcpType::Passive),
+    };
     CandidateHostConfig {
+        tcp_type,
         base_config: CandidateConfig {
-            network: "udp".to_owned(),
+            network: network.to_owned(),
             address: address.ip().to_string(),
             port: address.port(),
             component: 1,
             ..Default::default()
         },
-        ..Default::default()
     }
     .new_candidate_host()
 }

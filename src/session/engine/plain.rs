@@ -67,7 +67,7 @@ impl Engine for PlainEngine {
     }
     fn path(&self) -> Option<Path> {
         let address = SocketAddr::from(([127, 0, 0, 1], 9));
-        Some(Path { local: address, remote: address })
+        Some(Path::udp(address, address))
     }
     fn round_trip(&self, _: Instant) -> Option<Duration> {
         None

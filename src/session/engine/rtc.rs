@@ -11,7 +11,9 @@ pub use super::LocalTransport;
 use super::checks::Checks;
 use super::handshake::{Handshake, Keys, Outcome};
 use super::identity::Identity;
-use super::{Engine, EngineEnd, EngineEvent, IceRole, Path, RemoteTransport, Transmit, TransportError, feedback};
+use super::{
+    Engine, EngineEnd, EngineEvent, IceRole, Path, Remote, RemoteTransport, Transmit, TransportError, feedback,
+};
 
 /// Events and datagrams that wait to be polled.
 const MOST_WAITING: usize = 256;
@@ -102,7 +104,7 @@ impl RtcEngine {
         if !authentic {
             return false;
         }
-        self.events.push_back(EngineEvent::Address(path.remote));
+        self.events.push_back(EngineEvent::Address(path.end()));
         if matches!(self.phase, Phase::Checking) {
             self.phase = Phase::Handshaking;
             self.dtls_path = Some(path);
@@ -138,12 +140,12 @@ impl RtcEngine {
         self.path.is_none_or(|current| current == path)
     }
 
-    fn has_validated(&self, address: SocketAddr) -> bool {
-        self.checks.has_validated(address) || self.fresh.as_ref().is_some_and(|fresh| fresh.has_validated(address))
+    fn has_validated(&self, remote: Remote) -> bool {
+        self.checks.has_validated(remote) || self.fresh.as_ref().is_some_and(|fresh| fresh.has_validated(remote))
     }
 
     fn handle_dtls(&mut self, now: Instant, path: Path, data: &[u8]) -> bool {
-        if matches!(self.phase, Phase::Checking | Phase::Ended) || !self.has_validated(path.remote) {
+        if matches!(self.phase, Phase::Checking | Phase::Ended) || !self.has_validated(path.end()) {
             return false;
         }
         let connected = matches!(self.phase, Phase::Connected(_));

@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{oneshot, watch};
 
 use super::*;
-use crate::session::reach::Reach;
+use crate::session::reach::{Reach, ReachConfig};
 use crate::session::sdp::Sync;
+use crate::session::streams::Streams;
 use crate::session::udp::MediaSocket;
 use crate::session::wake::Waker;
 use crate::signaling::{Answer, Caller, Life, Refusal, SignalIn, Trickle};
@@ -27,11 +28,11 @@ fn join_with(demand: Demand) -> (Join, Inbox<MediaIn>) {
         bitrate: Bitrate(2_500_000),
         clock: Clock::start(),
         identity: Identity::generate().unwrap(),
-        reach: Arc::new(Reach::new(9)),
+        reach: Arc::new(Reach::new(ReachConfig { port: 9, ..ReachConfig::default() })),
     };
     let inbox = || Inbox::new(100, Waker::new().unwrap());
     let media = Inbox::new(100, Waker::new().unwrap());
-    let sink = SocketSink::new(MediaSocket::bind(0).unwrap());
+    let sink = SocketSink::new(MediaSocket::bind(0).unwrap(), Streams::default());
     (Join::new(config, sink, inbox(), media.clone(), demand), media)
 }
 

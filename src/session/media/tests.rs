@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::net::SocketAddr;
+
 use super::*;
+use crate::session::streams::Streams;
 use crate::session::wake::Waker;
 
 /// A media thread's state, and what it tells the join thread.
@@ -11,8 +14,8 @@ fn media() -> (Media, Inbox<JoinIn>) {
         Inbox::new(10_000, Waker::new().unwrap())
     }
     let join = inbox();
-    let sink = SocketSink::new(MediaSocket::bind(0).unwrap());
-    let units = UnitQueues { pictures: inbox(), sound: inbox() };
+    let sink = SocketSink::new(MediaSocket::bind(0).unwrap(), Streams::default());
+    let units = UnitQueues { pictures: inbox(), sound: inbox(), packets: inbox() };
     (Media::new(sink, inbox(), units, join.clone(), Arc::new(|_| {})), join)
 }
 
@@ -37,7 +40,11 @@ fn request(ufrag: &str) -> Vec<u8> {
 }
 
 fn arrive(media: &mut Media, from: SocketAddr, data: &[u8]) {
-    media.handle(&Datagram { data: &mut data.to_vec(), from, to: address(1) });
+    media.handle(Path::udp(address(1), from), data);
+}
+
+fn remote(port: u16) -> Remote {
+    Path::udp(address(1), address(port)).end()
 }
 
 #[test]
@@ -68,9 +75,8 @@ fn restarts_that_come_to_nothing_leave_the_first_generation_heard() {
         media.expect(Instant::now(), id(1), format!("generation{generation}"));
     }
     for generation in [0, 8] {
-        let mut data = request(&format!("generation{generation}"));
-        let datagram = Datagram { data: &mut data, from: address(2), to: address(1) };
-        assert_eq!(media.route(&datagram), Some(id(1)), "generation {generation}");
+        let (path, data) = (Path::udp(address(1), address(2)), request(&format!("generation{generation}")));
+        assert_eq!(media.route(path, &data), Some(id(1)), "generation {generation}");
     }
     (9..100).for_each(|generation| media.expect(Instant::now(), id(1), format!("generation{generation}")));
     assert_eq!(media.by_ufrag.len(), MOST_UFRAGS);
@@ -84,12 +90,43 @@ fn a_session_that_shows_addresses_without_end_has_the_last_of_them_only() {
     let now = Instant::now();
     media.expect(now, id(1), "one".into());
     media.expect(now, id(2), "two".into());
-    (1_000..3_000).for_each(|port| media.bind(now, id(1), address(port)));
+    (1_000..3_000).for_each(|port| media.bind(now, id(1), remote(port)));
     assert_eq!(media.by_address.len(), MOST_ADDRESSES);
-    media.bind(now, id(2), address(2_990));
-    assert_eq!((media.by_address[&address(2_990)], media.by_address[&address(2_999)]), (id(2), id(1)));
+    media.bind(now, id(2), remote(2_990));
+    assert_eq!((media.by_address[&remote(2_990)], media.by_address[&remote(2_999)]), (id(2), id(1)));
     media.forget(id(1));
     assert_eq!(media.by_address.len(), 1, "what another has since stays with it");
     media.forget(id(2));
     assert!(media.by_address.is_empty());
+}
+
+#[test]
+fn a_connection_is_closed_where_it_is_nobodys_and_with_its_session() {
+    let (mut media, join) = media();
+    let now = Instant::now();
+    media.expect(now, id(1), "one".into());
+    media.bind(now, id(2), remote(2));
+    let streams = media.sink.streams().clone();
+    let paths = [2, 3, 4].map(|port| Path::tcp(address(1), address(port)));
+    let [own, stranger, silent] = paths.map(|path| streams.open(path));
+    media.handle(paths[0], &request("one"));
+    media.bind(now, id(1), paths[0].end());
+    media.handle(paths[1], &request("nobody"));
+    assert_eq!([&own, &stranger, &silent].map(|stream| stream.is_closing()), [false, true, false]);
+    let handed = join.drain();
+    assert!(matches!(&handed[0], JoinIn::Datagram { path, .. } if *path == paths[0]), "as it came");
+    media.forget(id(1));
+    assert!(own.is_closing() && !silent.is_closing());
+}
+
+#[test]
+fn the_same_address_by_the_other_protocol_is_another() {
+    let (mut media, _) = media();
+    let now = Instant::now();
+    media.expect(now, id(1), "one".into());
+    media.expect(now, id(2), "two".into());
+    let (by_udp, by_tcp) = (Path::udp(address(1), address(2)), Path::tcp(address(1), address(2)));
+    media.bind(now, id(1), by_udp.end());
+    media.bind(now, id(2), by_tcp.end());
+    assert_eq!((media.route(by_udp, &[20; 60]), media.route(by_tcp, &[20; 60])), (Some(id(1)), Some(id(2))));
 }

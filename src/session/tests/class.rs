@@ -384,7 +384,7 @@ fn an_address_stays_with_the_session_that_is_heard_there() {
     let mut class = Class::new();
     let id = class.join();
     let (viewer, now) = (&class.seats[&id].viewer, class.now);
-    let (own, other) = ("127.0.0.1:9".parse().unwrap(), "127.0.0.1:10".parse().unwrap());
+    let [own, other] = [9, 10].map(|port| ([127, 0, 0, 1], port).into()).map(|at| Path::udp(at, at).end());
     assert!(viewer.holds(now + Duration::from_secs(4), own) && !viewer.holds(now, other));
     assert!(!viewer.holds(now + Duration::from_secs(5), own), "whoever is silent loses it");
 }

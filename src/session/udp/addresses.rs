@@ -1,14 +1,33 @@
 //! This machine's addresses (RFC 8445, section 5.1.1: where host candidates come from).
 #![expect(unsafe_code, reason = "getifaddrs gives a linked list of C structures")]
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ffi::CStr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::{io, ptr};
+
+/// An address of this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalAddress {
+    /// The name of the interface that has it.
+    pub interface: String,
+    /// The address.
+    pub ip: IpAddr,
+}
+
+/// The address that packets to `destination` would leave from; nothing is sent.
+pub fn address_towards(destination: IpAddr) -> Option<IpAddr> {
+    let any: IpAddr = if destination.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind(SocketAddr::new(any, 0)).ok()?;
+    // Any port will do: connecting a UDP socket only looks for the route.
+    socket.connect(SocketAddr::new(destination, 9)).ok()?;
+    socket.local_addr().ok().map(|address| address.ip()).filter(|ip| !ip.is_unspecified())
+}
 
 /// All addresses of interfaces that are up, each once: IPv4, then IPv6, then loopback; link-local IPv6 is left out.
 ///
 /// # Errors
 /// Where the system can't list them.
-pub fn local_addresses() -> io::Result<Vec<IpAddr>> {
+pub fn local_addresses() -> io::Result<Vec<LocalAddress>> {
     let mut first = ptr::null_mut();
     // SAFETY: `first` is a place for the list's head.
     if unsafe { libc::getifaddrs(&raw mut first) } != 0 {
@@ -20,7 +39,11 @@ pub fn local_addresses() -> io::Result<Vec<IpAddr>> {
         // SAFETY: a non-null entry of the list is valid until freeifaddrs.
         let entry = unsafe { &*next };
         if entry.ifa_flags & libc::IFF_UP as u32 != 0 {
-            addresses.extend(address_of(entry));
+            // SAFETY: an entry has the name of its interface, which lives as long as the list.
+            let interface = unsafe { CStr::from_ptr(entry.ifa_name) };
+            let interface = interface.to_string_lossy();
+            addresses
+                .extend(address_of(entry).map(|ip| LocalAddress { interface: interface.clone().into_owned(), ip }));
         }
         next = entry.ifa_next;
     }
@@ -54,15 +77,15 @@ fn c_int_family(family: libc::sa_family_t) -> libc::c_int {
 }
 
 /// Drops what no viewer can use and brings the rest in order; inside a class the system's order stays.
-fn sorted(mut addresses: Vec<IpAddr>) -> Vec<IpAddr> {
-    addresses.retain(|address| match address {
+fn sorted(mut addresses: Vec<LocalAddress>) -> Vec<LocalAddress> {
+    addresses.retain(|address| match address.ip {
         IpAddr::V4(v4) => !v4.is_unspecified(),
         IpAddr::V6(v6) => !v6.is_unspecified() && !v6.is_unicast_link_local(),
     });
-    addresses.sort_by_key(|address| (address.is_loopback(), address.is_ipv6()));
-    let mut unique: Vec<IpAddr> = Vec::with_capacity(addresses.len());
+    addresses.sort_by_key(|address| (address.ip.is_loopback(), address.ip.is_ipv6()));
+    let mut unique: Vec<LocalAddress> = Vec::with_capacity(addresses.len());
     for address in addresses {
-        if !unique.contains(&address) {
+        if !unique.iter().any(|known| known.ip == address.ip) {
             unique.push(address);
         }
     }
@@ -77,13 +100,16 @@ mod tests {
     #[test]
     fn addresses_are_in_order_once_and_usable() {
         let given = ["::1", "127.0.0.1", "fe80::1", "2001:db8::1", "192.0.2.1", "192.0.2.1", "0.0.0.0", "fd00::1"];
-        let got = sorted(given.iter().map(|address| address.parse().unwrap()).collect());
-        let got: Vec<_> = got.iter().map(ToString::to_string).collect();
+        let address = |ip: &&str| LocalAddress { interface: "eth0".to_owned(), ip: ip.parse().unwrap() };
+        let got = sorted(given.iter().map(address).collect());
+        let got: Vec<_> = got.iter().map(|address| address.ip.to_string()).collect();
         assert_eq!(got, ["192.0.2.1", "2001:db8::1", "fd00::1", "127.0.0.1", "::1"]);
     }
 
     #[test]
     fn this_machine_has_a_loopback() {
-        assert!(local_addresses().unwrap().contains(&Ipv4Addr::LOCALHOST.into()));
+        let loopback = local_addresses().unwrap().into_iter().find(|address| address.ip == Ipv4Addr::LOCALHOST);
+        assert_eq!(loopback.unwrap().interface, "lo");
+        assert_eq!(address_towards(Ipv4Addr::LOCALHOST.into()), Some(Ipv4Addr::LOCALHOST.into()));
     }
 }

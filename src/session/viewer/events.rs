@@ -1,16 +1,15 @@
 //! What a session tells its owner, and why it ended.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::session::engine::EngineEnd;
+use crate::session::engine::{EngineEnd, Remote};
 use crate::session::history::HistoryCounters;
 
 /// What a session tells its owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ViewerEvent {
-    /// Datagrams from this address are this session's.
-    Address(SocketAddr),
+    /// What comes from there is this session's.
+    Address(Remote),
     /// Media may flow.
     Connected,
     /// A keyframe is wanted, by the viewer or for it.

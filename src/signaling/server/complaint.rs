@@ -7,14 +7,14 @@ const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Counts one kind of trouble.
 #[derive(Debug, Default)]
-pub(super) struct Complaint {
+pub struct Complaint {
     since: u64,
     last: Option<Instant>,
 }
 
 impl Complaint {
     /// Notes that it happened; returns how often since the last warning, where one is due.
-    pub(super) fn raise(&mut self, now: Instant) -> Option<u64> {
+    pub fn raise(&mut self, now: Instant) -> Option<u64> {
         self.since += 1;
         if self.last.is_some_and(|last| now.saturating_duration_since(last) < INTERVAL) {
             return None;

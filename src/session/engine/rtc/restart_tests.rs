@@ -124,7 +124,7 @@ impl Net {
         }
         let alive = |address| !self.dead.contains(address);
         let arrives = alive(&path.local) && alive(&path.remote) && self.sides[to].addresses.contains(&at);
-        arrives.then_some(Path { local: at, remote: from })
+        arrives.then_some(Path::udp(at, from))
     }
 
     /// Lets steps pass until `done`; returns whether it came to that.
@@ -302,7 +302,7 @@ fn datagrams_alone_restart_nothing() {
         assert!(net.media() && net.sides[0].engine.fresh.is_none());
     }
     assert_eq!(net.sides[0].engine.path(), before);
-    assert!(!net.sides[0].engine.has_validated(elsewhere[0]));
+    assert!(!net.sides[0].engine.has_validated(Path::udp(elsewhere[0], elsewhere[0]).end()));
 }
 
 #[test]
@@ -406,7 +406,7 @@ fn cost_of_a_session() {
         net.sides[1].engine.handle_timeout(now + due);
         for from in [0, 1, 0, 1] {
             while let Some(transmit) = net.sides[from].engine.poll_transmit() {
-                let path = Path { local: transmit.path.remote, remote: transmit.path.local };
+                let path = Path::udp(transmit.path.remote, transmit.path.local);
                 let begun = Instant::now();
                 net.sides[1 - from].engine.handle_datagram(now + due, path, &transmit.data);
                 while net.sides[1 - from].engine.poll_event().is_some() {}

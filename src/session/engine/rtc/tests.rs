@@ -8,15 +8,19 @@ use rtc_dtls::config::{ClientAuthType, ConfigBuilder, HandshakeConfig};
 use rtc_dtls::endpoint::{Endpoint, EndpointEvent};
 use rtc_ice::agent::agent_config::AgentConfig;
 use rtc_ice::agent::{Agent, Credentials};
+use rtc_ice::candidate::candidate_host::CandidateHostConfig;
+use rtc_ice::candidate::{Candidate, CandidateConfig};
 use rtc_ice::mdns::MulticastDnsMode;
+use rtc_ice::tcp_type::TcpType;
 use rtc_shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 use rtc_srtp::config::{Config as SrtpConfig, LABEL_EXTRACTOR_DTLS_SRTP};
 use rtc_srtp::context::Context;
 use rtc_srtp::protection_profile::ProtectionProfile;
 
-use sansio::Protocol;
+use sansio::Protocol as _;
 
 use super::*;
+use crate::session::engine::Protocol;
 use crate::session::engine::checks::{CHECK_INTERVAL, MOST_ADDRESSES, MOVE_AFTER, host_candidate};
 use crate::session::engine::handshake::{CM, GCM, association};
 use crate::session::engine::stun;
@@ -31,6 +35,7 @@ struct Browser {
     credentials: Credentials,
     connected: bool,
     address: SocketAddr,
+    protocol: Protocol,
     dtls_client: bool,
 }
 
@@ -42,8 +47,27 @@ fn daemon() -> SocketAddr {
     SocketAddr::from(([192, 0, 2, 1], PORT))
 }
 
+/// A viewer's address as a candidate of its own side: by TCP it connects from there.
+fn viewers_candidate(at: Remote) -> Candidate {
+    let tcp = at.protocol == Protocol::Tcp;
+    let base_config = CandidateConfig {
+        network: if tcp { "tcp" } else { "udp" }.to_owned(),
+        address: at.address.ip().to_string(),
+        port: at.address.port(),
+        component: 1,
+        ..Default::default()
+    };
+    let tcp_type = if tcp { TcpType::Active } else { TcpType::Unspecified };
+    CandidateHostConfig { base_config, tcp_type }.new_candidate_host().unwrap()
+}
+
 impl Browser {
-    fn new(now: Instant, identity: &Identity, address: SocketAddr, role: IceRole, dtls_client: bool) -> Self {
+    fn path(&self) -> Path {
+        Path { protocol: self.protocol, local: daemon(), remote: self.address }
+    }
+
+    fn new(now: Instant, identity: &Identity, at: Remote, role: IceRole, dtls_client: bool) -> Self {
+        let Remote { protocol, address } = at;
         let config = AgentConfig {
             multicast_dns_mode: MulticastDnsMode::Disabled,
             check_interval: CHECK_INTERVAL,
@@ -52,7 +76,7 @@ impl Browser {
             ..Default::default()
         };
         let mut agent = Agent::new(now, Arc::new(config), identity.crypto.clone()).unwrap();
-        agent.add_local_candidate(host_candidate(address).unwrap()).unwrap();
+        agent.add_local_candidate(viewers_candidate(at)).unwrap();
         let credentials = agent.get_local_credentials().clone();
         let config = ConfigBuilder::default()
             .with_crypto_provider(identity.crypto.clone())
@@ -64,7 +88,7 @@ impl Browser {
             .unwrap();
         let config = Arc::new(config);
         let dtls = Endpoint::new(address, TransportProtocol::UDP, (!dtls_client).then(|| config.clone()));
-        Self { agent, dtls, config, credentials, connected: false, address, dtls_client }
+        Self { agent, dtls, config, credentials, connected: false, address, protocol, dtls_client }
     }
 
     fn transport(&self, identity: &Identity) -> RemoteTransport {
@@ -83,7 +107,10 @@ impl Browser {
                 local_addr: self.address,
                 peer_addr: daemon(),
                 ecn: None,
-                transport_protocol: TransportProtocol::UDP,
+                transport_protocol: match self.protocol {
+                    Protocol::Udp => TransportProtocol::UDP,
+                    Protocol::Tcp => TransportProtocol::TCP,
+                },
             };
             let _ = self.agent.handle_read(TaggedBytesMut { now, transport, message: data.into() });
         } else if let Ok(events) = self.dtls.read(now, association(), None, data.into()) {
@@ -119,16 +146,26 @@ impl Pair {
 
     /// The daemon's ICE role and whether the browser opens the handshake.
     fn in_roles(known: &Identity, shown: &Identity, role: IceRole, browser_opens: bool) -> Self {
+        Self::over(Protocol::Udp, known, shown, role, browser_opens)
+    }
+
+    fn over(protocol: Protocol, known: &Identity, shown: &Identity, role: IceRole, browser_opens: bool) -> Self {
         let now = Instant::now();
         let daemon_identity = Identity::generate().unwrap();
         let browsers = if role == IceRole::Controlled { IceRole::Controlling } else { IceRole::Controlled };
-        let mut browser = Browser::new(now, shown, address("198.51.100.7:40000"), browsers, browser_opens);
+        let mut browser = Browser::new(
+            now,
+            shown,
+            Remote { protocol, address: address("198.51.100.7:40000") },
+            browsers,
+            browser_opens,
+        );
         let (mut engine, local) = RtcEngine::new(now, &daemon_identity, &[daemon()], role).unwrap();
         let controlling = browsers == IceRole::Controlling;
         browser.agent.start_connectivity_checks(now, controlling, local.ufrag, local.password).unwrap();
-        browser.agent.add_remote_candidate(host_candidate(daemon()).unwrap()).unwrap();
+        browser.agent.add_remote_candidate(host_candidate(daemon(), protocol).unwrap()).unwrap();
         // What comes before the other side is known does no harm.
-        let path = Path { local: daemon(), remote: browser.address };
+        let path = browser.path();
         for datagram in browser.datagrams(now).into_iter().chain([vec![22, 254, 253, 0], vec![0x80, 200, 0, 0]]) {
             assert!(!engine.handle_datagram(now, path, &datagram));
         }
@@ -143,13 +180,13 @@ impl Pair {
     fn run(&mut self, done: impl Fn(&Self) -> bool) {
         for _ in 0..200 {
             self.now += Duration::from_millis(5);
-            let path = Path { local: daemon(), remote: self.browser.address };
+            let path = self.browser.path();
             for datagram in self.browser.datagrams(self.now) {
                 self.engine.handle_datagram(self.now, path, &datagram);
             }
             self.engine.handle_timeout(self.now);
             while let Some(transmit) = self.engine.poll_transmit() {
-                assert_eq!(transmit.path.local, daemon());
+                assert_eq!((transmit.path.local, transmit.path.protocol), (daemon(), self.browser.protocol));
                 self.browser.handle(self.now, &transmit.data);
             }
             while let Some(event) = self.engine.poll_event() {
@@ -206,12 +243,49 @@ fn whoever_opens_the_handshake_the_daemon_that_called_nominates_and_connects() {
             |pair: &Pair| pair.browser.connected && pair.events.iter().any(|e| matches!(e, EngineEvent::Connected));
         pair.run(|pair| connected(pair) && pair.engine.checks.selected().is_some());
         assert!(connected(&pair));
-        let path = Path { local: daemon(), remote: pair.browser.address };
+        let path = Path::udp(daemon(), pair.browser.address);
         assert_eq!((pair.engine.path(), pair.engine.checks.selected()), (Some(path), Some(path)));
         let (_, remote) = pair.browser.agent.get_selected_candidate_pair().expect("the browser heard the nomination");
         assert_eq!(remote.addr(), daemon());
         assert!(pair.engine.round_trip(pair.now).is_some());
     }
+}
+
+#[test]
+fn a_viewer_connects_over_tcp_in_either_role() {
+    for role in [IceRole::Controlled, IceRole::Controlling] {
+        let identity = Identity::generate().unwrap();
+        let mut pair = Pair::over(Protocol::Tcp, &identity, &identity, role, true);
+        pair.run(|pair| pair.browser.connected && pair.engine.checks.selected().is_some());
+        let path = pair.browser.path();
+        assert_eq!((pair.engine.path(), pair.engine.checks.selected()), (Some(path), Some(path)), "{role:?}");
+        // The same address by the other protocol is a stranger's.
+        let record = [&[22, 254, 253][..], &[0; 40]].concat();
+        assert!(!pair.engine.handle_datagram(pair.now, Path::udp(path.local, path.remote), &record));
+        assert_eq!(pair.engine.path(), Some(path));
+    }
+}
+
+#[test]
+fn names_tcp_and_ends_among_the_candidates_are_passed_over() {
+    let identity = Identity::generate().unwrap();
+    let mut pair = Pair::new(&identity, &identity);
+    for other in [
+        "candidate:1 1 udp 2113937151 0b1d7a5e-1a2b-4c3d-8e9f-001122334455.local 50000 typ host generation 0",
+        "candidate:2 1 tcp 1518280447 198.51.100.9 9 typ host tcptype active generation 0",
+        "candidate:3 1 TCP 1518280447 198.51.100.9 4443 typ host tcptype passive",
+        "candidate:4 1 tcp 1518280447 0b1d7a5e-1a2b-4c3d-8e9f-001122334455.local 9 typ host tcptype active",
+        "",
+        "end-of-candidates",
+        "candidate:",
+    ] {
+        pair.engine.add_remote_candidate(other);
+    }
+    assert_eq!(pair.engine.checks.count_addresses(), 0);
+    pair.engine.add_remote_candidate("candidate:5 1 udp 2113937151 198.51.100.7 40000 typ host");
+    assert_eq!(pair.engine.checks.count_addresses(), 1);
+    pair.run(|pair| pair.browser.connected);
+    assert!(pair.browser.connected);
 }
 
 #[test]
@@ -242,7 +316,7 @@ fn goodbyes_are_heard_both_ways() {
 fn only_validated_addresses_are_heard_and_garbage_changes_nothing() {
     let mut pair = Pair::connected();
     let (was, stranger) = (pair.engine.path(), address("203.0.113.66:666"));
-    let from = |remote| Path { local: daemon(), remote };
+    let from = |remote| Path::udp(daemon(), remote);
     for first in 0..=255u8 {
         for length in [1, 2, 12, 13, 20, 64, 1200] {
             let mut noise: Vec<u8> = (0..length).map(|i| (i * 31 + usize::from(first)) as u8).collect();
@@ -293,7 +367,7 @@ fn a_nomination_from_where_nobody_answers_moves_nothing_and_addresses_are_bounde
     let request = nomination(&pair, &password);
     for n in 0..4_000u32 {
         let remote = SocketAddr::from(([203, 0, (n >> 8) as u8, n as u8], 4_000));
-        let alive = pair.engine.handle_datagram(pair.now, Path { local: daemon(), remote }, &request);
+        let alive = pair.engine.handle_datagram(pair.now, Path::udp(daemon(), remote), &request);
         assert!(!alive, "another path is no sign of life on this one");
         while pair.engine.poll_transmit().is_some() {}
     }
@@ -325,7 +399,7 @@ fn exchange(pair: &mut Pair, path: Path) -> Vec<Vec<u8>> {
 fn a_viewer_that_nominates_with_its_first_check_gets_its_reply_without_asking_again() {
     let identity = Identity::generate().unwrap();
     let mut pair = Pair::new(&identity, &identity);
-    let path = Path { local: daemon(), remote: pair.browser.address };
+    let path = Path::udp(daemon(), pair.browser.address);
     let password = pair.engine.checks.credentials().password.clone();
     let request = nomination(&pair, &password);
     assert!(pair.engine.handle_datagram(pair.now, path, &request));
@@ -338,7 +412,7 @@ fn a_viewer_that_nominates_with_its_first_check_gets_its_reply_without_asking_ag
 #[test]
 fn a_viewer_that_nominates_all_pairs_is_followed_to_the_one_that_it_uses() {
     let mut pair = Pair::connected();
-    let used = Path { local: daemon(), remote: pair.browser.address };
+    let used = Path::udp(daemon(), pair.browser.address);
     let last = Path { remote: address("198.51.100.8:40000"), ..used };
     let password = pair.engine.checks.credentials().password.clone();
     assert_eq!(pair.engine.path(), Some(used));
@@ -364,7 +438,7 @@ fn the_port_of_mdns_needs_integrity_too() {
     while pair.engine.poll_event().is_some() {}
     for port in [5353, 5354] {
         let remote = SocketAddr::from(([203, 0, 113, 9], port));
-        assert!(!pair.engine.handle_datagram(pair.now, Path { local: daemon(), remote }, &forged));
+        assert!(!pair.engine.handle_datagram(pair.now, Path::udp(daemon(), remote), &forged));
     }
     assert!(pair.engine.path() == was && pair.engine.poll_event().is_none());
 }
@@ -372,7 +446,7 @@ fn the_port_of_mdns_needs_integrity_too() {
 #[test]
 fn hollow_fragments_and_future_epochs_take_neither_stack_nor_memory() {
     let mut pair = Pair::connected();
-    let path = Path { local: daemon(), remote: pair.browser.address };
+    let path = Path::udp(daemon(), pair.browser.address);
     let record = |epoch: u16, body: &[u8]| {
         let mut out = vec![22, 0xfe, 0xfd];
         out.extend(epoch.to_be_bytes());

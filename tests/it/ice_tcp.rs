@@ -1,0 +1,135 @@
+//! Viewers whose network lets no UDP through: media over TCP at the same port number, and what others do at that port.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::stage::{CAME, GONE, SOON, Stage, millis};
+use crate::support::browser::Browser;
+use crate::support::daemon::{Daemon, Setup};
+use crate::support::heavy;
+use crate::support::page::Page;
+
+const PATTERN: (u16, u16) = (1280, 720);
+
+/// Has a browser watch that hears of the daemon's TCP candidates alone, and tells it of none of its own.
+fn watch_by_tcp(browser: &Browser, daemon: &Daemon) {
+    let page = daemon.page();
+    let (address, code) = page.split_once('#').unwrap();
+    browser.open(address);
+    let script = "
+        const is = () => document.documentElement.dataset.state;
+        await lt.until(() => is() === 'code', args[1], () => `it is ${is()}`);
+        const original = RTCPeerConnection.prototype.setRemoteDescription;
+        RTCPeerConnection.prototype.setRemoteDescription = function ({ type, sdp }) {
+          const lines = sdp.split('\\r\\n').filter((line) => !line.startsWith('a=candidate:') || line.includes(' tcp '));
+          return original.call(this, { type, sdp: lines.join('\\r\\n') });
+        };
+        const ask = window.fetch;
+        window.fetch = (to, options) => ask(to, { ...options, body: options.body?.replace(/a=candidate:.*\\r\\n/g, '') });
+        location.hash = args[0]";
+    browser.run::<Value>(script, &[json!(code), millis(SOON)]);
+}
+
+/// What carries the media of the present window's page.
+fn protocols(browser: &Browser) -> [String; 2] {
+    let script = "
+        const all = [...(await window.laterna.pc.getStats()).values()];
+        const of = (id) => all.find((entry) => entry.id === id);
+        const pair = of(all.find((entry) => entry.type === 'transport').selectedCandidatePairId);
+        return [of(pair.localCandidateId).protocol, of(pair.remoteCandidateId).protocol]";
+    browser.run(script, &[])
+}
+
+/// Whether the daemon has ended a connection by now.
+fn is_closed(connection: &mut TcpStream) -> bool {
+    match connection.read(&mut [0; 64]) {
+        Ok(read) => read == 0,
+        Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+    }
+}
+
+fn connect(daemon: &Daemon) -> TcpStream {
+    let address = SocketAddr::from(([127, 0, 0, 1], daemon.udp()));
+    let connection = TcpStream::connect_timeout(&address, SOON).unwrap();
+    connection.set_read_timeout(Some(SOON)).unwrap();
+    connection
+}
+
+#[test]
+fn a_viewer_without_udp_watches_beside_garbage_and_idle_connections() {
+    let _machine = heavy();
+    let daemon = Setup::new(&["--source", "pattern", "--log", "debug"]).start();
+    let browser = Browser::start();
+    watch_by_tcp(&browser, &daemon);
+    let stage = Stage::of(browser, daemon, PATTERN);
+    stage.awaits_state(&["playing"], SOON);
+    stage.goes_on();
+    assert_eq!(protocols(&stage.browser), ["tcp", "tcp"]);
+
+    let begun = Instant::now();
+    let mut idle: Vec<_> = (0..200).map(|_| connect(&stage.daemon)).collect();
+    for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 4096], &[0, 40, 22, 254, 253, 0], &[0, 0, 0, 0]] {
+        let mut connection = connect(&stage.daemon);
+        // It may be closed in the middle of it.
+        let _ = (0..20).try_for_each(|_| connection.write_all(garbage));
+        assert!(garbage.len() == 4 || is_closed(&mut connection), "{garbage:?}");
+    }
+    stage.goes_on();
+    // Viewers still come, by either way.
+    let window = stage.browser.new_window();
+    stage.browser.open(&stage.daemon.page());
+    stage.awaits_state(&["playing"], SOON);
+    assert_eq!(protocols(&stage.browser), ["udp", "udp"], "where there is UDP it is preferred");
+    stage.browser.switch(&window.before);
+    stage.goes_on();
+    for connection in &mut idle {
+        assert!(is_closed(connection), "an idle connection is open after {:.1?}", begun.elapsed());
+    }
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:.1?}", begun.elapsed());
+    stage.goes_on();
+    // A closed page is noticed at once: its goodbye comes by TCP as well.
+    stage.browser.open("about:blank");
+    stage.daemon.logged_times(1, GONE, Duration::from_secs(5));
+}
+
+#[test]
+fn a_viewer_whose_connection_takes_nothing_slows_nobody_and_costs_little() {
+    let _machine = heavy();
+    let daemon = Setup::new(&["--source", "pattern", "--bitrate", "12M", "--log", "debug"]).start();
+    let stuck = Browser::start();
+    watch_by_tcp(&stuck, &daemon);
+    daemon.logged(CAME, SOON);
+    let browser = Browser::start();
+    watch_by_tcp(&browser, &daemon);
+    let stage = Stage::of(browser, daemon, PATTERN);
+    stage.awaits_state(&["playing"], SOON);
+    stage.goes_on();
+    let before = memory(&stage.daemon);
+    stuck.freeze();
+    let (begun, mut longest) = (Instant::now(), Duration::ZERO);
+    let script = "return (await lt.number(...args)).number";
+    let mut shown: u32 = stage.browser.run(script, &[json!(0), millis(SOON), stage.size()]);
+    while stage.daemon.count_logged(GONE) == 0 {
+        let asked = Instant::now();
+        shown = stage.browser.run(script, &[json!(shown + 1), millis(SOON), stage.size()]);
+        longest = longest.max(asked.elapsed());
+        assert!(begun.elapsed() < SOON, "the frozen viewer is still there");
+    }
+    let slow = stage.daemon.count_logged(&["connection is too slow"]);
+    let more = memory(&stage.daemon).saturating_sub(before);
+    println!("passed over {slow} times; {more} KiB more; longest pause of the other: {longest:.1?}");
+    assert!((1..=12).contains(&slow), "passed over {slow} times");
+    assert!(more < 8 << 10, "{more} KiB more");
+    assert!(longest < Duration::from_secs(2), "{longest:.1?}");
+    stage.goes_on();
+}
+
+/// The daemon's resident memory in KiB.
+fn memory(daemon: &Daemon) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
