@@ -66,7 +66,7 @@ const CLOSING: Duration = Duration::from_secs(6);
 /// Where a signaling server is this daemon itself.
 pub fn check(config: &RunConfig) -> Result<(), String> {
     // Without a list of addresses, names and loopback are what is known.
-    let addresses = local_addresses().unwrap_or_default();
+    let addresses: Vec<_> = local_addresses().unwrap_or_default().into_iter().map(|address| address.ip).collect();
     let names = OwnNames::of_this_machine([]);
     match config.own_signaling(|host| names.is_here(host, &addresses)) {
         None => Ok(()),
