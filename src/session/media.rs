@@ -19,13 +19,16 @@ use super::inbox::Inbox;
 use super::messages::{JoinIn, MediaIn};
 use super::sink::SocketSink;
 use super::timers::Timers;
-use super::turns::Turns;
 use super::udp::{Datagram, MediaSocket};
 use super::viewer::{EndReason, Viewer, ViewerEvent};
 use super::wake::{Interest, poll_until};
 use crate::encoder::Codec;
-use crate::fanout::{Fanout, Unit};
+use crate::fanout::Unit;
 use crate::id::SessionId;
+
+mod rungs;
+
+use rungs::Rungs;
 
 /// Asks the encoder of a codec for a keyframe, through its gate.
 pub type KeyframeRequest = Arc<dyn Fn(Codec) + Send + Sync>;
@@ -48,30 +51,6 @@ pub struct UnitQueues {
     pub pictures: Inbox<Arc<Unit>>,
     /// Sound.
     pub sound: Inbox<Arc<Unit>>,
-}
-
-/// What the media thread keeps of one video codec.
-#[derive(Default)]
-struct Rung {
-    fanout: Fanout,
-    turns: Turns,
-}
-
-/// One for each video codec.
-#[derive(Default)]
-struct Rungs {
-    h264: Rung,
-    vp8: Rung,
-}
-
-impl Rungs {
-    fn of(&mut self, codec: Codec) -> Option<&mut Rung> {
-        match codec {
-            Codec::H264 => Some(&mut self.h264),
-            Codec::Vp8 => Some(&mut self.vp8),
-            Codec::Opus => None,
-        }
-    }
 }
 
 struct Route {
@@ -148,9 +127,11 @@ impl Media {
             self.take_commands();
             self.take_units();
             socket.receive(|datagram| self.handle(&datagram));
+            self.take_relayed();
             self.do_what_is_due(Instant::now());
+            let servers_due = self.sink.pump(Instant::now());
             self.flush();
-            due = self.timers.next().into_iter().chain(self.sink.poll_timeout()).min();
+            due = self.timers.next().into_iter().chain(self.sink.poll_timeout()).chain(servers_due).min();
             // Joiners come after all that is live, and wait where the kernel has no room.
             if !self.joiners.is_empty() && self.sink.poll_timeout().is_none() {
                 self.catch_up(Instant::now());
@@ -323,23 +304,43 @@ impl Media {
     }
 
     fn handle(&mut self, datagram: &Datagram<'_>) {
-        let session = self.route(datagram).or_else(|| {
+        let now = Instant::now();
+        let Some(relays) = self.sink.relays().server_at(datagram.from) else {
+            return self.handle_packet(now, Path { local: datagram.to, remote: datagram.from }, datagram.data);
+        };
+        if let Some((path, range)) = relays.handle_datagram(now, datagram.from, datagram.to, datagram.data) {
+            self.handle_packet(now, path, &datagram.data[range]);
+        }
+    }
+
+    /// Takes what came by the streams of TURN servers.
+    fn take_relayed(&mut self) {
+        let Some(relays) = self.sink.relays().relays().cloned() else { return };
+        for (server, data) in relays.take_messages() {
+            let now = Instant::now();
+            if let Some((path, range)) = relays.handle_message(now, server, &data) {
+                self.handle_packet(now, path, &data[range]);
+            }
+        }
+    }
+
+    fn handle_packet(&mut self, now: Instant, path: Path, data: &[u8]) {
+        let session = self.route(path.remote, data).or_else(|| {
             // The join thread may just have said whose this is.
             self.take_commands();
-            self.route(datagram)
+            self.route(path.remote, data)
         });
         let Some(session) = session else {
             self.strange += 1;
             return;
         };
-        let (now, path) = (Instant::now(), Path { local: datagram.to, remote: datagram.from });
         match self.routes.get_mut(&session) {
             Some(Route { viewer: Some(_), .. }) => {
-                self.attend(now, session, |viewer, sink| viewer.handle_datagram(now, path, datagram.data, sink));
+                self.attend(now, session, |viewer, sink| viewer.handle_datagram(now, path, data, sink));
             }
             // Whoever sends more than any handshake has would keep the join thread from others.
             Some(Route { handed, .. }) => {
-                let spared = handed.take(now).then(|| datagram.data.to_vec());
+                let spared = handed.take(now).then(|| data.to_vec());
                 // A full queue loses it, counted; whoever sent it repeats it.
                 let _ = spared.map(|data| self.join.push(JoinIn::Datagram { session, path, data }).is_ok());
             }
@@ -348,10 +349,10 @@ impl Media {
     }
 
     /// Whose a datagram is: requests say so, the rest is known by its address.
-    fn route(&self, datagram: &Datagram<'_>) -> Option<SessionId> {
-        match stun::local_ufrag(datagram.data) {
+    fn route(&self, from: SocketAddr, data: &[u8]) -> Option<SessionId> {
+        match stun::local_ufrag(data) {
             Some(ufrag) => self.by_ufrag.get(ufrag).copied(),
-            None => self.by_address.get(&datagram.from).copied(),
+            None => self.by_address.get(&from).copied(),
         }
     }
 
@@ -447,13 +448,19 @@ impl Media {
             }
             self.collect(now, session);
         }
+        if let Some(relays) = self.sink.relays().relays() {
+            relays.close_all(now);
+        }
+        self.sink.pump(now);
         self.flush();
         self.running = false;
     }
 
     fn flush(&mut self) {
         self.sink.flush();
-        for number in self.sink.take_overflowed() {
+        let mut overflowed = self.sink.take_overflowed();
+        overflowed.extend(self.sink.relays().relays().into_iter().flat_map(|relays| relays.take_late()));
+        for number in overflowed {
             let route = self
                 .routes
                 .values_mut()

@@ -156,7 +156,10 @@ impl Reach {
         };
         let mut candidates: Vec<_> = addresses.into_iter().map(host).collect();
         let learnt = self.learnt();
-        candidates.extend(learnt.reflexive.iter().map(|(base, seen)| LocalCandidate {
+        // Where nothing translates, a server sees what is known already.
+        let is_own = |seen: &SocketAddr| candidates.iter().any(|own| own.address == *seen);
+        let translated: Vec<_> = learnt.reflexive.iter().filter(|(_, seen)| !is_own(seen)).collect();
+        candidates.extend(translated.into_iter().map(|(base, seen)| LocalCandidate {
             kind: CandidateKind::ServerReflexive,
             address: *seen,
             base: *base,

@@ -11,6 +11,7 @@ mod independent;
 mod leaving;
 mod light;
 mod page;
+mod relay;
 mod renewal;
 mod room;
 mod room_pages;

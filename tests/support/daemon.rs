@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::process::{Line, Output, Process};
+use super::turn::command_in;
 
 /// How long the daemon may take to be ready, and to end.
 const READY: Duration = Duration::from_secs(20);
@@ -21,6 +22,7 @@ pub struct Setup {
     args: Vec<String>,
     display: Option<String>,
     sound_server: Option<String>,
+    network: Option<String>,
     state: Rc<TempDir>,
 }
 
@@ -28,7 +30,13 @@ impl Setup {
     /// A daemon on loopback and free ports, with a fresh state directory and no display.
     pub fn new(args: &[&str]) -> Self {
         let state = Rc::new(tempfile::tempdir().unwrap());
-        Self { args: args.iter().map(|&arg| arg.to_owned()).collect(), display: None, sound_server: None, state }
+        Self {
+            args: args.iter().map(|&arg| arg.to_owned()).collect(),
+            display: None,
+            sound_server: None,
+            network: None,
+            state,
+        }
     }
 
     /// With this `$DISPLAY`.
@@ -40,6 +48,12 @@ impl Setup {
     /// With this `$PULSE_SERVER`.
     pub fn sound_server(mut self, address: &str) -> Self {
         self.sound_server = Some(address.to_owned());
+        self
+    }
+
+    /// In this network namespace.
+    pub fn in_network(mut self, name: &str) -> Self {
+        self.network = Some(name.to_owned());
         self
     }
 
@@ -86,7 +100,7 @@ impl Setup {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = command_in(self.network.as_deref(), &binary());
         command.arg("run").args(&self.args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         for (name, _) in std::env::vars_os() {
             let name_text = name.to_string_lossy();

@@ -70,7 +70,7 @@ fn restarts_that_come_to_nothing_leave_the_first_generation_heard() {
     for generation in [0, 8] {
         let mut data = request(&format!("generation{generation}"));
         let datagram = Datagram { data: &mut data, from: address(2), to: address(1) };
-        assert_eq!(media.route(&datagram), Some(id(1)), "generation {generation}");
+        assert_eq!(media.route(datagram.from, datagram.data), Some(id(1)), "generation {generation}");
     }
     (9..100).for_each(|generation| media.expect(Instant::now(), id(1), format!("generation{generation}")));
     assert_eq!(media.by_ufrag.len(), MOST_UFRAGS);

@@ -84,10 +84,7 @@ fn in_a_closed_room_a_peer_sees_the_daemon_only() {
         assert_eq!(stage.post(bob, target, "x"), Err(RoomRefusal::Gone));
     }
     assert_eq!(stage.post(bob, DAEMON, "x"), Ok(()));
-    assert_eq!(
-        stage.outputs(),
-        [Output::Received { peer: bob, body: Bytes::from_static(b"x") }]
-    );
+    assert_eq!(stage.outputs(), [Output::Received { peer: bob, body: Bytes::from_static(b"x") }]);
     stage.room.send(alice, Bytes::from_static(b"for you"), stage.now);
     assert_eq!(stage.delivered(), [(alice, "1:for you".to_owned())]);
     stage.room.handle_wait_gone(alice, waiting, stage.now);
