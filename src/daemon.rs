@@ -18,13 +18,15 @@ use crate::clock::Clock;
 use crate::config::{AuthConfig, Listen, RunConfig};
 use crate::control;
 use crate::control::socket::ControlSocket;
-use crate::ice_server::IceServers;
+use crate::ice_server::{IceServer, IceServers, Scheme};
 use crate::session::engine::identity::Identity;
 use crate::session::inbox::Inbox;
 use crate::session::join::{Demand, Join, JoinConfig};
 use crate::session::media::{Media, UnitQueues};
 use crate::session::messages::JoinIn;
 use crate::session::reach::{CandidateKind, Reach, ReachConfig};
+use crate::session::relay;
+use crate::session::relay::table::Relays;
 use crate::session::sdp::Capabilities;
 use crate::session::sink::SocketSink;
 use crate::session::streams::{StreamPacket, Streams};
@@ -34,7 +36,7 @@ use crate::session::wake::Waker;
 use crate::signaling::SignalIn;
 use crate::signaling::access::{Access, Code, OwnNames, state_dir};
 use crate::signaling::ask::Asker;
-use crate::signaling::client::{self, Client, ClientConfig, MOST_SIGNING_OUT};
+use crate::signaling::client::{self, Client, ClientConfig, MOST_SIGNING_OUT, tls};
 use crate::signaling::peers::CallPolicy;
 use crate::signaling::room::RoomLimits;
 use crate::signaling::server::{ConnectionLimits, Deadlines, RoomConfig, Server, ServerConfig};
@@ -122,6 +124,8 @@ struct Daemon {
     facts: Facts,
     /// What the clients of signaling servers need; they start with the serving.
     clients: Vec<ClientConfig>,
+    /// What the tasks of STUN and TURN servers need; the same.
+    ice_servers: Vec<relay::server::ServerConfig>,
     join: Inbox<JoinIn>,
     threads: Vec<JoinHandle<()>>,
     /// Gets the name of a thread that has ended.
@@ -192,6 +196,10 @@ impl Daemon {
         });
         report(&reach);
         let reach = Arc::new(reach);
+        let relays = Arc::new(Relays::new(reach.clone(), media.waker().clone()));
+        let ice_servers =
+            config.ice_servers.iter().map(|server| ice_server(server, &relays, &identity, clock, &socket));
+        let ice_servers = ice_servers.collect::<anyhow::Result<Vec<_>>>()?;
         let join_config = JoinConfig {
             name: config.name.clone(),
             max_viewers: config.max_viewers,
@@ -204,8 +212,8 @@ impl Daemon {
         };
         let streams = Streams::default();
         let sink = || {
-            let socket = socket.try_clone_sender().context("no descriptors left")?;
-            anyhow::Ok(SocketSink::new(socket, streams.clone()))
+            let sender = socket.try_clone_sender().context("no descriptors left")?;
+            anyhow::Ok(SocketSink::new(sender, streams.clone()).with_relays(relays.clone()))
         };
         let (join_sink, media_sink) = (sink()?, sink()?);
         let udp_port = socket.local_port();
@@ -243,7 +251,7 @@ impl Daemon {
             max_viewers: config.max_viewers,
         };
         let streams = listener.ok().map(|listener| TcpMedia { listener, streams, packets, limits: stream_limits });
-        Ok(Self { server, streams, signals, control, facts, clients, join, threads, ended, makers })
+        Ok(Self { server, streams, signals, control, facts, clients, ice_servers, join, threads, ended, makers })
     }
 
     /// Serves until told to stop; then viewers are told, threads joined, and requests in flight answered.
@@ -274,6 +282,8 @@ impl Daemon {
             std::future::pending::<()>().await;
         };
         let (threads, join, makers) = (self.threads, self.join, self.makers);
+        // They end with the runtime: the media thread gives allocations back.
+        self.ice_servers.into_iter().for_each(|server| drop(relay::server::start(server)));
         let (stop_tasks, tasks_stopped) = watch::channel(false);
         let started = self.clients.into_iter().map(|client| client::start(client, tasks_stopped.clone()));
         let clients: Vec<Client> = started.collect();
@@ -324,6 +334,26 @@ impl Daemon {
             signal = insisted => Err(anyhow!("{signal} came while stopping: ended at once, not in order")),
         }
     }
+}
+
+/// What the task of a STUN or TURN server needs.
+fn ice_server(
+    server: &IceServer,
+    relays: &Arc<Relays>,
+    identity: &Identity,
+    clock: Clock,
+    socket: &MediaSocket,
+) -> anyhow::Result<relay::server::ServerConfig> {
+    let tls = (server.scheme == Scheme::Turns).then(|| tls::client(server.ca_file.as_deref())).transpose();
+    let tls = tls.with_context(|| format!("--ice-server {}", server.url()))?;
+    Ok(relay::server::ServerConfig {
+        server: server.clone(),
+        relays: relays.clone(),
+        crypto: identity.crypto(),
+        clock,
+        tls,
+        has_ipv6: socket.has_ipv6(),
+    })
 }
 
 /// Starts a thread that must not end.

@@ -10,7 +10,6 @@ use crate::stage::{CAME, GONE, SOON, Stage, millis};
 use crate::support::browser::Browser;
 use crate::support::daemon::{Daemon, Setup};
 use crate::support::heavy;
-use crate::support::page::Page;
 
 const PATTERN: (u16, u16) = (1280, 720);
 

@@ -17,6 +17,7 @@ mod light;
 mod mdn;
 mod page;
 mod peerconnection_client;
+mod relay;
 mod renewal;
 mod room;
 mod room_pages;

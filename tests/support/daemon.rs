@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::process::{Line, Output, Process};
+use super::turn::command_in;
 
 /// How long the daemon may take to be ready, and to end.
 const READY: Duration = Duration::from_secs(20);
@@ -22,6 +23,7 @@ pub struct Setup {
     display: Option<String>,
     sound_server: Option<String>,
     runtime: Option<PathBuf>,
+    network: Option<String>,
     state: Rc<TempDir>,
 }
 
@@ -34,6 +36,7 @@ impl Setup {
             display: None,
             sound_server: None,
             runtime: None,
+            network: None,
             state,
         }
     }
@@ -53,6 +56,12 @@ impl Setup {
     /// With this `$XDG_RUNTIME_DIR`, where its control socket is then.
     pub fn runtime(mut self, directory: &Path) -> Self {
         self.runtime = Some(directory.to_owned());
+        self
+    }
+
+    /// In this network namespace.
+    pub fn in_network(mut self, name: &str) -> Self {
+        self.network = Some(name.to_owned());
         self
     }
 
@@ -105,7 +114,7 @@ impl Setup {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = command_in(self.network.as_deref(), &binary());
         command.arg("run").args(&self.args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         for (name, _) in std::env::vars_os() {
             let name_text = name.to_string_lossy();

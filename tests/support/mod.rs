@@ -19,6 +19,7 @@ pub mod rtc_viewer;
 pub mod servers;
 pub mod strip;
 pub mod tone;
+pub mod turn;
 pub mod xclient;
 pub mod xvfb;
 
