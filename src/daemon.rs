@@ -181,8 +181,13 @@ impl Daemon {
         announce(server.as_ref(), udp_port, code.as_ref(), &config.name).context("stdout")?;
         let signals = mpsc::channel(MOST_SIGNALS);
         let asker = Asker::new(signals.0.clone(), Deadlines::default().answer);
-        let client =
-            |url| ClientConfig { url, name: config.name.clone(), call: config.call.clone(), asker: asker.clone() };
+        let client = |url| ClientConfig {
+            url,
+            name: config.name.clone(),
+            call: config.call.clone(),
+            asker: asker.clone(),
+            clock,
+        };
         let clients = config.signaling.iter().cloned().map(client).collect();
         Ok(Self { server, signals, clients, join, threads, ended, makers })
     }

@@ -261,6 +261,11 @@ impl Peers {
         self.peers.get(&id).map_or("", |peer| &peer.name)
     }
 
+    /// Whether the daemon's offer is with a peer that has not answered it.
+    pub fn is_called(&self, id: PeerId) -> bool {
+        self.peers.get(&id).is_some_and(|peer| peer.asked.is_none() && matches!(peer.link, Link::Called { .. }))
+    }
+
     /// The peer whose last description has this `ice-ufrag`, for protocols whose candidates name nobody.
     pub fn with_ufrag(&self, ufrag: &str) -> Option<PeerId> {
         let has = |peer: &Peer| peer.described().any(|described| described == ufrag);

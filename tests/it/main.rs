@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code: a failure is a panic, a report is printed")]
 
 mod bad_input;
+mod channel;
 mod cli;
 mod codecs;
 mod firefox;
@@ -10,12 +11,14 @@ mod hostile;
 mod independent;
 mod leaving;
 mod light;
+mod mdn;
 mod page;
 mod renewal;
 mod room;
 mod room_pages;
 mod screen;
 mod shutdown;
+mod signaled;
 mod sizes;
 mod socketio;
 mod sound;

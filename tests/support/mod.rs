@@ -7,6 +7,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub mod browser;
+pub mod certificates;
 pub mod daemon;
 pub mod files;
 pub mod firefox;

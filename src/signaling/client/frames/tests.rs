@@ -12,6 +12,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Message};
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async};
 
 use super::*;
+use crate::clock::Clock;
 use crate::id::{PeerId, SessionId};
 use crate::signaling::ask::Asker;
 use crate::signaling::client::Desk;
@@ -116,7 +117,8 @@ impl Running {
         let (signals, asked) = mpsc::channel(16);
         let url = SignalingUrl { token_file, ..SignalingUrl::parse(&text).unwrap() };
         let asker = Asker::new(signals, WITHIN);
-        let config = ClientConfig { url, name: "desk".to_owned(), call: CallPolicy::None, asker };
+        let config =
+            ClientConfig { url, name: "desk".to_owned(), call: CallPolicy::None, asker, clock: Clock::start() };
         let (hears, heard) = mpsc::channel(64);
         let peers = Peers::new(CallPolicy::None, SessionId::random);
         let (desk, operations) = Desk::new(config.url.label());
