@@ -210,14 +210,17 @@ impl WebSocket {
                 message = poll_fn(|cx| self.poll_message(cx)) => message?,
                 () = sleep_until(due.into()) => {
                     let now = Instant::now();
-                    if stuck_at.is_some_and(|at| at <= now) {
+                    // It may have been taken meanwhile.
+                    if self.unsent_since.is_some_and(|since| since + self.patience.sending <= now) {
                         return Err(Lost::Stuck);
                     }
                     if silent_at <= now {
                         return Err(Lost::Silent(self.patience.silence));
                     }
-                    self.ping_at = now + self.patience.ping;
-                    self.put(Message::Ping(Bytes::new()))?;
+                    if self.ping_at <= now {
+                        self.ping_at = now + self.patience.ping;
+                        self.put(Message::Ping(Bytes::new()))?;
+                    }
                     continue;
                 }
             };

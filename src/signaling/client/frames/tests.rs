@@ -40,6 +40,10 @@ impl FrameProtocol for Plain {
         url.join("plain?is=here").unwrap()
     }
 
+    fn handle_refused(&mut self, status: u16) {
+        self.heard.try_send(format!("(refused: {status})")).unwrap();
+    }
+
     fn handle_open(&mut self, _: Instant) {
         self.outputs.push(Output::Frame("hello".to_owned()));
     }
@@ -205,7 +209,7 @@ fn a_server_that_goes_is_signed_in_to_again_when_it_is_back() {
 #[test]
 fn a_refusal_says_what_the_server_said() {
     run_test(async {
-        let client = Running::ordinary().await;
+        let mut client = Running::ordinary().await;
         let (mut stream, _) = client.listener.accept().await.unwrap();
         let mut request = vec![0; 4096];
         let length = stream.read(&mut request).await.unwrap();
@@ -213,6 +217,7 @@ fn a_refusal_says_what_the_server_said() {
         let refusal = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 25\r\n\r\nno\x1b[31m such\r\ntoken, sorry";
         stream.write_all(refusal.as_bytes()).await.unwrap();
         assert_eq!(client.why_it_came_again().await, "the server refuses: 401 Unauthorized, no[31m such token, sorry");
+        assert_eq!(client.heard.recv().await.unwrap(), "(refused: 401)");
     });
 }
 
@@ -285,6 +290,22 @@ fn who_answers_pings_stays() {
         }
         assert!(pings > 5, "{pings}");
         assert_eq!(client.standing().await, Standing::SignedIn("desk".to_owned()));
+    });
+}
+
+#[test]
+fn who_takes_what_is_sent_and_says_nothing_stays() {
+    run_test(async {
+        let soon = Duration::from_millis(60);
+        let mut client = Running::start(Patience { sending: soon, ..Patience::default() }, SIGNING_IN, None).await;
+        let mut server = client.welcomed().await;
+        server.send(Message::text("one")).await.unwrap();
+        assert_eq!(client.heard.recv().await.unwrap(), "one");
+        assert_eq!(client.desk.call(PEER).await, Ok(()));
+        let Some(SignalIn::Call { reply, .. }) = client.signals.recv().await else { panic!("no call") };
+        reply.send(Ok(Answer { sdp: "v=0".to_owned() })).unwrap();
+        assert_eq!(text(&mut server).await, "word for 7");
+        assert!(timeout(soon * 5, server.next()).await.is_err(), "the connection has ended");
     });
 }
 
