@@ -511,9 +511,9 @@ impl Media {
     fn pass_over_slow(&mut self) {
         for number in self.sink.take_slow() {
             let mut viewers = self.routes.values_mut().filter_map(|route| route.viewer.as_mut());
-            if let Some(viewer) = viewers.find(|viewer| viewer.number == number && viewer.video_codec().is_some()) {
+            let viewer = viewers.find(|viewer| viewer.number == number && viewer.video_codec().is_some());
+            if viewer.is_some_and(|viewer| viewer.handle_overflow(Instant::now())) {
                 debug!(viewer = number, "a viewer's connection is too slow: its picture goes on at a later keyframe");
-                viewer.handle_overflow(Instant::now());
             }
         }
     }

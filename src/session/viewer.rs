@@ -306,12 +306,14 @@ impl<E: Engine> Viewer<E> {
 
     /// Takes word that packets of it could not be sent: the picture goes on at the next keyframe, others are not slowed (rule 6).
     ///
-    /// Whoever says so asks for that keyframe.
-    pub fn handle_overflow(&mut self, now: Instant) {
-        if matches!(self.picture, Picture::Flowing | Picture::CatchingUp(_)) {
+    /// Whoever says so asks for that keyframe, or leaves it to the viewer to want one in a second. Returns whether there was a picture that went on.
+    pub fn handle_overflow(&mut self, now: Instant) -> bool {
+        let went_on = matches!(self.picture, Picture::Flowing | Picture::CatchingUp(_));
+        if went_on {
             self.picture = Picture::AwaitingKeyframe;
             self.asked = Some(now);
         }
+        went_on
     }
 
     /// Does what is due.

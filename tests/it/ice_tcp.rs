@@ -1,7 +1,7 @@
 //! Viewers whose network lets no UDP through: media over TCP at the same port number, and what others do at that port.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -9,9 +9,53 @@ use serde_json::{Value, json};
 use crate::stage::{CAME, GONE, SOON, Stage, millis};
 use crate::support::browser::Browser;
 use crate::support::daemon::{Daemon, Setup};
-use crate::support::heavy;
+use crate::support::xclient::XClient;
+use crate::support::xvfb::Xvfb;
+use crate::support::{heavy, http};
 
 const PATTERN: (u16, u16) = (1280, 720);
+
+const OFFER: &str = include_str!("../data/offers/chromium-recvonly-video.sdp");
+
+/// The candidates of the daemon's answer to an offer: protocol, address, port.
+fn told(daemon: &Daemon) -> Vec<(String, String, u16)> {
+    let answer = http::offer(daemon.http(), daemon.code().as_deref(), OFFER.as_bytes());
+    assert_eq!(answer.status, 201, "{}", answer.body);
+    let fields = answer.body.lines().filter_map(|line| line.strip_prefix("a=candidate:"));
+    let fields = fields.map(|line| line.split(' ').collect::<Vec<_>>());
+    fields.map(|fields| (fields[2].to_owned(), fields[4].to_owned(), fields[5].parse().unwrap())).collect()
+}
+
+#[test]
+fn answers_tell_the_ways_that_there_are() {
+    let daemon = Setup::new(&["--source", "pattern", "--public-ip", "203.0.113.9", "--network", "no-such*"]).start();
+    let port = daemon.udp();
+    let expected: Vec<_> = told(&daemon).into_iter().filter(|(_, address, _)| !address.contains(':')).collect();
+    let at = |protocol: &str, address: &str| (protocol.to_owned(), address.to_owned(), port);
+    let ways = ["udp", "tcp"].into_iter().flat_map(|protocol| [at(protocol, "203.0.113.9"), at(protocol, "127.0.0.1")]);
+    assert_eq!(
+        expected,
+        ways.collect::<Vec<_>>(),
+        "the public address first, loopback always, nothing of other interfaces"
+    );
+}
+
+#[test]
+fn a_port_that_another_has_for_tcp_costs_a_warning_and_the_way_over_tcp() {
+    // Somewhere the same number is free for UDP.
+    let (_taken, daemon) = (0..20)
+        .find_map(|_| {
+            let taken = TcpListener::bind(("0.0.0.0", 0)).unwrap();
+            let port = taken.local_addr().unwrap().port();
+            std::net::UdpSocket::bind(("0.0.0.0", port)).ok()?;
+            let daemon = Setup::new(&["--source", "pattern", "--udp-port", &port.to_string()]).start();
+            Some((taken, daemon))
+        })
+        .unwrap();
+    daemon.logged(&["WARN", "can't be had for TCP", "--udp-port"], SOON);
+    let told = told(&daemon);
+    assert!(!told.is_empty() && told.iter().all(|(protocol, ..)| protocol == "udp"), "{told:?}");
+}
 
 /// Has a browser watch that hears of the daemon's TCP candidates alone, and tells it of none of its own.
 fn watch_by_tcp(browser: &Browser, daemon: &Daemon) {
@@ -97,13 +141,19 @@ fn a_viewer_without_udp_watches_beside_garbage_and_idle_connections() {
 #[test]
 fn a_viewer_whose_connection_takes_nothing_slows_nobody_and_costs_little() {
     let _machine = heavy();
-    let daemon = Setup::new(&["--source", "pattern", "--bitrate", "12M", "--log", "debug"]).start();
+    // A screen of text that is written anew all the time makes megabits.
+    let screen = Xvfb::start(1280, 800);
+    let mut client = XClient::open(&screen.display());
+    client.fill_with_text();
+    let setup = Setup::new(&["--source", "screen", "--bitrate", "12M", "--log", "debug"]).display(&screen.display());
+    let daemon = setup.start();
+    let drawing = client.draw_steadily(10, |client| client.rewrite(40));
     let stuck = Browser::start();
     watch_by_tcp(&stuck, &daemon);
     daemon.logged(CAME, SOON);
     let browser = Browser::start();
     watch_by_tcp(&browser, &daemon);
-    let stage = Stage::of(browser, daemon, PATTERN);
+    let stage = Stage::of(browser, daemon, screen.size());
     stage.awaits_state(&["playing"], SOON);
     stage.goes_on();
     let before = memory(&stage.daemon);
@@ -124,6 +174,7 @@ fn a_viewer_whose_connection_takes_nothing_slows_nobody_and_costs_little() {
     assert!(more < 8 << 10, "{more} KiB more");
     assert!(longest < Duration::from_secs(2), "{longest:.1?}");
     stage.goes_on();
+    drawing.stop();
 }
 
 /// The daemon's resident memory in KiB.

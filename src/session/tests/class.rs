@@ -184,7 +184,9 @@ impl Class {
             made.fanout.clear();
             made.wanted = true;
         }
-        self.seats.values_mut().for_each(|seat| seat.viewer.handle_overflow(self.now));
+        for seat in self.seats.values_mut() {
+            seat.viewer.handle_overflow(self.now);
+        }
     }
 
     /// An encoder starts anew.

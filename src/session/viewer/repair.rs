@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{Picture, Tail, Viewer, ViewerEvent};
 use crate::session::engine::feedback::{SenderInfo, sender_report};
-use crate::session::engine::{Engine, Feedback};
+use crate::session::engine::{Engine, Feedback, Protocol};
 use crate::session::stream::PacketSink;
 
 /// Time between sender reports, sent while still too (rule 10).
@@ -64,6 +64,10 @@ impl<E: Engine> Viewer<E> {
         let gap = self.last_unit.map_or(MOTION_GAP, |last| now.saturating_duration_since(last));
         let silence = if gap < MOTION_GAP { gap * 3 / 2 } else { Duration::ZERO };
         self.last_unit = Some(now);
+        // A connection loses nothing that it took.
+        if self.path().is_some_and(|path| path.protocol == Protocol::Tcp) {
+            return;
+        }
         self.tail = Tail::Due { at: now + TAIL_FIRST.max(round_trip).max(silence), second: false };
     }
 
