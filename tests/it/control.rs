@@ -53,7 +53,7 @@ fn says(control: &Path, args: &[&str]) -> String {
     done.out
 }
 
-fn json_of(control: &Path, args: &[&str]) -> Value {
+pub fn json_of(control: &Path, args: &[&str]) -> Value {
     let text = says(control, args);
     assert_eq!(text.lines().count(), 1, "{text}");
     serde_json::from_str(&text).unwrap()

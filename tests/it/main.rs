@@ -6,6 +6,7 @@ mod channel;
 mod cli;
 mod codecs;
 mod control;
+mod everywhere;
 mod firefox;
 mod heard;
 mod hostile;

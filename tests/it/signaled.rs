@@ -8,8 +8,8 @@ use crate::stage::{CAME, GONE, SOON, millis};
 use crate::support::browser::Browser;
 use crate::support::daemon::Daemon;
 use crate::support::files::{File, Files};
-use crate::support::report_wall_time;
 use crate::support::servers::NodeServer;
+use crate::support::{long, report_wall_time};
 
 /// What the log line says once the daemon is signed in.
 pub const SIGNED_IN: &[&str] = &["signed in", "server="];
@@ -66,11 +66,11 @@ impl Pages {
     }
 }
 
-/// Kills the server and starts it again at the same port, three times: the page's picture goes on meanwhile, and the daemon comes back. Gives the last one.
+/// Kills the server and starts it again at the same port, three times (twenty where all is to be tested): the page's picture goes on meanwhile, and the daemon comes back. Gives the last one.
 pub fn restarted(mut server: NodeServer, script: &str, daemon: &Daemon, pages: &Pages) -> NodeServer {
     let port = server.address.port().to_string();
     pages.browser.run::<Value>("viewer.kept = viewer.pc", &[]);
-    for round in 1..=3 {
+    for round in 1..=if long() { 20 } else { 3 } {
         server.kill();
         daemon.logged_times(round, AWAY, SOON);
         pages.goes_on();
