@@ -4,6 +4,7 @@ use crate::id::PeerId;
 
 /// The most bytes of a reply that are read: a list of all peers has its place in them.
 pub const MOST_REPLY: usize = 1 << 20;
+
 /// Names a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId(pub(super) u64);
