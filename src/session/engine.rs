@@ -124,6 +124,16 @@ impl RemoteTransport {
         let all_in = |these: &Self, those: &Self| these.fingerprints.iter().all(|one| those.fingerprints.contains(one));
         all_in(self, other) && all_in(other, self)
     }
+
+    /// The addresses of its candidates for UDP; names are none.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.candidates.iter().filter_map(|candidate| {
+            let fields: Vec<_> = candidate.split_ascii_whitespace().take(6).collect();
+            let [_, _, transport, _, address, port] = fields[..] else { return None };
+            let is_udp = transport.eq_ignore_ascii_case("udp");
+            Some(SocketAddr::new(address.parse().ok()?, port.parse().ok()?)).filter(|_| is_udp)
+        })
+    }
 }
 
 /// What the other side is told of the daemon's ICE.

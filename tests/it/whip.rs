@@ -1,6 +1,8 @@
 //! Publishing by WHIP to a receiver that others wrote: aiortc behind a small endpoint (`tests/servers/whip_receiver.py`).
 
 use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::stage::SOON;
@@ -11,7 +13,7 @@ use crate::support::servers::NodeServer;
 const SCRIPT: &str = "whip_receiver.py";
 /// A server that vanished is noticed after 12 s without a word of it.
 const VANISHED: Duration = Duration::from_secs(30);
-const PUBLISHING: &[&str] = &["INFO", "publishing", "whip+http://127.0.0.1:"];
+const PUBLISHING: &[&str] = &["INFO", "publishing", "whip+http"];
 const AWAY: &[&str] = &["WARN", "not publishing, and trying again"];
 
 fn receiver(arguments: &[&str]) -> NodeServer {
@@ -19,7 +21,8 @@ fn receiver(arguments: &[&str]) -> NodeServer {
 }
 
 fn publisher(server: &NodeServer, options: &str, more: &[&str]) -> Setup {
-    let url = format!("whip+http://{}/whip{options}", server.address);
+    let transport = if options.contains("ca-file") { "https" } else { "http" };
+    let url = format!("whip+{transport}://{}/whip{options}", server.address);
     Setup::new(&["--source", "pattern", "--size", "640x360", "--signaling", &url]).args(more)
 }
 
@@ -42,6 +45,21 @@ fn awaits_pictures(server: &NodeServer, mark: usize) {
     assert!(pictures.iter().all(|line| line.text.ends_with(" 640x360")), "{:?}", pictures[0].text);
 }
 
+/// Makes a certificate for 127.0.0.1 that signs itself; gives the file of it, and that of it and its key.
+fn certificate(directory: &Path) -> [String; 2] {
+    let path = |name: &str| directory.join(name).to_str().unwrap().to_owned();
+    let config = "[req]\ndistinguished_name=dn\nx509_extensions=ext\n[dn]\n[ext]\nsubjectAltName=IP:127.0.0.1\n";
+    fs::write(path("config"), config).unwrap();
+    let mut command = Command::new("openssl");
+    command.args(["req", "-x509", "-nodes", "-days", "2", "-subj", "/CN=sfu", "-newkey", "ec"]);
+    command.args(["-pkeyopt", "ec_paramgen_curve:P-256", "-config", &path("config"), "-keyout", &path("key")]);
+    let output = command.args(["-out", &path("ca.pem")]).stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let [key, ca] = ["key", "ca.pem"].map(|name| fs::read_to_string(path(name)).unwrap());
+    fs::write(path("server.pem"), key + &ca).unwrap();
+    [path("ca.pem"), path("server.pem")]
+}
+
 fn stops(daemon: Daemon, server: &NodeServer) {
     let mark = server.output.mark();
     daemon.stop();
@@ -50,11 +68,12 @@ fn stops(daemon: Daemon, server: &NodeServer) {
 
 #[test]
 fn an_sfu_gets_pictures_and_sound_and_is_told_the_end() {
-    let server = receiver(&["--redirect", "--token", "a.Token-1"]);
     let state = tempfile::tempdir().unwrap();
+    let [ca, pem] = certificate(state.path());
+    let server = receiver(&["--redirect", "--token", "a.Token-1", "--tls", &pem]);
     let token = state.path().join("token");
     fs::write(&token, "a.Token-1\n").unwrap();
-    let options = format!("?token-file={}", token.display());
+    let options = format!("?token-file={}&ca-file={ca}", token.display());
     let daemon = publisher(&server, &options, &["--audio", "tone", "--codec", "h264", "--log", "debug"]).start();
     assert_eq!(said(&server, 0, "offered", SOON)[1..], ["1", "/elsewhere"]);
     daemon.logged(PUBLISHING, SOON);
@@ -72,14 +91,14 @@ fn a_server_whose_ice_is_lite_and_that_hangs_up_is_published_to_again() {
     let server = receiver(&["--lite", "--hang-up", "60"]);
     let codec = if cfg!(feature = "vp8") { "vp8" } else { "h264" };
     let daemon = publisher(&server, "", &["--codec", codec]).start();
+    let mut mark = 0;
     for session in ["1", "2"] {
-        let mark = server.output.mark();
-        awaits_pictures(&server, if session == "1" { 0 } else { mark });
-        assert_eq!(said(&server, 0, "offered", SOON)[1], "1");
-        let hung_up = server.output.wait_nth(session.parse().unwrap(), 0, SOON, |line| line.starts_with("hung-up "));
-        assert!(hung_up.is_some_and(|line| line.text == format!("hung-up {session}")));
-        let ended = server.output.wait_nth(session.parse().unwrap(), 0, SOON, |line| line.starts_with("ended "));
-        assert!(ended.is_some(), "what is left is ended:\n{}", server.output.tail(40));
+        awaits_pictures(&server, mark);
+        for word in ["hung-up", "ended"] {
+            assert_eq!(said(&server, mark, word, SOON)[1], session);
+        }
+        let ended = format!("ended {session}");
+        mark = 1 + server.output.lines().iter().rposition(|line| line.text == ended).unwrap();
     }
     daemon.logged_times(2, PUBLISHING, SOON);
     daemon.stop();

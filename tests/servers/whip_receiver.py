@@ -26,6 +26,7 @@ parser.add_argument("--hang-up", type=int)
 options = parser.parse_args()
 
 sessions = {}
+watches = set()
 numbers = itertools.count(1)
 interfaces = aioice.ice.get_host_addresses
 
@@ -112,7 +113,11 @@ async def offered(request):
         return web.Response(status=307, headers={"Location": "elsewhere"})
     name, peer = str(next(numbers)), RTCPeerConnection()
     sessions[name] = peer
-    peer.on("track", lambda track: asyncio.ensure_future(watch(name, peer, track)))
+
+    @peer.on("track")
+    def _(track):
+        watches.add(asyncio.ensure_future(watch(name, peer, track)))
+
     peer.on("connectionstatechange", lambda: say("state", name, peer.connectionState))
     await peer.setRemoteDescription(RTCSessionDescription(await request.text(), "offer"))
     await peer.setLocalDescription(await peer.createAnswer())

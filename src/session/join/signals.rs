@@ -143,6 +143,11 @@ impl Join {
         let dialogue = self.dialogues.get_mut(&session).ok_or(Refusal::UnknownSession)?;
         let agreement = dialogue.handle_answer(&answer, &can)?;
         self.broadcast.handle_change(now, session, dialogue.ufrags(), dialogue.codecs());
+        if answer.ice_lite {
+            // A lite side asks nothing by which it could be known: it answers the daemon's checks, from where it says that it is.
+            let addresses = agreement.remote.addresses();
+            addresses.for_each(|address| self.tell_media(MediaIn::Address { session, address }));
+        }
         let viewer = self.joining.get_mut(&session).ok_or(Refusal::UnknownSession)?;
         viewer.start(now, &agreement).map_err(|error| unusable(&error))?;
         self.collect(now, session);

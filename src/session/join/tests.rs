@@ -216,6 +216,34 @@ fn who_publishes_is_told_how_its_session_goes() {
 }
 
 #[test]
+fn a_lite_side_is_known_by_the_addresses_that_its_answer_lists() {
+    const ANSWER: &str = include_str!("../../../tests/data/answers/chromium.sdp");
+    let own = "a=candidate:9 1 udp 2130706431 192.0.2.9 7000 typ host\r\na=candidate:8 1 UDP 1 2001:db8::9 7000 typ host\r\n\
+               a=candidate:7 1 tcp 1 192.0.2.9 7001 typ host tcptype passive\r\na=candidate:6 1 udp 1 a.local 7002 typ host\r\n";
+    let answer = ANSWER.replacen("a=ice-ufrag", &format!("{own}a=ice-ufrag"), 1);
+    let lite = answer.replacen("s=-\r\n", "s=-\r\na=ice-lite\r\n", 1);
+    assert!(answer != ANSWER && lite != answer);
+    for (answer, expected) in [(answer, vec![]), (lite, vec!["192.0.2.9:7000", "[2001:db8::9]:7000"])] {
+        let (mut join, media) = join();
+        let now = Instant::now();
+        call(&mut join, now, id(1));
+        assert_eq!(accept(&mut join, now, id(1), &answer), Ok(()));
+        let addresses: Vec<_> = media
+            .drain()
+            .into_iter()
+            .filter_map(|told| match told {
+                MediaIn::Address { session, address } => Some((session, address)),
+                _ => None,
+            })
+            .collect();
+        let expected: Vec<_> = expected.iter().map(|address| (id(1), address.parse().unwrap())).collect();
+        assert!(expected.iter().all(|wanted| addresses.contains(wanted)), "{addresses:?}");
+        assert_eq!(addresses.is_empty(), expected.is_empty(), "who is no lite side is known by its requests alone");
+        assert!(addresses.iter().all(|(_, address)| address.port() < 7001 || address.port() > 7002));
+    }
+}
+
+#[test]
 fn a_fault_while_an_offer_is_answered_ends_that_session_only() {
     let faulty = Arc::new(AtomicBool::new(true));
     let once = faulty.clone();

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, redirect};
 use tokio::sync::{mpsc, watch};
+use url::{Host, Url};
 
 use super::{ClientConfig, MOST_SIGNING_OUT, Operation, ServerState, Standing, tls};
 use crate::id::{SessionId, random_bytes};
@@ -25,6 +26,10 @@ const TOKEN_BYTES: u64 = 16 * 1024;
 
 /// Runs until `stop` says so.
 pub(super) async fn run(config: ClientConfig, operations: mpsc::Receiver<Operation>, stop: watch::Receiver<bool>) {
+    if config.url.token_file.is_some() && !config.url.is_secure() && !is_this_machine(&config.url.url) {
+        let server = config.url.label();
+        tracing::warn!(%server, "the token goes over the network unencrypted: give a whip+https URL if the server has one");
+    }
     let core =
         Whip::new(Instant::now(), config.url.url.clone(), SessionId::random, || u32::from_ne_bytes(random_bytes()));
     let http = Http {
@@ -279,6 +284,16 @@ fn failure(error: reqwest::Error, patience: Duration) -> String {
         (true, false) => format!("the server does not answer within {} s", patience.as_secs()),
         (false, true) => format!("the server can't be reached: {}", root(&error)),
         (false, false) => format!("the server's answer can't be read: {}", root(&error)),
+    }
+}
+
+/// Whether what is sent there stays in this machine.
+fn is_this_machine(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
     }
 }
 
