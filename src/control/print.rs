@@ -53,7 +53,7 @@ pub fn status(status: &Status) -> String {
         });
         text += &table("  ", std::iter::once(heading).chain(viewers));
     }
-    text += "\nsignaling:\n";
+    text += if status.signaling.is_empty() { "\nsignaling: none\n" } else { "\nsignaling:\n" };
     let servers = status.signaling.iter().map(|server| {
         let count = server.peers.len();
         let peers = if count == 1 { "1 peer".to_owned() } else { format!("{count} peers") };
@@ -69,7 +69,7 @@ pub fn peers(servers: &[Server]) -> String {
     for server in servers {
         let _ = writeln!(text, "{}: {}", one_line(&server.server), standing(server));
         if server.peers.is_empty() {
-            text += "  nobody else is there\n";
+            text += if server.standing == Standing::SignedIn { "  nobody else is there\n" } else { "" };
             continue;
         }
         let heading = ["ID", "VIEWER", "NAME"].map(str::to_owned).to_vec();
@@ -133,6 +133,7 @@ fn time(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::super::wire::Peer;
     use super::*;
 
@@ -151,16 +152,52 @@ mod tests {
             detail: Some("refused".into()),
             peers: vec![],
         };
+        let channel =
+            Server { server: "channel+ws://h/".into(), standing: Standing::SignedIn, detail: None, peers: vec![] };
         let expected = "\
 room: signed in as laterna@host
   ID    VIEWER  NAME
   2     11      alice
   1234  -       two\\nlines
 mdn+ws://h/: away, tries again: refused
+channel+ws://h/: signed in
   nobody else is there
 ";
-        assert_eq!(peers(&[room, away]), expected);
+        assert_eq!(peers(&[room, away, channel]), expected);
         assert!(peers(&[]).contains("--signaling"));
+    }
+
+    #[test]
+    fn the_status_is_told_in_words() {
+        let json = r#"{"version":"1.2.3","name":"desk","uptime_s":3700,"http":["[::]:8888","127.0.0.1:80"],"udp":8889,"max_viewers":2,
+            "source":{"what":"screen :0 1920x1080","running":true},"sound":null,"size":"1920x1080",
+            "encoders":[{"codec":"h264","running":true,"units":1234,"keyframes":5,"bytes":67890}],
+            "viewers":[{"viewer":1,"at":"whep","name":"192.0.2.7","state":"connected","since_s":61,"codecs":["h264","opus"],"rtt_ms":7,"loss_percent":2},
+                {"viewer":12,"at":"room","name":"a b","state":"joining","since_s":0,"codecs":[]}],
+            "signaling":[{"server":"room","standing":"signed-in","detail":"desk","peers":[{"id":2,"name":"a b","viewer":12}]}]}"#;
+        let told: Status = serde_json::from_str(json).unwrap();
+        let expected = "\
+laterna  1.2.3, up 1h01m
+name     desk
+http     [::]:8888,127.0.0.1:80
+udp      8889
+source   screen :0 1920x1080, running
+sound    off
+size     1920x1080
+
+CODEC  STATE    PICTURES  KEYFRAMES  BYTES
+h264   running  1234      5          67890
+
+viewers: 1 connected, of 2 at most
+  VIEWER  STATE      SINCE  CODECS     RTT  LOSS  WHERE  WHO
+  1       connected  1m01s  h264,opus  7ms  2%    whep   192.0.2.7
+  12      joining    0s     -          -    -     room   a b
+
+signaling:
+  room  1 peer  signed in as desk
+";
+        assert_eq!(status(&told), expected);
+        assert!(status(&Status { signaling: Vec::new(), ..told }).ends_with("\nsignaling: none\n"));
     }
 
     #[test]

@@ -187,6 +187,7 @@ fn whom_the_operator_ends_is_known_for_a_while() {
         broadcast.handle_ended(now, id(n), EndReason::Kicked);
         assert!(broadcast.was_kicked(id(n)) && !broadcast.was_kicked(id(200)));
         broadcast.handle_ended(now, id(200), EndReason::Kicked);
+        while broadcast.poll_output().is_some() {}
         assert_eq!(broadcast.handle_kick(number), None, "it has ended");
     }
     assert_eq!((broadcast.was_kicked(id(0)), broadcast.was_kicked(id(1))), (false, true));

@@ -162,6 +162,7 @@ fn refusals_have_their_status_and_reason() {
         (Refusal::BadOffer(sentence()), 400, ""),
         (Refusal::NoCommonCodec(sentence()), 406, "codec"),
         (Refusal::UnknownSession, 404, ""),
+        (Refusal::Kicked, 410, "kicked"),
         (Refusal::Conflict(sentence()), 409, ""),
         (Refusal::OtherGeneration { current: "abcd".to_owned() }, 412, ""),
         (Refusal::Full { limit: 2 }, 503, "full"),
