@@ -141,6 +141,8 @@ fn inside_by_the_daemons_relay() {
         let (_, remote, port) = watches(&browser, &daemon, &json!({}));
         assert_eq!(remote, "relay", "the viewer knows the daemon's address by its answer");
         assert_ne!(port, daemon.udp());
+        let bound = server.log.wait(SOON, |line| line.contains("CHANNEL_BIND processed, success"));
+        assert!(bound.is_some(), "pictures go without a channel:\n{}", server.log.tail(40));
         println!("by {scheme} over {transport}: {}", daemon.logged(CAME, SOON).text);
         assert_eq!(daemon.count_logged(&[SECRET]), 0, "the secret is in the log");
         drop(browser);
