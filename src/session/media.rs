@@ -458,9 +458,8 @@ impl Media {
 
     fn flush(&mut self) {
         self.sink.flush();
-        let mut overflowed = self.sink.take_overflowed();
-        overflowed.extend(self.sink.relays().relays().into_iter().flat_map(|relays| relays.take_late()));
-        for number in overflowed {
+        self.pass_over_late();
+        for number in self.sink.take_overflowed() {
             let route = self
                 .routes
                 .values_mut()
@@ -474,6 +473,20 @@ impl Media {
                 if let Some(rung) = self.rungs.of(codec) {
                     rung.turns.handle_overflow();
                 }
+            }
+        }
+    }
+
+    /// Has the picture of viewers whose relay's stream is too slow go on at a later keyframe; what that costs the others is the viewer's allowance.
+    fn pass_over_late(&mut self) {
+        let late = self.sink.relays().relays().map(|relays| relays.take_late()).unwrap_or_default();
+        if late.is_empty() {
+            return;
+        }
+        for viewer in self.routes.values_mut().filter_map(|route| route.viewer.as_mut()) {
+            if late.contains(&viewer.number) && viewer.video_codec().is_some() {
+                debug!(viewer = viewer.number, "a relay's stream is too slow: the picture goes on at a later keyframe");
+                viewer.handle_overflow(Instant::now());
             }
         }
     }
