@@ -487,9 +487,7 @@ impl Media {
     fn flush(&mut self) {
         self.sink.flush();
         self.pass_over_slow();
-        let mut overflowed = self.sink.take_overflowed();
-        overflowed.extend(self.sink.relays().relays().into_iter().flat_map(|relays| relays.take_late()));
-        for number in overflowed {
+        for number in self.sink.take_overflowed() {
             let route = self
                 .routes
                 .values_mut()
@@ -507,9 +505,10 @@ impl Media {
         }
     }
 
-    /// Has the picture of viewers whose own connection is too slow for it go on at a later keyframe; what that costs the others is the viewer's allowance.
+    /// Has the picture of viewers whose own connection, or relay's stream, is too slow for it go on at a later keyframe; what that costs the others is the viewer's allowance.
     fn pass_over_slow(&mut self) {
-        for number in self.sink.take_slow() {
+        let late = self.sink.relays().relays().map(|relays| relays.take_late()).unwrap_or_default();
+        for number in self.sink.take_slow().into_iter().chain(late) {
             let mut viewers = self.routes.values_mut().filter_map(|route| route.viewer.as_mut());
             let viewer = viewers.find(|viewer| viewer.number == number && viewer.video_codec().is_some());
             if viewer.is_some_and(|viewer| viewer.handle_overflow(Instant::now())) {

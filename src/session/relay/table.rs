@@ -274,7 +274,7 @@ impl Relays {
         Some(result)
     }
 
-    fn take(&self, servers: &mut Vec<Server>, id: ServerId, now: Instant, data: &[u8]) -> Taken {
+    fn take(&self, servers: &mut [Server], id: ServerId, now: Instant, data: &[u8]) -> Taken {
         let Some((_, contact)) = servers.get_mut(id).and_then(|server| server.used.as_mut()) else { return Taken::No };
         let event = match contact {
             Contact::Probe(probe) => {
@@ -296,7 +296,7 @@ impl Relays {
         Taken::Response
     }
 
-    fn handle_event(&self, servers: &mut Vec<Server>, id: ServerId, event: Event) {
+    fn handle_event(&self, servers: &mut [Server], id: ServerId, event: Event) {
         let Some(server) = servers.get_mut(id) else { return };
         let is_probe = matches!(server.used, Some((_, Contact::Probe(_))));
         match event {
@@ -324,7 +324,7 @@ impl Relays {
         }
     }
 
-    fn forget(&self, servers: &mut Vec<Server>, id: ServerId) {
+    fn forget(&self, servers: &mut [Server], id: ServerId) {
         let Some(server) = servers.get_mut(id) else { return };
         server.used = None;
         let (relayed, seen) = (server.relayed.take(), server.seen.take());
