@@ -12,14 +12,11 @@ use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{Asked, one_line};
+use crate::control::client::Command as Operation;
 
 /// The commands of the contract that come in later versions.
 pub const COMMANDS_NOT_YET: &[&str] = &[
     "switch",
-    "status",
-    "peers",
-    "call",
-    "kick",
     "sources",
     "audio",
     "record",
@@ -46,7 +43,6 @@ pub const FLAGS_NOT_YET: &[(&str, &str)] = &[
     ("tls-key", "LATERNA_TLS_KEY"),
     ("allow-origin", "LATERNA_ALLOW_ORIGIN"),
     ("record", "LATERNA_RECORD"),
-    ("control", "LATERNA_CONTROL"),
     ("control-group", "LATERNA_CONTROL_GROUP"),
 ];
 
@@ -80,8 +76,53 @@ struct Cli {
 enum CliCommand {
     /// Starts the broadcast; Ctrl-C ends it
     Run(Box<RunArgs>),
+    /// Says how the running daemon is: addresses, encoders, viewers, signaling servers
+    Status {
+        /// As one line of JSON
+        #[arg(long)]
+        json: bool,
+        /// Again whenever something has changed, until Ctrl-C or the daemon's end
+        #[arg(long)]
+        watch: bool,
+        #[command(flatten)]
+        daemon: DaemonArgs,
+    },
+    /// Lists who is signed in where
+    Peers {
+        /// As one line of JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        daemon: DaemonArgs,
+    },
+    /// Offers the stream to a peer, as `laterna peers` lists them
+    Call {
+        /// Its id, or its name: of several with one name at a server the newest
+        #[arg(value_name = "NAME|ID")]
+        peer: String,
+        /// The server, or a part of its label that no other has; needed where several servers have such a peer
+        #[arg(long, value_name = "LABEL")]
+        server: Option<String>,
+        #[command(flatten)]
+        daemon: DaemonArgs,
+    },
+    /// Ends a viewer's connection; its number is in `laterna status`
+    Kick {
+        /// The viewer's number
+        viewer: u32,
+        #[command(flatten)]
+        daemon: DaemonArgs,
+    },
     #[command(external_subcommand)]
     Other(Vec<OsString>),
+}
+
+/// Which daemon a command is for.
+#[derive(Debug, Clone, Args)]
+struct DaemonArgs {
+    /// The daemon's control socket (default: laterna/control.sock in $XDG_RUNTIME_DIR, else in /run)
+    #[arg(long, value_name = "PATH", env = "LATERNA_CONTROL", hide_env_values = true)]
+    control: Option<PathBuf>,
 }
 
 /// The settings of `laterna run`, as written.
@@ -167,6 +208,9 @@ pub struct RunArgs {
     /// Whether pictures wait for their sound: auto, lip, low-latency (auto: lip where the sound is the system's)
     #[arg(long, value_name = "HOW", default_value = "auto", env = "LATERNA_SYNC", hide_env_values = true)]
     pub sync: String,
+    /// Where the control socket is made, for `laterna status` and the like (default: laterna/control.sock in $XDG_RUNTIME_DIR, else in /run)
+    #[arg(long, value_name = "PATH", env = "LATERNA_CONTROL", hide_env_values = true)]
+    pub control: Option<PathBuf>,
     /// What is logged on stderr: error, warn, info, debug, trace
     #[arg(long, value_name = "LEVEL", default_value = "info", env = "LATERNA_LOG", hide_env_values = true)]
     pub log: String,
@@ -187,6 +231,13 @@ impl RunArgs {
 pub enum Invocation {
     /// To broadcast.
     Run(Box<RunArgs>),
+    /// Something of a daemon that runs.
+    Operate {
+        /// What.
+        operation: Operation,
+        /// Its control socket, where one is named.
+        control: Option<PathBuf>,
+    },
     /// To print the help or the version.
     Print(Box<clap::Error>),
 }
@@ -216,7 +267,9 @@ pub enum CliError {
 
 /// Reads a command line (the program's name first) and the `LATERNA_*` variables.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, CliError> {
-    let matches = match command().try_get_matches_from(args) {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let explain = |error: &clap::Error| explain(error, &help_of(args.get(1)));
+    let matches = match command().try_get_matches_from(&args) {
         Ok(matches) => matches,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             return Ok(Invocation::Print(Box::new(error)));
@@ -226,6 +279,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Cli
     if let Some(run) = matches.subcommand_matches("run") {
         refuse_not_yet(run)?;
     }
+    let operate = |operation, daemon: DaemonArgs| Ok(Invocation::Operate { operation, control: daemon.control });
     match Cli::from_arg_matches(&matches).map_err(|error| explain(&error))?.command {
         CliCommand::Run(mut args) => {
             if let Some(run) = matches.subcommand_matches("run") {
@@ -233,6 +287,10 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Cli
             }
             Ok(Invocation::Run(args))
         }
+        CliCommand::Status { json, watch, daemon } => operate(Operation::Status { json, watch }, daemon),
+        CliCommand::Peers { json, daemon } => operate(Operation::Peers { json }, daemon),
+        CliCommand::Call { peer, server, daemon } => operate(Operation::Call { peer, server }, daemon),
+        CliCommand::Kick { viewer, daemon } => operate(Operation::Kick { viewer }, daemon),
         CliCommand::Other(words) => Err(refuse_command(&words)),
     }
 }
@@ -269,7 +327,7 @@ fn refuse_not_yet(run: &ArgMatches) -> Result<(), CliError> {
 fn refuse_command(words: &[OsString]) -> CliError {
     let asked = words.first().map(|word| one_line(&word.to_string_lossy())).unwrap_or_default();
     if COMMANDS_NOT_YET.contains(&asked.as_str()) {
-        return CliError::NotYet { asked, advice: "this version has `laterna run` only" };
+        return CliError::NotYet { asked, advice: "`laterna --help` lists what this version does" };
     }
     CliError::Unknown {
         asked,
@@ -283,14 +341,20 @@ fn from_variables(run: &ArgMatches) -> Vec<String> {
     run.ids().map(clap::Id::as_str).filter(by_variable).map(|id| id.replace('_', "-")).collect()
 }
 
+/// Where the help is on what was asked for.
+fn help_of(word: Option<&OsString>) -> String {
+    let word = word.and_then(|word| word.to_str()).filter(|word| Cli::command().find_subcommand(word).is_some());
+    word.map_or_else(|| "see `laterna --help`".to_owned(), |word| format!("see `laterna {word} --help`"))
+}
+
 /// Makes one line of what clap says in several.
-fn explain(error: &clap::Error) -> CliError {
+fn explain(error: &clap::Error, help: &str) -> CliError {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(one_line(text)),
         Some(ContextValue::Strings(texts)) => texts.first().map(|text| one_line(text)),
         _ => None,
     };
-    let help = "see `laterna run --help`".to_owned();
+    let help = help.to_owned();
     let asked = text(ContextKind::InvalidArg).or_else(|| text(ContextKind::InvalidSubcommand)).unwrap_or_default();
     let unknown = |found: &str, advice| CliError::Unknown { asked: asked.clone(), found: found.to_owned(), advice };
     match error.kind() {
@@ -300,23 +364,30 @@ fn explain(error: &clap::Error) -> CliError {
             advice: "try `laterna run`, or see `laterna --help`".into(),
         },
         ErrorKind::UnknownArgument => match text(ContextKind::SuggestedArg) {
-            Some(near) => unknown("no such flag", format!("did you mean {near}? See `laterna run --help`")),
+            Some(near) => unknown("no such flag", format!("did you mean {near}? {}", capital(&help))),
             None if asked.starts_with('-') => unknown("no such flag", help),
             None => unknown("not a flag", help),
         },
-        ErrorKind::InvalidValue => match text(ContextKind::InvalidValue) {
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => match text(ContextKind::InvalidValue) {
             Some(value) if !value.is_empty() => unknown(&format!("can't be '{value}'"), help),
             _ => unknown("its value is missing", help),
         },
+        ErrorKind::MissingRequiredArgument => unknown("it is missing", help),
         ErrorKind::ArgumentConflict => unknown("given more than once", "give it once".into()),
         ErrorKind::InvalidUtf8 => CliError::Unknown {
-            asked: "run".into(),
+            asked: "the command line".into(),
             found: "found a value that is not UTF-8".into(),
             advice: "write it in UTF-8".into(),
         },
         ErrorKind::InvalidSubcommand => unknown("no such command", "see `laterna --help`".into()),
         kind => unknown(&kind.to_string(), help),
     }
+}
+
+/// The same words at the beginning of a sentence.
+fn capital(words: &str) -> String {
+    let mut characters = words.chars();
+    characters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(characters).collect()
 }
 
 #[cfg(test)]
@@ -371,10 +442,42 @@ mod tests {
             ("laterna run --fps", "--fps <N>: its value is missing"),
             ("laterna run --fps 1 --fps 2", "--fps <N>: given more than once"),
             ("laterna help moon", "moon: no such command"),
+            ("laterna kick", "<VIEWER>: it is missing; see `laterna kick --help`"),
+            ("laterna kick x", "<VIEWER>: can't be 'x'; see `laterna kick --help`"),
+            ("laterna kick 1 2", "2: not a flag"),
+            ("laterna call", "<NAME|ID>: it is missing"),
+            ("laterna status --jso", "--jso: no such flag; did you mean --json? See `laterna status --help`"),
+            ("laterna peers --control", "--control <PATH>: its value is missing; see `laterna peers --help`"),
         ];
         for (line, expected) in table {
             let found = refused(line);
             assert!(found.starts_with(expected) && !found.contains('\n'), "{line}: {found}");
+        }
+    }
+
+    #[test]
+    fn commands_for_a_daemon_are_read() {
+        let read = |line: &str| match parse(line.split_whitespace().map(OsString::from)).unwrap() {
+            Invocation::Operate { operation, control } => (operation, control),
+            other => panic!("{line}: {other:?}"),
+        };
+        let control = Some(PathBuf::from("/x"));
+        let call =
+            |peer: &str, server: Option<&str>| Operation::Call { peer: peer.into(), server: server.map(Into::into) };
+        for (line, operation, at) in [
+            ("laterna status", Operation::Status { json: false, watch: false }, None),
+            (
+                "laterna status --watch --json --control /x",
+                Operation::Status { json: true, watch: true },
+                control.clone(),
+            ),
+            ("laterna peers --json", Operation::Peers { json: true }, None),
+            ("laterna call laterna@desk", call("laterna@desk", None), None),
+            ("laterna call 7 --server room --control /x", call("7", Some("room")), control.clone()),
+            ("laterna call -- --name", call("--name", None), None),
+            ("laterna kick 3 --control /x", Operation::Kick { viewer: 3 }, control.clone()),
+        ] {
+            assert_eq!(read(line), (operation, at), "{line}");
         }
     }
 

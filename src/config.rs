@@ -78,6 +78,8 @@ pub struct RunConfig {
     pub public_ips: Vec<IpAddr>,
     /// Which of this machine's addresses viewers are told.
     pub networks: NetworkFilter,
+    /// Where the control socket is to be; `None` is the first default place that can be had.
+    pub control: Option<PathBuf>,
     /// What is logged.
     pub log: LevelFilter,
 }
@@ -184,6 +186,16 @@ pub fn one_line(text: &str) -> String {
 }
 
 impl RunConfig {
+    /// The signaling server that is this daemon's own listener, where one is; `is_here` says whether a host is this machine.
+    pub fn own_signaling(&self, is_here: impl Fn(&str) -> bool) -> Option<&SignalingUrl> {
+        let Listen::At(addresses) = &self.listen else { return None };
+        self.signaling.iter().find(|signaling| {
+            let port = signaling.url.port_or_known_default();
+            let is_listened = addresses.iter().any(|address| address.port() != 0 && Some(address.port()) == port);
+            is_listened && signaling.url.host_str().is_some_and(&is_here)
+        })
+    }
+
     /// Resolves what was written; `hostname` completes the default name.
     pub fn resolve(args: &RunArgs, hostname: &str) -> Result<Self, ConfigError> {
         Ok(Self {
@@ -209,6 +221,7 @@ impl RunConfig {
             ice_servers: value::each(args.ice_server.iter().map(|w| args.asked("ice-server", w)), value::ice_server)?,
             public_ips: value::public_ips(args.public_ip.iter().map(|written| args.asked("public-ip", written)))?,
             networks: value::networks(args.network.iter().map(|written| args.asked("network", written)))?,
+            control: args.control.clone(),
             log: value::log(args.asked("log", &args.log))?,
         })
     }

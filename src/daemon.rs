@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -16,32 +16,38 @@ use tracing::{debug, info, warn};
 use crate::alive::Watch;
 use crate::clock::Clock;
 use crate::config::{AuthConfig, Listen, RunConfig};
-use crate::ice_server::IceServers;
+use crate::control;
+use crate::control::socket::ControlSocket;
+use crate::ice_server::{IceServer, IceServers, Scheme};
 use crate::session::engine::identity::Identity;
 use crate::session::inbox::Inbox;
 use crate::session::join::{Demand, Join, JoinConfig};
 use crate::session::media::{Media, UnitQueues};
 use crate::session::messages::JoinIn;
 use crate::session::reach::{CandidateKind, Reach, ReachConfig};
+use crate::session::relay;
+use crate::session::relay::table::Relays;
 use crate::session::sdp::Capabilities;
 use crate::session::sink::SocketSink;
 use crate::session::streams::{StreamPacket, Streams};
 use crate::session::tcp::{self, MediaListener};
-use crate::session::udp::MediaSocket;
+use crate::session::udp::{MediaSocket, local_addresses};
 use crate::session::wake::Waker;
 use crate::signaling::SignalIn;
 use crate::signaling::access::{Access, Code, OwnNames, state_dir};
 use crate::signaling::ask::Asker;
-use crate::signaling::client::{self, Client, ClientConfig, MOST_SIGNING_OUT};
+use crate::signaling::client::{self, Client, ClientConfig, MOST_SIGNING_OUT, tls};
 use crate::signaling::peers::CallPolicy;
 use crate::signaling::room::RoomLimits;
 use crate::signaling::server::{ConnectionLimits, Deadlines, RoomConfig, Server, ServerConfig};
 
 mod announce;
 mod makers;
+mod operate;
 
 use announce::announce;
 use makers::Makers;
+use operate::{Desks, Facts};
 
 /// Bounds of the queues between threads.
 const MOST_COMMANDS: usize = 4096;
@@ -55,6 +61,23 @@ const LESS_URGENT: i32 = 5;
 const DESCRIPTORS: usize = 256;
 /// How long all threads may take to end: the join thread's second for goodbyes, the source's two, the sound's two, and some more.
 const CLOSING: Duration = Duration::from_secs(6);
+
+/// Checks what only this machine can know of a configuration; says in a line why it makes no sense.
+///
+/// # Errors
+/// Where a signaling server is this daemon itself.
+pub fn check(config: &RunConfig) -> Result<(), String> {
+    // Without a list of addresses, names and loopback are what is known.
+    let addresses: Vec<_> = local_addresses().unwrap_or_default().into_iter().map(|address| address.ip).collect();
+    let names = OwnNames::of_this_machine([]);
+    match config.own_signaling(|host| names.is_here(host, &addresses)) {
+        None => Ok(()),
+        Some(own) => Err(format!(
+            "--signaling {}: this is the daemon's own listener, where it is signed in already; to offer to those who join there, use --call joined",
+            own.label()
+        )),
+    }
+}
 
 /// Runs the daemon until it is told to stop.
 ///
@@ -96,8 +119,13 @@ struct Daemon {
     server: Option<Server>,
     streams: Option<TcpMedia>,
     signals: (mpsc::Sender<SignalIn>, mpsc::Receiver<SignalIn>),
+    /// Where operators ask, and what of the answers stays as it is.
+    control: Option<ControlSocket>,
+    facts: Facts,
     /// What the clients of signaling servers need; they start with the serving.
     clients: Vec<ClientConfig>,
+    /// What the tasks of STUN and TURN servers need; the same.
+    ice_servers: Vec<relay::server::ServerConfig>,
     join: Inbox<JoinIn>,
     threads: Vec<JoinHandle<()>>,
     /// Gets the name of a thread that has ended.
@@ -135,6 +163,7 @@ impl Daemon {
                 deadlines: Deadlines::default(),
             })?),
         };
+        let control = operate::open(config.control.as_deref())?;
         let waker = || Waker::new().context("no descriptors left");
         let media_waker = waker()?;
         let pictures = Inbox::new(MOST_UNITS, media_waker.clone());
@@ -167,6 +196,10 @@ impl Daemon {
         });
         report(&reach);
         let reach = Arc::new(reach);
+        let relays = Arc::new(Relays::new(reach.clone(), media.waker().clone()));
+        let ice_servers =
+            config.ice_servers.iter().map(|server| ice_server(server, &relays, &identity, clock, &socket));
+        let ice_servers = ice_servers.collect::<anyhow::Result<Vec<_>>>()?;
         let join_config = JoinConfig {
             name: config.name.clone(),
             max_viewers: config.max_viewers,
@@ -179,8 +212,8 @@ impl Daemon {
         };
         let streams = Streams::default();
         let sink = || {
-            let socket = socket.try_clone_sender().context("no descriptors left")?;
-            anyhow::Ok(SocketSink::new(socket, streams.clone()))
+            let sender = socket.try_clone_sender().context("no descriptors left")?;
+            anyhow::Ok(SocketSink::new(sender, streams.clone()).with_relays(relays.clone()))
         };
         let (join_sink, media_sink) = (sink()?, sink()?);
         let udp_port = socket.local_port();
@@ -202,11 +235,23 @@ impl Daemon {
         announce(server.as_ref(), udp_port, code.as_ref(), &config.name).context("stdout")?;
         let signals = mpsc::channel(MOST_SIGNALS);
         let asker = Asker::new(signals.0.clone(), Deadlines::default().answer);
-        let client =
-            |url| ClientConfig { url, name: config.name.clone(), call: config.call.clone(), asker: asker.clone() };
+        let client = |url| ClientConfig {
+            url,
+            name: config.name.clone(),
+            call: config.call.clone(),
+            asker: asker.clone(),
+            clock,
+        };
         let clients = config.signaling.iter().cloned().map(client).collect();
+        let facts = Facts {
+            name: config.name,
+            started: Instant::now(),
+            http: server.as_ref().map(|server| server.local_addrs().to_vec()).unwrap_or_default(),
+            udp: udp_port,
+            max_viewers: config.max_viewers,
+        };
         let streams = listener.ok().map(|listener| TcpMedia { listener, streams, packets, limits: stream_limits });
-        Ok(Self { server, streams, signals, clients, join, threads, ended, makers })
+        Ok(Self { server, streams, signals, control, facts, clients, ice_servers, join, threads, ended, makers })
     }
 
     /// Serves until told to stop; then viewers are told, threads joined, and requests in flight answered.
@@ -215,6 +260,7 @@ impl Daemon {
     async fn serve(mut self, mut stops: Stops) -> anyhow::Result<()> {
         let (sender, mut receiver) = self.signals;
         let (stop_http, http_stopped) = oneshot::channel::<()>();
+        let room = self.server.as_ref().and_then(Server::desk);
         let http = async {
             match self.server {
                 Some(server) => server.run(sender, async { drop(http_stopped.await) }).await,
@@ -236,9 +282,16 @@ impl Daemon {
             std::future::pending::<()>().await;
         };
         let (threads, join, makers) = (self.threads, self.join, self.makers);
-        let (stop_clients, clients_stopped) = watch::channel(false);
-        let started = self.clients.into_iter().map(|client| client::start(client, clients_stopped.clone()));
+        // They end with the runtime: the media thread gives allocations back.
+        self.ice_servers.into_iter().for_each(|server| drop(relay::server::start(server)));
+        let (stop_tasks, tasks_stopped) = watch::channel(false);
+        let started = self.clients.into_iter().map(|client| client::start(client, tasks_stopped.clone()));
         let clients: Vec<Client> = started.collect();
+        let desks = room.into_iter().chain(clients.iter().map(|client| client.desk.clone())).collect();
+        let operators = self.control.map(|socket| {
+            let desks = Arc::new(Desks { facts: self.facts, join: join.clone(), makers: makers.clone(), desks });
+            tokio::spawn(control::server::serve(socket, desks, tasks_stopped.clone()))
+        });
         let (tell, told) = oneshot::channel();
         let control = async move {
             let result = tokio::select! {
@@ -252,7 +305,12 @@ impl Daemon {
                 else => Err(anyhow!("nothing is left that could end")),
             };
             join.push_always(JoinIn::Shutdown);
-            stop_clients.send_replace(true);
+            stop_tasks.send_replace(true);
+            // It lets go of the makers, which end with their last owner, and waits for nobody.
+            if let Some(operators) = operators {
+                // A panic has said so itself.
+                let _ = operators.await;
+            }
             let signed_out = async {
                 for client in clients {
                     // A panic has said so itself.
@@ -276,6 +334,26 @@ impl Daemon {
             signal = insisted => Err(anyhow!("{signal} came while stopping: ended at once, not in order")),
         }
     }
+}
+
+/// What the task of a STUN or TURN server needs.
+fn ice_server(
+    server: &IceServer,
+    relays: &Arc<Relays>,
+    identity: &Identity,
+    clock: Clock,
+    socket: &MediaSocket,
+) -> anyhow::Result<relay::server::ServerConfig> {
+    let tls = (server.scheme == Scheme::Turns).then(|| tls::client(server.ca_file.as_deref())).transpose();
+    let tls = tls.with_context(|| format!("--ice-server {}", server.url()))?;
+    Ok(relay::server::ServerConfig {
+        server: server.clone(),
+        relays: relays.clone(),
+        crypto: identity.crypto(),
+        clock,
+        tls,
+        has_ipv6: socket.has_ipv6(),
+    })
 }
 
 /// Starts a thread that must not end.

@@ -60,6 +60,8 @@ pub struct IceServer {
     pub transport: Transport,
     /// How to sign in.
     pub credentials: Credentials,
+    /// With TLS: certificates that the server's may be signed by, beside the system's (PEM).
+    pub ca_file: Option<PathBuf>,
 }
 
 /// Why a text names no such server.
@@ -84,7 +86,7 @@ pub enum IceServerError {
 
 impl IceServer {
     /// Reads `stun:HOST[:PORT]`, `turn:HOST[:PORT][?transport=udp|tcp&user=NAME&password-file=PATH]` or `…&secret-file=PATH`, and both with TLS
-    /// as `stuns:` and `turns:`. Paths and names are percent-decoded.
+    /// as `stuns:` and `turns:`, which take `ca-file=PATH` too. Paths and names are percent-decoded.
     ///
     /// # Errors
     /// Where it is none of these.
@@ -104,7 +106,7 @@ impl IceServer {
         let (host, port) = address(authority, default_port).ok_or(IceServerError::Address)?;
         let secure = matches!(scheme, Scheme::Stuns | Scheme::Turns);
         let mut transport = if secure { Transport::Tcp } else { Transport::Udp };
-        let (mut user, mut password_file, mut secret_file) = (None, None, None);
+        let (mut user, mut password_file, mut secret_file, mut ca_file) = (None, None, None, None);
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
             let relays = matches!(scheme, Scheme::Turn | Scheme::Turns);
             match (&*name, &*value) {
@@ -113,6 +115,7 @@ impl IceServer {
                 ("user", value) if relays && !value.is_empty() => user = Some(value.to_owned()),
                 ("password-file", value) if relays && !value.is_empty() => password_file = Some(PathBuf::from(value)),
                 ("secret-file", value) if relays && !value.is_empty() => secret_file = Some(PathBuf::from(value)),
+                ("ca-file", value) if secure && !value.is_empty() => ca_file = Some(PathBuf::from(value)),
                 ("password" | "secret" | "credential", _) => return Err(IceServerError::Password),
                 (name, _) => return Err(IceServerError::Option(name.to_owned())),
             }
@@ -123,7 +126,7 @@ impl IceServer {
             (_, None, None, Some(secret_file)) => Credentials::Shared { secret_file },
             _ => return Err(IceServerError::NoCredentials),
         };
-        Ok(Self { scheme, host, port, transport, credentials })
+        Ok(Self { scheme, host, port, transport, credentials, ca_file })
     }
 
     /// The URL as browsers take it (RFC 7064, RFC 7065), without credentials.
@@ -179,6 +182,8 @@ mod tests {
         let server = IceServer::parse("turn:relay?transport=tcp&user=a%20b&password-file=/run/p%26w").unwrap();
         let credentials = Credentials::LongTerm { user: "a b".to_owned(), password_file: "/run/p&w".into() };
         assert_eq!((server.transport, server.credentials), (Transport::Tcp, credentials));
+        let server = IceServer::parse("turns:relay?secret-file=/s&ca-file=/run/ca.pem").unwrap();
+        assert_eq!(server.ca_file, Some("/run/ca.pem".into()));
     }
 
     #[test]
@@ -199,6 +204,7 @@ mod tests {
             ("turn:relay?user=u&password-file=/p&secret-file=/s", E::NoCredentials),
             ("turns:relay?transport=udp&secret-file=/s", E::Option("transport".to_owned())),
             ("stun:relay?user=u", E::Option("user".to_owned())),
+            ("turn:relay?secret-file=/s&ca-file=/c", E::Option("ca-file".to_owned())),
         ] {
             assert_eq!(IceServer::parse(text), Err(error), "{text}");
         }

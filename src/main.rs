@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use laterna::cli::{self, Invocation};
 use laterna::config::{Exit, RunConfig, one_line};
+use laterna::control;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
@@ -12,9 +13,18 @@ use tracing_subscriber::prelude::*;
 fn main() -> ExitCode {
     let exit = match cli::parse(std::env::args_os()) {
         Ok(Invocation::Run(args)) => match RunConfig::resolve(&args, &hostname()) {
-            Ok(config) => run(config),
+            Ok(config) => match laterna::daemon::check(&config) {
+                Ok(()) => run(config),
+                Err(error) => fail(Exit::Usage, &error),
+            },
             Err(error) => fail(Exit::Usage, &error.to_string()),
         },
+        Ok(Invocation::Operate { operation, control }) => {
+            match control::client::run(&operation, control.as_deref(), &mut std::io::stdout().lock()) {
+                Ok(()) => Exit::Done,
+                Err(error) => fail(Exit::Failed, &error.to_string()),
+            }
+        }
         Ok(Invocation::Print(text)) => match text.print() {
             Ok(()) => Exit::Done,
             Err(error) => fail(Exit::Failed, &format!("stdout: {error}")),

@@ -11,6 +11,7 @@ pub mod join;
 pub mod media;
 pub mod messages;
 pub mod reach;
+pub mod relay;
 pub mod sdp;
 pub mod sink;
 pub mod sound;

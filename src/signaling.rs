@@ -5,7 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::id::SessionId;
 
@@ -20,6 +20,7 @@ pub mod room;
 pub mod server;
 pub mod socketio;
 pub mod whep;
+pub mod whip;
 pub mod words;
 
 /// What a protocol asks of the broadcast.
@@ -56,6 +57,17 @@ pub enum SignalIn {
         /// The session of the same viewer that ends once this one connects.
         replaces: Option<SessionId>,
         /// Takes the daemon's offer or the refusal.
+        reply: oneshot::Sender<Result<Answer, Refusal>>,
+    },
+    /// The daemon is to offer to a server that takes the stream for many viewers (an SFU).
+    Publish {
+        /// The session to be made; chosen by the protocol, fresh.
+        session: SessionId,
+        /// Which server.
+        caller: Caller,
+        /// Is told how the session goes.
+        life: watch::Sender<Life>,
+        /// Takes the daemon's offer (RFC 9725, section 4.4) or the refusal.
         reply: oneshot::Sender<Result<Answer, Refusal>>,
     },
     /// The viewer's answer to the daemon's offer.
@@ -101,6 +113,7 @@ impl SignalIn {
             Self::Offer { session, .. }
             | Self::Renegotiate { session, .. }
             | Self::Call { session, .. }
+            | Self::Publish { session, .. }
             | Self::Accept { session, .. }
             | Self::Restart { session, .. }
             | Self::Trickle { session, .. }
@@ -109,8 +122,19 @@ impl SignalIn {
     }
 }
 
-/// Who a viewer is, for the operator's eyes; nothing is decided by it.
+/// How a session goes, for the protocol that made it; the newest word counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Life {
+    /// It is being made.
+    Joining,
+    /// It is connected.
+    Live,
+    /// It is over, for this reason.
+    Ended(String),
+}
+
+/// Who a viewer is, for the operator's eyes; nothing is decided by it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Caller {
     /// Where it asks: `whep`, `room`, or the URL of a server without its options.
     pub at: Arc<str>,
@@ -182,6 +206,9 @@ pub enum Refusal {
         /// The daemon's `ice-ufrag`.
         current: String,
     },
+    /// An operator ended the session (WHEP: 410).
+    #[error("the operator has ended this session")]
+    Kicked,
     /// The daemon is shutting down (WHEP: 503).
     #[error("the broadcaster is shutting down")]
     Closing,

@@ -9,7 +9,7 @@ fn resolve(flags: &[&str]) -> Result<RunConfig, String> {
     let words = ["laterna", "run"].iter().chain(flags).map(OsString::from);
     match parse(words).map_err(|error| error.to_string())? {
         Invocation::Run(args) => RunConfig::resolve(&args, "host").map_err(|error| error.to_string()),
-        Invocation::Print(_) => Err("printed".into()),
+        other => Err(format!("{other:?}")),
     }
 }
 
@@ -35,6 +35,7 @@ fn nothing_written_gives_the_contracts_defaults() {
         ice_servers: Vec::new(),
         public_ips: Vec::new(),
         networks: NetworkFilter::default(),
+        control: None,
         log: LevelFilter::INFO,
     };
     assert_eq!(resolve(&[]).unwrap(), expected);
@@ -44,7 +45,7 @@ fn nothing_written_gives_the_contracts_defaults() {
 fn everything_written_is_kept() {
     let flags = "--source pattern --name Room --listen 127.0.0.1:0,[::1]:80 --listen 127.0.0.1:0 --udp-port 0 --codec h264 --bitrate 800k \
                  --fps 1 --size 641x479 --cursor off --max-viewers 1 --auth code --auth-code-file /a/b --room open --call glob:desk-?* --audio mic:USB --sync low-latency --log trace \
-                 --signaling mdn+ws://h/,channel+wss://h/c?call=none --ice-server stun:h --public-ip 203.0.113.7 --network !docker*,eth0";
+                 --signaling mdn+ws://h/,channel+wss://h/c?call=none --ice-server stun:h --public-ip 203.0.113.7 --network !docker*,eth0 --control /c/s";
     let mut networks = NetworkFilter::default();
     ["!docker*", "eth0"].iter().for_each(|rule| networks.add(rule).unwrap());
     let expected = RunConfig {
@@ -67,6 +68,7 @@ fn everything_written_is_kept() {
         ice_servers: vec![IceServer::parse("stun:h").unwrap()],
         public_ips: vec!["203.0.113.7".parse().unwrap()],
         networks,
+        control: Some("/c/s".into()),
         log: LevelFilter::TRACE,
     };
     assert_eq!(resolve(&flags.split_whitespace().collect::<Vec<_>>()).unwrap(), expected);
@@ -217,10 +219,10 @@ fn a_codec_that_is_not_built_in_is_refused() {
 fn servers_and_networks_that_are_none_are_refused_and_passwords_not_repeated() {
     for (flags, expected) in [
         ("--signaling http://h", "no such protocol"),
-        ("--signaling mdn+ws://me:secret@h", "a password in a URL"),
+        ("--signaling mdn+ws://me:hunter2@h", "a password in a URL"),
         ("--signaling whip+http://h?call=all", "the option call"),
         ("--ice-server h", "not a STUN or TURN server"),
-        ("--ice-server turn:me:secret@h", "a password in a URL"),
+        ("--ice-server turn:me:hunter2@h", "a password in a URL"),
         ("--ice-server turn:h", "no way to sign in"),
         ("--public-ip moon", "not an IP address"),
         ("--public-ip 127.0.0.1", "not an address that others reach"),
@@ -228,6 +230,23 @@ fn servers_and_networks_that_are_none_are_refused_and_passwords_not_repeated() {
         ("--network 10.0.0.0/40", "neither an interface"),
     ] {
         let error = resolve(&flags.split_whitespace().collect::<Vec<_>>()).unwrap_err();
-        assert!(error.contains(expected) && !error.contains("secret"), "{flags}: {error}");
+        assert!(error.contains(expected) && !error.contains("hunter2"), "{flags}: {error}");
     }
+}
+
+#[test]
+fn a_server_that_is_the_daemon_itself_is_found() {
+    let own = |flags: &str| {
+        let config = resolve(&flags.split_whitespace().collect::<Vec<_>>()).unwrap();
+        config.own_signaling(|host| host == "me").map(|own| own.label().to_string())
+    };
+    assert_eq!(own("--signaling peerconnection+http://me:8888").as_deref(), Some("peerconnection+http://me:8888/"));
+    assert_eq!(
+        own("--listen [::]:80 --signaling channel+ws://you:80,whip+http://me/w").as_deref(),
+        Some("whip+http://me/w")
+    );
+    for other in ["me:8889", "you:8888"] {
+        assert_eq!(own(&format!("--signaling peerconnection+http://{other}")), None);
+    }
+    assert_eq!(own("--listen off --signaling peerconnection+http://me:8888"), None);
 }

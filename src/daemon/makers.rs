@@ -7,11 +7,12 @@ use tracing::info;
 use crate::alive::Watch;
 use crate::audio::AudioCapture;
 use crate::config::RunConfig;
-use crate::encoder::worker::{EncodeWorker, WorkerConfig};
+use crate::control::wire;
+use crate::encoder::worker::{EncodeWorker, EncoderCounters, WorkerConfig};
 use crate::encoder::{AccessUnit, Codec};
 use crate::fanout::Unit;
-use crate::frame::Frame;
 use crate::frame::canvas::canvas_size;
+use crate::frame::{Frame, Size};
 use crate::session::inbox::Inbox;
 use crate::source::{Source, SourceOptions};
 
@@ -26,6 +27,7 @@ pub(super) struct Makers {
     /// The video codecs that are wanted: the source runs while there is one.
     wanted: Arc<Mutex<Vec<Codec>>>,
     pub(super) sound: Arc<AudioCapture>,
+    canvas: Size,
 }
 
 impl Makers {
@@ -61,7 +63,7 @@ impl Makers {
         info!(source = source.describe(), audio = sound.describe(), %canvas, fps = config.fps, bitrate = config.bitrate.0, "ready");
         // A source is inactive when opened, so no frame has come yet.
         let _ = workers.set(started.clone());
-        Ok(Self { source, workers: started, wanted: Arc::default(), sound })
+        Ok(Self { source, workers: started, wanted: Arc::default(), sound, canvas })
     }
 
     pub(super) fn set_active(&self, codec: Codec, active: bool) {
@@ -85,6 +87,26 @@ impl Makers {
             self.source.set_active(!wanted.is_empty());
             worker(false);
         }
+    }
+
+    /// The extent of the picture that is sent.
+    pub(super) fn canvas(&self) -> Size {
+        self.canvas
+    }
+
+    /// Where pictures come from, and whether they do at the moment.
+    pub(super) fn source(&self) -> wire::Maker {
+        let running = !self.wanted.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+        wire::Maker { what: self.source.describe(), running }
+    }
+
+    /// What the encoders do and have done; `wanted` are the codecs that somebody takes.
+    pub(super) fn encoders(&self, wanted: &[Codec]) -> Vec<wire::Encoder> {
+        let encoder = |(codec, worker): &(Codec, Arc<EncodeWorker>)| {
+            let EncoderCounters { units, keyframes, bytes, .. } = worker.counters();
+            wire::Encoder { codec: codec.to_string(), running: wanted.contains(codec), units, keyframes, bytes }
+        };
+        self.workers.iter().map(encoder).collect()
     }
 
     pub(super) fn request_keyframe(&self, codec: Codec) {

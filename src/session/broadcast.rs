@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::viewer::EndReason;
 use crate::encoder::Codec;
 use crate::id::SessionId;
-use crate::signaling::{Refusal, Trickle};
+use crate::signaling::{Caller, Refusal, Trickle};
 
 #[cfg(test)]
 mod tests;
@@ -26,6 +26,8 @@ pub enum Place {
 /// Whoever asks for a place.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Newcomer {
+    /// Who it is.
+    pub caller: Caller,
     /// The viewer's `ice-ufrag`s, one for each transport; none where the daemon offers.
     pub ufrags: Vec<String>,
     /// What it takes.
@@ -49,6 +51,9 @@ const HEAD_START: Duration = Duration::from_secs(3);
 /// A session that has not connected for so long gives way to a new one when all places are taken.
 const MOST_PATIENCE: Duration = Duration::from_secs(2);
 
+/// So many of those that the operator ended last are known, so that they are told why.
+const MOST_KICKED: usize = 64;
+
 /// What the broadcast wants done or known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
@@ -70,6 +75,8 @@ pub enum Output {
     Came {
         /// Its number.
         number: u32,
+        /// Who it is.
+        who: Caller,
         /// From its offer to the connection.
         took: Duration,
         /// Viewers connected now.
@@ -95,6 +102,43 @@ pub enum Output {
     },
 }
 
+/// What the operator is told of all sessions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BroadcastState {
+    /// The codecs whose units are being made.
+    pub wanted: Vec<Codec>,
+    /// Viewers, by their numbers.
+    pub viewers: Vec<ViewerState>,
+}
+
+/// A viewer as the operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ViewerState {
+    /// Its number.
+    pub number: u32,
+    /// Its session.
+    pub session: SessionId,
+    /// Who it is.
+    pub caller: Caller,
+    /// How far it is.
+    pub place: Place,
+    /// Since when it is so far.
+    pub since: Instant,
+    /// What it takes.
+    pub codecs: Vec<Codec>,
+    /// How its packets fare; `None` where that is not known.
+    pub link: Option<LinkState>,
+}
+
+/// How a viewer's packets fare, by its own reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinkState {
+    /// The round trip time.
+    pub round_trip: Duration,
+    /// Of 256 packets of pictures so many were lost, as its last report says (RFC 3550, section 6.4.1).
+    pub fraction_lost: u8,
+}
+
 /// All sessions.
 #[derive(Debug)]
 pub struct Broadcast {
@@ -104,6 +148,7 @@ pub struct Broadcast {
     wanted: Vec<Codec>,
     entries: HashMap<SessionId, Entry>,
     numbers: u32,
+    kicked: VecDeque<SessionId>,
     outputs: VecDeque<Output>,
 }
 
@@ -116,6 +161,7 @@ impl Broadcast {
             wanted: Vec::new(),
             entries: HashMap::new(),
             numbers: 0,
+            kicked: VecDeque::new(),
             outputs: VecDeque::new(),
         }
     }
@@ -217,7 +263,12 @@ impl Broadcast {
         entry.place = Place::Live;
         entry.since = now;
         if entry.second_of.is_none() {
-            self.outputs.push_back(Output::Came { number: entry.number, took, watching });
+            self.outputs.push_back(Output::Came {
+                number: entry.number,
+                who: entry.newcomer.caller.clone(),
+                took,
+                watching,
+            });
         }
         if let Some(old) = entry.newcomer.replaces.filter(|old| *old != session) {
             self.outputs.push_back(Output::End { session: old, why: EndReason::Replaced });
@@ -288,6 +339,44 @@ impl Broadcast {
     /// The number of a session's viewer.
     pub fn number(&self, session: SessionId) -> Option<u32> {
         self.entries.get(&session).map(|entry| entry.number)
+    }
+
+    /// Ends the viewer with this number by an operator's word; gives who it was, or `None` where there is none.
+    pub fn handle_kick(&mut self, number: u32) -> Option<Caller> {
+        let mut firsts = self.entries.iter().filter(|(_, entry)| entry.second_of.is_none());
+        let (session, entry) = firsts.find(|(_, entry)| entry.number == number)?;
+        self.outputs.push_back(Output::End { session: *session, why: EndReason::Kicked });
+        self.kicked.push_back(*session);
+        if self.kicked.len() > MOST_KICKED {
+            self.kicked.pop_front();
+        }
+        Some(entry.newcomer.caller.clone())
+    }
+
+    /// Whether an operator ended a session not long ago.
+    pub fn was_kicked(&self, session: SessionId) -> bool {
+        self.kicked.contains(&session)
+    }
+
+    /// All that the operator is told.
+    pub fn state(&self) -> BroadcastState {
+        let firsts = self.entries.iter().filter(|(_, entry)| entry.second_of.is_none());
+        let viewers = firsts.map(|(session, entry)| ViewerState {
+            number: entry.number,
+            session: *session,
+            caller: entry.newcomer.caller.clone(),
+            place: entry.place,
+            since: entry.since,
+            codecs: self.transports(*session).flat_map(|entry| entry.newcomer.codecs.iter().copied()).collect(),
+            link: None,
+        });
+        let mut viewers: Vec<_> = viewers.collect();
+        viewers.sort_unstable_by_key(|viewer| viewer.number);
+        for viewer in &mut viewers {
+            viewer.codecs.sort_unstable_by_key(|codec| *codec == Codec::Opus);
+            viewer.codecs.dedup();
+        }
+        BroadcastState { wanted: self.wanted.clone(), viewers }
     }
 
     /// Viewers connected now.

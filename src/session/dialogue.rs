@@ -4,7 +4,7 @@
 
 use super::engine::{LocalTransport, RemoteTransport};
 use super::reach::LocalCandidate;
-use super::sdp::{self, Agreement, Capabilities, Description, LocalStreams, NegotiationError, Origin, Sync};
+use super::sdp::{self, Agreement, Capabilities, Description, LocalStreams, NegotiationError, Origin, Party, Sync};
 use crate::encoder::Codec;
 use crate::id::{SessionId, random_bytes};
 use crate::signaling::{Refusal, Trickle};
@@ -198,17 +198,22 @@ impl Dialogue {
         sdp::video_wanted(offer).filter(|_| !has_video)
     }
 
-    /// The daemon's own offer, for a viewer who makes none.
+    /// The daemon's own offer, for a viewer who makes none, or for a server that takes the stream for many.
     pub fn offer(
         &mut self,
         session: SessionId,
+        party: Party,
         can: &Capabilities,
         speaker: &Speaker,
         candidates: &[LocalCandidate],
     ) -> (LocalTransport, String) {
         let local = LocalTransport::random();
         let origin = self.next_origin();
-        let offer = sdp::offer(can, &local, &self.streams, origin, &speaker.fingerprint, candidates);
+        if party == Party::Sfu {
+            // WHIP knows one MediaStream only (RFC 9725, section 4.4.2).
+            self.streams.sync = Sync::Lip;
+        }
+        let offer = sdp::offer(party, can, &local, &self.streams, origin, &speaker.fingerprint, candidates);
         self.transports = vec![Transport { session, local: local.clone(), agreement: None }];
         self.offered = Some(offer.clone());
         (local, offer)

@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use tracing::{debug, error, info};
 
 use super::broadcast::{Broadcast, Output, Place};
@@ -24,6 +25,7 @@ use super::wake::{Interest, poll_until};
 use crate::clock::Clock;
 use crate::encoder::{Bitrate, Codec};
 use crate::id::{SessionId, random_base32};
+use crate::signaling::Life;
 
 mod signals;
 #[cfg(test)]
@@ -64,6 +66,8 @@ pub struct Join {
     joining: HashMap<SessionId, Box<Viewer<RtcEngine>>>,
     /// What was said with each viewer.
     dialogues: HashMap<SessionId, Dialogue>,
+    /// Who is told how a session goes.
+    lives: HashMap<SessionId, watch::Sender<Life>>,
     /// Once the daemon ends: until when live sessions may say goodbye.
     closing: Option<Instant>,
 }
@@ -100,6 +104,7 @@ impl Join {
             demand,
             joining: HashMap::new(),
             dialogues: HashMap::new(),
+            lives: HashMap::new(),
             closing: None,
         }
     }
@@ -142,12 +147,11 @@ impl Join {
             JoinIn::Datagram { session, path, data } => {
                 self.attend(now, session, |viewer, sink| viewer.handle_datagram(now, path, &data, sink));
             }
-            JoinIn::Ended { session, at, reason } => {
-                self.dialogues.remove(&session);
-                // An ICE restart may have crossed it, and had the media thread expect it again.
-                self.tell_media(MediaIn::Forget(session));
-                self.broadcast.handle_ended(at, session, reason);
-            }
+            // An ICE restart may have crossed it, and had the media thread expect it again.
+            JoinIn::Ended { session, at, reason } => self.close(at, session, reason),
+            // The media thread knows more of those that are connected.
+            JoinIn::Look(reply) => self.tell_media(MediaIn::Look { state: self.broadcast.state(), reply }),
+            JoinIn::Kick { number, reply } => drop(reply.send(self.broadcast.handle_kick(number))),
             JoinIn::Shutdown => self.shut_down(now),
         }
     }
@@ -179,9 +183,17 @@ impl Join {
         if let Some(viewer) = self.joining.remove(&session) {
             debug!(viewer = viewer.number, counters = ?viewer.counters(), "what a viewer that did not connect asked for");
         }
+        self.close(now, session, reason);
+    }
+
+    /// Forgets what was said in a session that is over since `at`, and tells all who care.
+    fn close(&mut self, at: Instant, session: SessionId, reason: EndReason) {
         self.dialogues.remove(&session);
         self.tell_media(MediaIn::Forget(session));
-        self.broadcast.handle_ended(now, session, reason);
+        if let Some(life) = self.lives.remove(&session) {
+            life.send_replace(Life::Ended(reason.to_string()));
+        }
+        self.broadcast.handle_ended(at, session, reason);
     }
 
     /// Sends what a session's engine has to say, and acts on its events.
@@ -195,6 +207,9 @@ impl Join {
                 ViewerEvent::Address(remote) => self.tell_media(MediaIn::Address { session, remote }),
                 ViewerEvent::Connected => {
                     self.broadcast.handle_connected(now, session);
+                    if let Some(life) = self.lives.get(&session) {
+                        life.send_replace(Life::Live);
+                    }
                     adopted = true;
                 }
                 ViewerEvent::KeyframeWanted => {}
@@ -247,8 +262,8 @@ impl Join {
                     (self.demand)(codec, wanted);
                 }
                 Output::End { session, why } => self.end(Instant::now(), session, why),
-                Output::Came { number, took, watching } => {
-                    info!(viewer = number, connected_ms = took.as_millis() as u64, watching, "viewer came");
+                Output::Came { number, who, took, watching } => {
+                    info!(viewer = number, who = ?who.to_string(), connected_ms = took.as_millis() as u64, watching, "viewer came");
                 }
                 Output::Left { number, why, after, watching } => {
                     info!(viewer = number, why = ?why.to_string(), after_s = (after.as_secs_f64() * 10.0).round() / 10.0, watching, "viewer left");

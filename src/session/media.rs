@@ -19,13 +19,16 @@ use super::messages::{JoinIn, MediaIn};
 use super::sink::SocketSink;
 use super::streams::StreamPacket;
 use super::timers::Timers;
-use super::turns::Turns;
-use super::udp::MediaSocket;
+use super::udp::{Datagram, MediaSocket};
 use super::viewer::{EndReason, Viewer, ViewerEvent};
 use super::wake::{Interest, poll_until};
 use crate::encoder::Codec;
-use crate::fanout::{Fanout, Unit};
+use crate::fanout::Unit;
 use crate::id::SessionId;
+
+mod rungs;
+
+use rungs::Rungs;
 
 /// Asks the encoder of a codec for a keyframe, through its gate.
 pub type KeyframeRequest = Arc<dyn Fn(Codec) + Send + Sync>;
@@ -52,30 +55,6 @@ pub struct UnitQueues {
     pub sound: Inbox<Arc<Unit>>,
     /// What viewers send over TCP.
     pub packets: Inbox<StreamPacket>,
-}
-
-/// What the media thread keeps of one video codec.
-#[derive(Default)]
-struct Rung {
-    fanout: Fanout,
-    turns: Turns,
-}
-
-/// One for each video codec.
-#[derive(Default)]
-struct Rungs {
-    h264: Rung,
-    vp8: Rung,
-}
-
-impl Rungs {
-    fn of(&mut self, codec: Codec) -> Option<&mut Rung> {
-        match codec {
-            Codec::H264 => Some(&mut self.h264),
-            Codec::Vp8 => Some(&mut self.vp8),
-            Codec::Opus => None,
-        }
-    }
 }
 
 struct Route {
@@ -151,11 +130,13 @@ impl Media {
             self.flush();
             self.take_commands();
             self.take_units();
-            socket.receive(|datagram| self.handle(Path::udp(datagram.to, datagram.from), datagram.data));
+            socket.receive(|datagram| self.handle(&datagram));
             self.take_packets();
+            self.take_relayed();
             self.do_what_is_due(Instant::now());
+            let servers_due = self.sink.pump(Instant::now());
             self.flush();
-            due = self.timers.next().into_iter().chain(self.sink.poll_timeout()).min();
+            due = self.timers.next().into_iter().chain(self.sink.poll_timeout()).chain(servers_due).min();
             // Joiners come after all that is live, and wait where the kernel has no room.
             if !self.joiners.is_empty() && self.sink.poll_timeout().is_none() {
                 due = Some(self.catch_up(Instant::now()));
@@ -203,6 +184,13 @@ impl Media {
                 }
                 MediaIn::End { session, reason } => self.attend(now, session, |viewer, _| viewer.end(now, reason)),
                 MediaIn::Forget(session) => self.forget(session),
+                MediaIn::Look { mut state, reply } => {
+                    for viewer in &mut state.viewers {
+                        viewer.link = self.viewer(viewer.session).and_then(|viewer| viewer.link());
+                    }
+                    // Whoever asked may have gone away.
+                    drop(reply.send(state));
+                }
                 MediaIn::Shutdown => self.shut_down(now),
             }
         }
@@ -335,11 +323,30 @@ impl Media {
 
     fn take_packets(&mut self) {
         for packet in self.units.packets.drain() {
-            self.handle(packet.path, &packet.data);
+            self.handle_packet(packet.path, &packet.data);
         }
     }
 
-    fn handle(&mut self, path: Path, data: &[u8]) {
+    fn handle(&mut self, datagram: &Datagram<'_>) {
+        let Some(relays) = self.sink.relays().server_at(datagram.from) else {
+            return self.handle_packet(Path::udp(datagram.to, datagram.from), datagram.data);
+        };
+        if let Some((path, range)) = relays.handle_datagram(Instant::now(), datagram.from, datagram.to, datagram.data) {
+            self.handle_packet(path, &datagram.data[range]);
+        }
+    }
+
+    /// Takes what came by the streams of TURN servers.
+    fn take_relayed(&mut self) {
+        let Some(relays) = self.sink.relays().relays().cloned() else { return };
+        for (server, data) in relays.take_messages() {
+            if let Some((path, range)) = relays.handle_message(Instant::now(), server, &data) {
+                self.handle_packet(path, &data[range]);
+            }
+        }
+    }
+
+    fn handle_packet(&mut self, path: Path, data: &[u8]) {
         let session = self.route(path, data).or_else(|| {
             // The join thread may just have said whose this is.
             self.take_commands();
@@ -469,6 +476,10 @@ impl Media {
             }
             self.collect(now, session);
         }
+        if let Some(relays) = self.sink.relays().relays() {
+            relays.close_all(now);
+        }
+        self.sink.pump(now);
         self.flush();
         self.running = false;
     }
@@ -476,7 +487,9 @@ impl Media {
     fn flush(&mut self) {
         self.sink.flush();
         self.pass_over_slow();
-        for number in self.sink.take_overflowed() {
+        let mut overflowed = self.sink.take_overflowed();
+        overflowed.extend(self.sink.relays().relays().into_iter().flat_map(|relays| relays.take_late()));
+        for number in overflowed {
             let route = self
                 .routes
                 .values_mut()

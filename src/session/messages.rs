@@ -2,12 +2,15 @@
 
 use std::time::Instant;
 
+use tokio::sync::oneshot;
+
+use super::broadcast::BroadcastState;
 use super::engine::rtc::RtcEngine;
 use super::engine::{Path, Remote};
 use super::viewer::{Change, EndReason, Viewer};
 use crate::encoder::Codec;
 use crate::id::SessionId;
-use crate::signaling::SignalIn;
+use crate::signaling::{Caller, SignalIn};
 
 /// What the media thread is told.
 pub enum MediaIn {
@@ -52,6 +55,13 @@ pub enum MediaIn {
     },
     /// A session that never became live is gone.
     Forget(SessionId),
+    /// The operator asks how all sessions are; what is known here is added.
+    Look {
+        /// What the join thread knows.
+        state: BroadcastState,
+        /// Takes all of it.
+        reply: oneshot::Sender<BroadcastState>,
+    },
     /// All sessions end, and the thread with them.
     Shutdown,
 }
@@ -77,6 +87,15 @@ pub enum JoinIn {
         at: Instant,
         /// Why.
         reason: EndReason,
+    },
+    /// The operator asks how all sessions are.
+    Look(oneshot::Sender<BroadcastState>),
+    /// The operator ends a viewer.
+    Kick {
+        /// The viewer's number.
+        number: u32,
+        /// Takes who it was; `None` where there is no such viewer.
+        reply: oneshot::Sender<Option<Caller>>,
     },
     /// The daemon ends: no more offers, all sessions end, the thread too.
     Shutdown,

@@ -175,7 +175,10 @@ impl Reach {
             candidates.extend(all_by(CandidateKind::TcpPassive));
         }
         let learnt = self.learnt();
-        candidates.extend(learnt.reflexive.iter().map(|(base, seen)| LocalCandidate {
+        // Where nothing translates, a server sees what is known already.
+        let is_own = |seen: &SocketAddr| candidates.iter().any(|own| own.address == *seen);
+        let translated: Vec<_> = learnt.reflexive.iter().filter(|(_, seen)| !is_own(seen)).collect();
+        candidates.extend(translated.into_iter().map(|(base, seen)| LocalCandidate {
             kind: CandidateKind::ServerReflexive,
             address: *seen,
             base: *base,

@@ -23,7 +23,7 @@ pub use answer::answer;
 pub use attributes::candidates;
 pub use description::{Description, DescriptionError, Direction, Extension, Kind, Section};
 pub use negotiate::{NegotiationError, negotiate, pause, sent, video_wanted};
-pub use offer::{accept, offer};
+pub use offer::{Party, accept, offer};
 
 /// Header extension of transport-wide sequence numbers (draft-holmer-rmcat-transport-wide-cc-extensions-01).
 pub const TRANSPORT_CC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";

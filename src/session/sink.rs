@@ -1,10 +1,12 @@
 //! Packets on their way to the media socket: written and sealed in its batch, sent at each flush; and those of viewers over TCP, into the queues of their connections.
 
 use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::engine::{Path, Protocol, Transmit};
+use super::relay::table::{Departing, Relays, View, Way, Wrapped};
 use super::stream::PacketSink;
 use super::streams::{Stream, Streams};
 use super::udp::{DropCause, MediaSocket, SendBatch};
@@ -16,6 +18,7 @@ pub struct SocketSink {
     streams: Streams,
     /// Connections that were given something since the last flush, each once in a row.
     stirred: Vec<Arc<Stream>>,
+    relays: View,
     viewer: u32,
     overflowed: HashSet<u32>,
     slow: HashSet<u32>,
@@ -28,7 +31,32 @@ impl SocketSink {
     pub fn new(socket: MediaSocket, streams: Streams) -> Self {
         let batch = SendBatch::new(&socket);
         let (stirred, overflowed, slow) = (Vec::new(), HashSet::new(), HashSet::new());
-        Self { socket, batch, streams, stirred, viewer: 0, overflowed, slow, sent: 0, dropped: 0 }
+        let relays = View::default();
+        Self { socket, batch, streams, stirred, relays, viewer: 0, overflowed, slow, sent: 0, dropped: 0 }
+    }
+
+    /// Has it send by these relays too, along paths that begin at them.
+    pub fn with_relays(mut self, relays: Arc<Relays>) -> Self {
+        self.relays = View::new(relays);
+        self
+    }
+
+    /// The relays and other servers, as this thread knows them.
+    pub fn relays(&mut self) -> &mut View {
+        &mut self.relays
+    }
+
+    /// Sends what is to be said to servers; returns when it wants to be called next.
+    pub fn pump(&mut self, now: Instant) -> Option<Instant> {
+        let relays = self.relays.relays()?.clone();
+        relays.pump(now, |server, message| {
+            // Nobody's in particular.
+            self.viewer = 0;
+            self.push_at(unspecified(server), server, message.len(), &mut |out| {
+                out.copy_from_slice(message);
+                true
+            });
+        })
     }
 
     /// What follows is this viewer's.
@@ -121,12 +149,62 @@ impl PacketSink for SocketSink {
             self.push_stream(path, length, write);
             return;
         }
+        match self.relays.relay_at(path.local).cloned() {
+            None => self.push_at(path.local, path.remote, length, write),
+            Some(relays) => self.push_by(&relays, path, length, write),
+        }
+    }
+}
+
+impl SocketSink {
+    fn push_at(&mut self, from: SocketAddr, to: SocketAddr, length: usize, write: &mut dyn FnMut(&mut [u8]) -> bool) {
         for _ in 0..2 {
             let mut fill = |out: &mut [u8]| if write(&mut out[..length]) { length } else { 0 };
-            if self.batch.push(self.viewer, path.local, path.remote, length, &mut fill).is_ok() {
+            if self.batch.push(self.viewer, from, to, length, &mut fill).is_ok() {
                 return;
             }
             self.flush();
         }
     }
+
+    /// Sends a packet by a relay: in the same runs as others, where it goes by datagrams.
+    fn push_by(&mut self, relays: &Relays, path: Path, length: usize, write: &mut dyn FnMut(&mut [u8]) -> bool) {
+        let now = Instant::now();
+        let Some(Wrapped { way, envelope, is_channel }) = relays.wrap(now, path, length) else {
+            self.dropped += 1;
+            return;
+        };
+        let head = envelope.head();
+        let total = head.len() + length + envelope.padding;
+        let mut is_media = false;
+        let mut fill = |out: &mut [u8]| {
+            let (before, rest) = out.split_at_mut(head.len());
+            let (payload, padding) = rest.split_at_mut(length);
+            before.copy_from_slice(head);
+            padding.fill(0);
+            let written = write(payload);
+            // RFC 7983: what begins so is STUN; a session's other packets are worth a channel.
+            is_media = written && payload.first().is_some_and(|first| *first > 3);
+            written
+        };
+        match way {
+            Way::Datagrams(server) => self.push_at(unspecified(server), server, total, &mut fill),
+            Way::Stream(queue) => {
+                let mut data = vec![0; total];
+                if fill(&mut data) && queue.try_send(Departing { viewer: self.viewer, at: now, data }).is_err() {
+                    self.dropped += 1;
+                    relays.note_late(self.viewer);
+                }
+            }
+        }
+        if is_media && !is_channel {
+            relays.want_channel(now, path);
+        }
+    }
+}
+
+/// The address from which the kernel chooses where it sends to `server`.
+fn unspecified(server: SocketAddr) -> SocketAddr {
+    let ip: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    SocketAddr::new(ip, 0)
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::allowance::Allowance;
+use super::broadcast::LinkState;
 use super::engine::{Engine, EngineEvent, LocalTransport, Path, Remote, Transmit, TransportError};
 use super::sdp::{Agreement, AudioParameters, LocalStreams, VideoParameters};
 use super::sound::SoundStream;
@@ -108,6 +109,8 @@ pub struct Viewer<E> {
     unheard: u64,
     next_report: Instant,
     round_trip: Option<Duration>,
+    /// Of its last report.
+    fraction_lost: u8,
     last_unit: Option<Instant>,
     /// When a keyframe was last asked for on its behalf.
     asked: Option<Instant>,
@@ -139,6 +142,7 @@ impl<E: Engine> Viewer<E> {
             unheard: 0,
             next_report: now,
             round_trip: None,
+            fraction_lost: 0,
             last_unit: None,
             asked: None,
             keyframes: Allowance::new(now, KEYFRAMES_AT_ONCE, KEYFRAME_INTERVAL),
@@ -388,6 +392,12 @@ impl<E: Engine> Viewer<E> {
             catchups_refused: self.catchups.refused(),
             unheard: self.unheard,
         }
+    }
+
+    /// How its packets fare; `None` until a round trip was measured.
+    pub fn link(&self) -> Option<LinkState> {
+        let fraction_lost = self.fraction_lost;
+        self.round_trip.map(|round_trip| LinkState { round_trip, fraction_lost })
     }
 
     /// Whether `remote` is its own: it was heard there a moment ago, so nobody else who shows it may have it.

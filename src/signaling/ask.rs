@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::peers::{Outcome, Question};
-use super::{Answer, Caller, Refusal, SignalIn, Trickle};
+use super::{Answer, Caller, Life, Refusal, SignalIn, Trickle};
 use crate::id::SessionId;
 
 /// The way to the broadcast.
@@ -24,6 +24,21 @@ impl Asker {
     /// Puts a question on behalf of `caller`; its outcome is to be awaited. `None` where the broadcast's queue is full.
     pub fn ask(&self, question: Question, caller: Caller) -> Option<impl Future<Output = Outcome> + Send + use<>> {
         let (signal, pending) = asking(question, caller);
+        self.put(signal, pending)
+    }
+
+    /// Asks for an offer to a server that takes the stream for many; `life` is told how the session goes.
+    pub fn publish(
+        &self,
+        session: SessionId,
+        caller: Caller,
+        life: watch::Sender<Life>,
+    ) -> Option<impl Future<Output = Outcome> + Send + use<>> {
+        let (reply, offer) = oneshot::channel();
+        self.put(SignalIn::Publish { session, caller, life, reply }, Pending::Description(offer))
+    }
+
+    fn put(&self, signal: SignalIn, pending: Pending) -> Option<impl Future<Output = Outcome> + Send + use<>> {
         if self.signals.try_send(signal).is_err() {
             tracing::debug!("a peer's request is dropped: the broadcast's queue is full");
             return None;

@@ -14,13 +14,16 @@ use super::channel::Channel;
 use super::mdn::Mdn;
 use super::peers::{CallError, CallPolicy, PeerState};
 use super::socketio::SocketIo;
+use crate::clock::Clock;
 use crate::id::{PeerId, SessionId};
 
 pub mod backoff;
 pub mod frames;
 mod peerconnection;
 pub mod tls;
+mod token;
 pub mod url;
+mod websocket;
 mod whip;
 
 use url::{Protocol, SignalingUrl};
@@ -41,6 +44,8 @@ pub struct ClientConfig {
     pub call: CallPolicy,
     /// The way to the broadcast.
     pub asker: Asker,
+    /// Where a protocol wants the time of day.
+    pub clock: Clock,
 }
 
 impl ClientConfig {
@@ -134,11 +139,16 @@ async fn run(config: ClientConfig, operations: mpsc::Receiver<Operation>, stop: 
     let (name, call) = (config.name.clone(), config.call());
     match config.url.protocol {
         Protocol::PeerConnection => peerconnection::run(config, operations, stop).await,
-        Protocol::Mdn => frames::run(config, Mdn::new(&name, call, SessionId::random), operations, stop).await,
+        Protocol::Mdn => {
+            let mdn = Mdn::new(&name, call, SessionId::random, config.clock);
+            frames::run(config, mdn, operations, stop).await;
+        }
         Protocol::SocketIo => {
             frames::run(config, SocketIo::new(&name, call, SessionId::random), operations, stop).await
         }
-        Protocol::Channel => frames::run(config, Channel::new(call, SessionId::random), operations, stop).await,
+        Protocol::Channel => {
+            frames::run(config, Channel::new(&name, call, SessionId::random), operations, stop).await;
+        }
         Protocol::Whip => whip::run(config, operations, stop).await,
     }
 }

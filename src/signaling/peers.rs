@@ -246,7 +246,7 @@ impl Peers {
         self.counts
     }
 
-    /// Whose message was the last of those.
+    /// Whose message was the last of those, where that is known.
     pub fn last_useless(&self) -> Option<PeerId> {
         self.last_useless
     }
@@ -259,6 +259,11 @@ impl Peers {
     /// The name of a peer; empty for one that is not here.
     pub fn name(&self, id: PeerId) -> &str {
         self.peers.get(&id).map_or("", |peer| &peer.name)
+    }
+
+    /// Whether the daemon's offer is with a peer that has not answered it.
+    pub fn is_called(&self, id: PeerId) -> bool {
+        self.peers.get(&id).is_some_and(|peer| peer.asked.is_none() && matches!(peer.link, Link::Called { .. }))
     }
 
     /// The peer whose last description has this `ice-ufrag`, for protocols whose candidates name nobody.
@@ -317,15 +322,23 @@ impl Peers {
         }
     }
 
-    /// Counts what a peer said and is of no use.
-    pub fn handle_useless(&mut self, id: PeerId, why: Useless) {
+    /// Notes that a peer asks for the stream in its protocol's own way: it is not called unasked.
+    pub fn handle_asking(&mut self, id: PeerId) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.call_at = None;
+        }
+    }
+
+    /// Counts what a peer said and is of no use; protocols that don't name senders may not know whose it was.
+    pub fn handle_useless(&mut self, id: impl Into<Option<PeerId>>, why: Useless) {
+        let id = id.into();
         match why {
             Useless::NotJson => self.counts.not_json += 1,
             Useless::Unknown => self.counts.unknown += 1,
             Useless::Unexpected => self.counts.unexpected += 1,
         }
-        self.last_useless = Some(id);
-        tracing::debug!(peer = %id, %why, "a peer's message is of no use");
+        self.last_useless = id;
+        tracing::debug!(peer = id.map(tracing::field::display), %why, "a peer's message is of no use");
     }
 
     /// Notes that a peer signed out: its sessions end.

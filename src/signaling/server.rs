@@ -26,9 +26,10 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::SignalIn;
 use super::access::{Access, OwnNames};
+use super::client::{Desk, Operation};
 use crate::ice_server::IceServers;
 
-mod complaint;
+pub(super) mod complaint;
 mod connections;
 mod exchange;
 mod listen;
@@ -54,6 +55,8 @@ use version::AsOneOne;
 
 /// Where the server listens unless told otherwise: both families.
 pub const DEFAULT_PORT: u16 = 8888;
+/// What the operator knows the room by.
+const ROOM_LABEL: &str = "room";
 /// The most that is read of a request's head.
 const HEAD_BYTES: usize = 16 * 1024;
 /// How long requests in flight may take once the server is told to stop.
@@ -143,6 +146,7 @@ pub struct Server {
     access: Access,
     own_names: OwnNames,
     room: Option<RoomConfig>,
+    desk: (Desk, mpsc::Receiver<Operation>),
     ice: IceServers,
     limits: ConnectionLimits,
     deadlines: Deadlines,
@@ -162,6 +166,7 @@ impl Server {
             access: config.access,
             own_names: config.own_names,
             room: config.room,
+            desk: Desk::new(ROOM_LABEL.into()),
             ice: config.ice,
             limits: config.limits,
             deadlines: config.deadlines,
@@ -173,12 +178,20 @@ impl Server {
         &self.addresses
     }
 
+    /// The operator's end of the room, where there is one; it answers once the server runs.
+    pub fn desk(&self) -> Option<Desk> {
+        self.room.as_ref().map(|_| self.desk.0.clone())
+    }
+
     /// Serves until `shutdown` is done; then requests in flight have a second. What viewers ask goes through `signals`.
     pub async fn run(self, signals: mpsc::Sender<SignalIn>, shutdown: impl Future<Output = ()>) {
-        let room = self.room.map(|config| RoomService::new(config, signals.clone(), self.deadlines.answer));
-        let mut clock = JoinSet::new();
+        let (desk, operations) = self.desk;
+        let open = |config| RoomService::new(config, desk.label, signals.clone(), self.deadlines.answer);
+        let room = self.room.map(open);
+        let mut room_tasks = JoinSet::new();
         if let Some(room) = &room {
-            clock.spawn(Arc::clone(room).keep_time());
+            room_tasks.spawn(Arc::clone(room).keep_time());
+            room_tasks.spawn(Arc::clone(room).operate(operations));
         }
         let shared = Arc::new(Shared {
             exchange: Exchange::new(self.access, self.own_names, signals, room.clone(), self.ice, self.deadlines),
@@ -367,7 +380,7 @@ async fn serve(stream: TcpStream, from: SocketAddr, place: Place, mut closing: w
 }
 
 /// Has the system probe a connection that says nothing, so that one whose other end vanished ends.
-fn notice_its_end(stream: &TcpStream) -> io::Result<()> {
+pub(super) fn notice_its_end(stream: &TcpStream) -> io::Result<()> {
     sockopt::set_socket_keepalive(stream, true)?;
     sockopt::set_tcp_keepidle(stream, PROBE_AFTER)?;
     sockopt::set_tcp_keepintvl(stream, PROBE_INTERVAL)?;

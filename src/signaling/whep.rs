@@ -198,6 +198,7 @@ pub fn refused(refusal: &Refusal) -> Reply {
         Refusal::BadOffer(_) => reply(StatusCode::BAD_REQUEST),
         Refusal::NoCommonCodec(_) => because("codec", reply(StatusCode::NOT_ACCEPTABLE)),
         Refusal::UnknownSession => reply(StatusCode::NOT_FOUND),
+        Refusal::Kicked => because("kicked", reply(StatusCode::GONE)),
         Refusal::Conflict(_) => reply(StatusCode::CONFLICT),
         Refusal::OtherGeneration { .. } => reply(StatusCode::PRECONDITION_FAILED),
         Refusal::Full { .. } => {

@@ -1,7 +1,7 @@
 // A member of the room that offers by itself, as often as it is told to: `room.negotiate()`.
 //
-// ?server=ADDRESS&name=NAME. On the wire its sections are named by their kinds, `audio` and `video`, as the oldest browsers named them;
-// there is one of a kind at most. `window.room` has its connection.
+// ?server=ADDRESS&name=NAME, and &daemon=NAME where there are others. On the wire its sections are named by their kinds, `audio` and `video`, as
+// the oldest browsers named them; there is one of a kind at most. `window.room` has its connection.
 (() => {
   'use strict';
   const params = new URLSearchParams(location.search);
@@ -59,7 +59,8 @@
     const reply = await ask('/sign_in?' + params.get('name'));
     const lines = (await reply.text()).trim().split('\n').map((line) => line.split(','));
     room.id = Number(lines[0][1]);
-    room.daemon = Number(lines[1][1]);
+    const daemon = lines.find(([name]) => name === params.get('daemon')) ?? lines[1];
+    room.daemon = Number(daemon[1]);
     const wait = async () => {
       for (;;) {
         const reply = await ask(`/wait?peer_id=${room.id}`);

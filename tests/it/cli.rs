@@ -41,6 +41,13 @@ fn flags(text: &str) -> BTreeSet<&str> {
 }
 
 #[test]
+fn the_daemon_does_not_sign_in_to_itself() {
+    let line =
+        refused(&["run", "--listen", "127.0.0.1:48888", "--signaling", "peerconnection+http://localhost:48888/"], &[]);
+    assert!(line.contains("own listener") && line.contains("--call joined"), "{line}");
+}
+
+#[test]
 fn bad_values_end_in_one_line_and_exit_code_2() {
     let table: &[(&[&str], &str)] = &[
         (&[], "run"),
@@ -143,7 +150,7 @@ fn the_readme_names_the_flags_of_the_help_and_no_others() {
     let table: BTreeSet<_> = README.lines().filter(|line| line.starts_with("| `--")).flat_map(flags).collect();
     let missing: Vec<_> = help.iter().filter(|flag| **flag != "--help" && !table.contains(*flag)).collect();
     assert!(missing.is_empty(), "the README's table lacks {missing:?}");
-    let own = ["--help", "--version", "--long", "--json", "--lib", "--quick"];
+    let own = ["--help", "--version", "--long", "--json", "--lib", "--quick", "--watch", "--server"];
     let unknown: Vec<_> =
         flags(README).into_iter().filter(|flag| !help.contains(flag) && !own.contains(flag)).collect();
     assert!(unknown.is_empty(), "the README names {unknown:?}, which the help lacks");
@@ -154,16 +161,29 @@ fn the_readmes_commands_parse() {
     let mut found = 0;
     for line in README.lines().map(str::trim) {
         let line = line.split('#').next().unwrap();
-        let Some((_, args)) = line.split_once("./dev run").or_else(|| line.split_once("laterna run")) else { continue };
+        let command = ["run", "status", "peers", "call", "kick"].into_iter().find_map(|command| {
+            let (_, args) = line.split_once(&format!("laterna {command}"))?;
+            Some((command, args))
+        });
+        let Some((command, args)) = line.split_once("./dev run").map(|(_, args)| ("run", args)).or(command) else {
+            continue;
+        };
         if line.starts_with('|') || line.contains('`') {
             continue;
         }
         found += 1;
-        let words = ["laterna", "run"].into_iter().chain(args.split_whitespace()).map(Into::into);
-        match laterna::cli::parse(words).unwrap() {
-            laterna::cli::Invocation::Run(args) => drop(laterna::config::RunConfig::resolve(&args, "host").unwrap()),
-            laterna::cli::Invocation::Print(_) => {}
+        // None of them has a space between quotes.
+        let args = args.replace('\'', "");
+        let words = ["laterna", command].into_iter().chain(args.split_whitespace()).map(Into::into);
+        if let laterna::cli::Invocation::Run(args) = laterna::cli::parse(words).unwrap() {
+            drop(laterna::config::RunConfig::resolve(&args, "host").unwrap());
         }
     }
     assert!(found >= 4, "found {found} commands");
+    let urls = README.split('`').filter_map(|text| text.strip_prefix("--signaling "));
+    let urls: Vec<_> = urls.filter(|text| *text != "URL").map(|text| text.trim_matches('\'')).collect();
+    for url in &urls {
+        laterna::signaling::client::url::SignalingUrl::parse(&url.replace("PORT", "1")).unwrap();
+    }
+    assert!(urls.len() >= 6, "found {urls:?}");
 }

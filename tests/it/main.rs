@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code: a failure is a panic, a report is printed")]
 
 mod bad_input;
+mod channel;
 mod cli;
 mod codecs;
+mod control;
 mod firefox;
 mod heard;
 mod hostile;
@@ -12,16 +14,22 @@ mod ice_tcp;
 mod independent;
 mod leaving;
 mod light;
+mod mdn;
 mod page;
+mod peerconnection_client;
+mod relay;
 mod renewal;
 mod room;
 mod room_pages;
 mod screen;
 mod shutdown;
+mod signaled;
 mod sizes;
+mod socketio;
 mod sound;
 mod stage;
 mod support_check;
+mod whip;
 
 #[path = "../support/mod.rs"]
 mod support;

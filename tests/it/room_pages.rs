@@ -29,10 +29,15 @@ pub struct InRoom {
 impl InRoom {
     /// Opens a page that joins the room by the address of a server with its code.
     pub fn open(page: &str, args: &[&str]) -> Self {
-        let (daemon, files) = (Setup::new(&["--source", "pattern"]).args(args).start(), Files::serve(FILES));
+        let daemon = Setup::new(&["--source", "pattern"]).args(args).start();
         let server = format!("http://{}/k/{}", daemon.http(), daemon.code().unwrap());
-        let browser = Browser::start();
-        browser.open(&files.url(&format!("{page}?name=pupil&server={server}")));
+        Self::join(daemon, page, &server, "pupil")
+    }
+
+    /// Opens a page that joins a server where the daemon is, under a name that the page's address has.
+    pub fn join(daemon: Daemon, page: &str, server: &str, name: &str) -> Self {
+        let (browser, files) = (Browser::start(), Files::serve(FILES));
+        browser.open(&files.url(&format!("{page}?name={name}&server={server}")));
         Self { browser, daemon, _files: files }
     }
 

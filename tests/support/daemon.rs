@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::process::{Line, Output, Process};
+use super::turn::command_in;
 
 /// How long the daemon may take to be ready, and to end.
 const READY: Duration = Duration::from_secs(20);
@@ -21,6 +22,8 @@ pub struct Setup {
     args: Vec<String>,
     display: Option<String>,
     sound_server: Option<String>,
+    runtime: Option<PathBuf>,
+    network: Option<String>,
     state: Rc<TempDir>,
 }
 
@@ -28,7 +31,14 @@ impl Setup {
     /// A daemon on loopback and free ports, with a fresh state directory and no display.
     pub fn new(args: &[&str]) -> Self {
         let state = Rc::new(tempfile::tempdir().unwrap());
-        Self { args: args.iter().map(|&arg| arg.to_owned()).collect(), display: None, sound_server: None, state }
+        Self {
+            args: args.iter().map(|&arg| arg.to_owned()).collect(),
+            display: None,
+            sound_server: None,
+            runtime: None,
+            network: None,
+            state,
+        }
     }
 
     /// With this `$DISPLAY`.
@@ -40,6 +50,18 @@ impl Setup {
     /// With this `$PULSE_SERVER`.
     pub fn sound_server(mut self, address: &str) -> Self {
         self.sound_server = Some(address.to_owned());
+        self
+    }
+
+    /// With this `$XDG_RUNTIME_DIR`, where its control socket is then.
+    pub fn runtime(mut self, directory: &Path) -> Self {
+        self.runtime = Some(directory.to_owned());
+        self
+    }
+
+    /// In this network namespace.
+    pub fn in_network(mut self, name: &str) -> Self {
+        self.network = Some(name.to_owned());
         self
     }
 
@@ -58,6 +80,12 @@ impl Setup {
     /// The state directory.
     pub fn state(&self) -> &Path {
         self.state.path()
+    }
+
+    /// Where its control socket is, unless its arguments say otherwise.
+    pub fn control(&self) -> PathBuf {
+        let own = || self.state().join("control.sock");
+        self.runtime.as_ref().map_or_else(own, |directory| directory.join("laterna/control.sock"))
     }
 
     /// Starts the daemon and awaits its ready line.
@@ -86,7 +114,7 @@ impl Setup {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = command_in(self.network.as_deref(), &binary());
         command.arg("run").args(&self.args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         for (name, _) in std::env::vars_os() {
             let name_text = name.to_string_lossy();
@@ -96,6 +124,10 @@ impl Setup {
         }
         command.env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY").env("RUST_BACKTRACE", "1");
         command.env("STATE_DIRECTORY", self.state()).env("HOME", self.state());
+        match &self.runtime {
+            Some(directory) => command.env("XDG_RUNTIME_DIR", directory),
+            None => command.env("LATERNA_CONTROL", self.control()),
+        };
         command.envs(self.display.as_ref().map(|display| ("DISPLAY", display)));
         command.envs(self.sound_server.as_ref().map(|address| ("PULSE_SERVER", address)));
         command

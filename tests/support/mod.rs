@@ -7,6 +7,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub mod browser;
+pub mod certificates;
 pub mod daemon;
 pub mod files;
 pub mod firefox;
@@ -18,6 +19,7 @@ pub mod rtc_viewer;
 pub mod servers;
 pub mod strip;
 pub mod tone;
+pub mod turn;
 pub mod xclient;
 pub mod xvfb;
 

@@ -1,4 +1,4 @@
-//! Signaling servers that others wrote, run by node: small scripts in `tests/servers` start them, and say their port in the first line.
+//! Servers that others wrote, run by node or Python: small scripts in `tests/servers` start them, and say their port in the first line.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,9 @@ impl NodeServer {
     pub fn start(script: &str, arguments: &[&str]) -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let script = root.join("tests/servers").join(script);
-        let mut command = Command::new("node");
+        // The system's own: aiortc is a package of Debian's.
+        let is_python = script.extension().is_some_and(|extension| extension == "py");
+        let mut command = Command::new(if is_python { "/usr/bin/python3" } else { "node" });
         command.arg(&script).args(arguments).env("NODE_PATH", modules(root)).stdout(Stdio::piped());
         let mut process = Process::spawn(&mut command);
         let output = Output::follow(process.child().stdout.take().unwrap());

@@ -4,7 +4,12 @@
 use super::*;
 
 fn newcomer(ufrag: &str) -> Newcomer {
-    Newcomer { ufrags: vec![ufrag.to_owned()], codecs: vec![Codec::H264], replaces: None }
+    Newcomer {
+        caller: Caller::new(&"test".into(), ufrag),
+        ufrags: vec![ufrag.to_owned()],
+        codecs: vec![Codec::H264],
+        replaces: None,
+    }
 }
 
 fn id(n: u8) -> SessionId {
@@ -28,7 +33,7 @@ fn pictures_are_wanted_from_the_first_offer_to_the_last_leaving() {
         outputs,
         [
             Output::Demand { codec: Codec::H264, wanted: true },
-            Output::Came { number: 1, took: zero, watching: 1 },
+            Output::Came { number: 1, who: newcomer("ufrag").caller, took: zero, watching: 1 },
             Output::Failed { number: 2, why: EndReason::Left },
             Output::Demand { codec: Codec::H264, wanted: false },
             Output::Left { number: 1, why: EndReason::Left, after: zero, watching: 0 },
@@ -144,6 +149,49 @@ fn a_second_transport_takes_no_place_and_ends_with_its_session() {
     assert!(broadcast.is_empty() && !broadcast.wants(Codec::Opus));
 }
 
+#[test]
+fn the_operator_sees_viewers_by_their_numbers_and_no_second_transports() {
+    let now = Instant::now();
+    let mut broadcast = Broadcast::new(3);
+    broadcast.handle_offer(now, id(7), newcomer("video")).unwrap();
+    broadcast.handle_second(now, id(2), id(7), Newcomer { codecs: vec![Codec::Opus], ..newcomer("audio") });
+    broadcast.handle_offer(now, id(1), newcomer("other")).unwrap();
+    broadcast.handle_connected(now + HEAD_START, id(7));
+    let state = broadcast.state();
+    assert_eq!(state.wanted, [Codec::H264]);
+    let viewer = |number, session, name: &str, place, since, codecs: &[Codec]| ViewerState {
+        number,
+        session,
+        caller: newcomer(name).caller,
+        place,
+        since,
+        codecs: codecs.to_vec(),
+        link: None,
+    };
+    let first = viewer(1, id(7), "video", Place::Live, now + HEAD_START, &[Codec::H264, Codec::Opus]);
+    let second = viewer(2, id(1), "other", Place::Joining, now, &[Codec::H264]);
+    assert_eq!(state.viewers, [first, second]);
+}
+
+#[test]
+fn whom_the_operator_ends_is_known_for_a_while() {
+    let now = Instant::now();
+    let mut broadcast = Broadcast::new(1);
+    for n in 0..=MOST_KICKED as u8 {
+        let number = broadcast.handle_offer(now, id(n), newcomer("viewer")).unwrap();
+        broadcast.handle_second(now, id(200), id(n), newcomer("second"));
+        assert_eq!((broadcast.handle_kick(number + 1), broadcast.was_kicked(id(n))), (None, false));
+        assert_eq!(broadcast.handle_kick(number), Some(newcomer("viewer").caller));
+        let end = std::iter::from_fn(|| broadcast.poll_output()).find(|output| matches!(output, Output::End { .. }));
+        assert_eq!(end, Some(Output::End { session: id(n), why: EndReason::Kicked }));
+        broadcast.handle_ended(now, id(n), EndReason::Kicked);
+        assert!(broadcast.was_kicked(id(n)) && !broadcast.was_kicked(id(200)));
+        broadcast.handle_ended(now, id(200), EndReason::Kicked);
+        assert_eq!(broadcast.handle_kick(number), None, "it has ended");
+    }
+    assert_eq!((broadcast.was_kicked(id(0)), broadcast.was_kicked(id(1))), (false, true));
+}
+
 /// Random operations: demand of each codec alternates and is true exactly while a session takes it; nobody leaves who didn't come;
 /// nobody has more than their place.
 #[test]
@@ -159,7 +207,7 @@ fn random_operations_keep_the_invariants() {
         let codecs: Vec<_> =
             CODECS.into_iter().enumerate().filter(|(i, _)| state >> (50 + i) & 1 == 1).map(|(_, c)| c).collect();
         let replaces = (state >> 55 & 3 == 0).then_some(other);
-        let newcomer = Newcomer { ufrags: vec![], codecs: codecs.clone(), replaces };
+        let newcomer = Newcomer { codecs: codecs.clone(), replaces, ..Newcomer::default() };
         match (state >> 60) % 6 {
             0 if broadcast.place(session).is_none() => drop(broadcast.handle_offer(now, session, newcomer)),
             1 => broadcast.handle_connected(now, session),

@@ -122,7 +122,7 @@ fn an_answer_is_taken_once_and_only_to_an_offer() {
     let answer = offer("", &[section("video", "video", "recvonly", "abcd", 1)]);
     assert!(matches!(dialogue.handle_answer(&answer, &can()), Err(Refusal::Conflict(_))));
     let video_only = Capabilities { audio: false, ..can() };
-    let (_, own) = dialogue.offer(id(1), &video_only, &speaker(), &[]);
+    let (_, own) = dialogue.offer(id(1), Party::Viewer, &video_only, &speaker(), &[]);
     assert!(own.contains("a=sendonly") && dialogue.codecs().is_empty());
     let answer = offer("", &[section("video", "video", "recvonly", "abcd", 1).replace("actpass", "active")]);
     let taken = dialogue.handle_answer(&answer, &video_only);

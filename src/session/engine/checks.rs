@@ -12,6 +12,7 @@ use rtc_crypto::RTCCryptoProvider;
 use rtc_ice::agent::Agent;
 use rtc_ice::agent::agent_config::AgentConfig;
 use rtc_ice::candidate::candidate_host::CandidateHostConfig;
+use rtc_ice::candidate::candidate_relay::CandidateRelayConfig;
 use rtc_ice::candidate::{Candidate, CandidateConfig, CandidateType, unmarshal_candidate};
 use rtc_ice::mdns::MulticastDnsMode;
 use rtc_ice::tcp_type::TcpType;
@@ -328,7 +329,7 @@ impl Checks {
         if self.selected.is_some() || self.conflicts >= MOST_CONFLICTS {
             return false;
         }
-        let authentic = stun::is_signed_by(data, &self.local.password, self.crypto.crypto());
+        let authentic = stun::is_signed_by(data, self.local.password.as_bytes(), self.crypto.crypto());
         self.conflicts += u32::from(authentic);
         authentic
     }
@@ -470,7 +471,7 @@ fn agent(
         // Silence is the session's to judge.
         disconnected_timeout: Some(Duration::ZERO),
         failed_timeout: Some(Duration::ZERO),
-        candidate_types: vec![CandidateType::Host, CandidateType::PeerReflexive],
+        candidate_types: vec![CandidateType::Host, CandidateType::PeerReflexive, CandidateType::Relay],
         is_controlling: controlling,
         // The controlled side checks again whenever it is checked.
         max_binding_requests: controlling.then_some(MOST_ROUNDS),
@@ -482,8 +483,15 @@ fn agent(
         ..Default::default()
     };
     let mut agent = Agent::new(now, Arc::new(config), crypto.clone())?;
+    let port = addresses.first().map(SocketAddr::port);
     for address in addresses {
-        agent.add_local_candidate(host_candidate(*address, Protocol::Udp)?)?;
+        // What has another port than the media socket is at a relay.
+        let candidate = if Some(address.port()) == port {
+            host_candidate(*address, Protocol::Udp)?
+        } else {
+            relay_candidate(*address)?
+        };
+        agent.add_local_candidate(candidate)?;
     }
     Ok(agent)
 }
@@ -499,15 +507,20 @@ pub(super) fn host_candidate(address: SocketAddr, protocol: Protocol) -> Result<
         Protocol::Udp => ("udp", TcpType::Unspecified),
         Protocol::Tcp => ("tcp", TcpType::Passive),
     };
-    CandidateHostConfig {
-        tcp_type,
-        base_config: CandidateConfig {
-            network: network.to_owned(),
-            address: address.ip().to_string(),
-            port: address.port(),
-            component: 1,
-            ..Default::default()
-        },
+    CandidateHostConfig { tcp_type, base_config: candidate(address, network) }.new_candidate_host()
+}
+
+/// An address at a TURN server as a candidate: less preferred than any other.
+fn relay_candidate(address: SocketAddr) -> Result<Candidate, Error> {
+    CandidateRelayConfig { base_config: candidate(address, "udp"), ..Default::default() }.new_candidate_relay()
+}
+
+fn candidate(address: SocketAddr, network: &str) -> CandidateConfig {
+    CandidateConfig {
+        network: network.to_owned(),
+        address: address.ip().to_string(),
+        port: address.port(),
+        component: 1,
+        ..Default::default()
     }
-    .new_candidate_host()
 }

@@ -33,6 +33,11 @@ impl Identity {
         Ok(Self { crypto, certificate, fingerprint })
     }
 
+    /// The crypto that all engines use.
+    pub fn crypto(&self) -> Arc<dyn RTCCryptoProvider> {
+        self.crypto.clone()
+    }
+
     /// The SHA-256 of the certificate (RFC 8122).
     pub fn fingerprint(&self) -> [u8; 32] {
         self.fingerprint

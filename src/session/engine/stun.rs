@@ -38,10 +38,10 @@ pub fn transaction(data: &[u8]) -> Option<&[u8; 12]> {
     data.get(8..20)?.first_chunk()
 }
 
-/// Whether a message's integrity is that of `password` (RFC 8489, section 14.5).
-pub fn is_signed_by(data: &[u8], password: &str, crypto: &dyn RTCCrypto) -> bool {
+/// Whether a message's integrity is that of `key`: a password, or what is made of one (RFC 8489, section 14.5).
+pub fn is_signed_by(data: &[u8], key: &[u8], crypto: &dyn RTCCrypto) -> bool {
     let Some((start, tag)) = find(data, MESSAGE_INTEGRITY).filter(|(_, tag)| tag.len() == 20) else { return false };
-    let Ok(mut mac) = crypto.new_hmac(HmacAlgorithm::Sha1, password.as_bytes()) else { return false };
+    let Ok(mut mac) = crypto.new_hmac(HmacAlgorithm::Sha1, key) else { return false };
     // The length in the header is taken as if the message ended with the tag.
     let Ok(length) = u16::try_from(start + 4) else { return false };
     mac.verify(&[&data[..2], &length.to_be_bytes(), &data[4..start]], tag).is_ok()
@@ -60,7 +60,7 @@ fn attribute(data: &[u8], wanted: u16) -> Option<&[u8]> {
 }
 
 /// Where an attribute begins, and its value.
-fn find(data: &[u8], wanted: u16) -> Option<(usize, &[u8])> {
+pub fn find(data: &[u8], wanted: u16) -> Option<(usize, &[u8])> {
     let mut rest = data.get(20..)?;
     while let [t0, t1, l0, l1, tail @ ..] = rest {
         let length = usize::from(u16::from_be_bytes([*l0, *l1]));

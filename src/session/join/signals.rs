@@ -13,19 +13,28 @@ use crate::session::engine::rtc::RtcEngine;
 use crate::session::engine::{IceRole, LocalTransport, TransportError};
 use crate::session::messages::MediaIn;
 use crate::session::reach::{self, LocalCandidate};
-use crate::session::sdp::{self, Capabilities, Description, LocalStreams};
+use crate::session::sdp::{self, Capabilities, Description, LocalStreams, Party};
 use crate::session::viewer::{Change, EndReason, StreamKit, Viewer};
 use crate::signaling::{Answer, Refusal, SignalIn, Trickle};
 
 impl Join {
     pub(super) fn handle_signal(&mut self, now: Instant, signal: SignalIn) {
         match signal {
-            SignalIn::Offer { session, sdp, replaces, reply, .. } => {
-                let answer = self.answer(now, session, &sdp, replaces);
+            SignalIn::Offer { session, sdp, caller, replaces, reply } => {
+                let answer = self.answer(now, session, &sdp, Newcomer { caller, replaces, ..Newcomer::default() });
                 self.say(now, session, answer, reply);
             }
-            SignalIn::Call { session, replaces, reply, .. } => {
-                let offer = self.call(now, session, replaces);
+            SignalIn::Call { session, caller, replaces, reply } => {
+                let newcomer = Newcomer { caller, replaces, ..Newcomer::default() };
+                let offer = self.call(now, session, newcomer, Party::Viewer);
+                self.say(now, session, offer, reply);
+            }
+            SignalIn::Publish { session, caller, life, reply } => {
+                let newcomer = Newcomer { caller, ..Newcomer::default() };
+                let offer = self.call(now, session, newcomer, Party::Sfu);
+                if offer.is_ok() {
+                    self.lives.insert(session, life);
+                }
                 self.say(now, session, offer, reply);
             }
             SignalIn::Renegotiate { session, sdp, reply } => {
@@ -48,7 +57,11 @@ impl Join {
             SignalIn::Leave { session, reply } => {
                 let known = self.broadcast.place(session).is_some();
                 self.end(now, session, EndReason::Left);
-                let _ = reply.send(if known { Ok(()) } else { Err(Refusal::UnknownSession) });
+                let _ = reply.send(match known {
+                    _ if self.broadcast.was_kicked(session) => Err(Refusal::Kicked),
+                    true => Ok(()),
+                    false => Err(Refusal::UnknownSession),
+                });
             }
         }
     }
@@ -74,18 +87,12 @@ impl Join {
         }
     }
 
-    fn answer(
-        &mut self,
-        now: Instant,
-        session: SessionId,
-        text: &str,
-        replaces: Option<SessionId>,
-    ) -> Result<Answer, Refusal> {
+    fn answer(&mut self, now: Instant, session: SessionId, text: &str, newcomer: Newcomer) -> Result<Answer, Refusal> {
         // What can't be answered takes no place.
         let offer = parse(text)?;
         let mut dialogue = Dialogue::new(&self.speaker);
         let steps = dialogue.handle_offer(session, &offer, &self.capabilities())?;
-        let newcomer = Newcomer { ufrags: dialogue.ufrags(), codecs: dialogue.codecs(), replaces };
+        let newcomer = Newcomer { ufrags: dialogue.ufrags(), codecs: dialogue.codecs(), ..newcomer };
         let number = self.admit(now, session, newcomer)?;
         let candidates = self.candidates();
         let sdp = dialogue.answer(&offer, &self.speaker, &candidates);
@@ -113,11 +120,11 @@ impl Join {
         }
     }
 
-    fn call(&mut self, now: Instant, session: SessionId, replaces: Option<SessionId>) -> Result<Answer, Refusal> {
-        let number = self.admit(now, session, Newcomer { replaces, ..Newcomer::default() })?;
+    fn call(&mut self, now: Instant, session: SessionId, newcomer: Newcomer, party: Party) -> Result<Answer, Refusal> {
+        let number = self.admit(now, session, newcomer)?;
         let (can, candidates) = (self.capabilities(), self.candidates());
         let mut dialogue = Dialogue::new(&self.speaker);
-        let (local, sdp) = dialogue.offer(session, &can, &self.speaker, &candidates);
+        let (local, sdp) = dialogue.offer(session, party, &can, &self.speaker, &candidates);
         let engine = match self.engine(now, &local, IceRole::Controlling, &candidates) {
             Ok(engine) => engine,
             Err(refusal) => {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::*;
 use crate::session::reach::{Reach, ReachConfig};
@@ -13,7 +13,7 @@ use crate::session::sdp::Sync;
 use crate::session::streams::Streams;
 use crate::session::udp::MediaSocket;
 use crate::session::wake::Waker;
-use crate::signaling::{Answer, Caller, Refusal, SignalIn, Trickle};
+use crate::signaling::{Answer, Caller, Life, Refusal, SignalIn, Trickle};
 
 const CHROMIUM: &str = include_str!("../../../tests/data/offers/chromium-recvonly-both-max-bundle.sdp");
 const NO_BUNDLE: &str = include_str!("../../../tests/data/offers/made-no-bundle.sdp");
@@ -86,6 +86,7 @@ fn is_clean(join: &Join, media: &Inbox<MediaIn>) -> bool {
     assert!(!expected.is_empty(), "nothing was begun");
     join.joining.is_empty()
         && join.dialogues.is_empty()
+        && join.lives.is_empty()
         && join.broadcast.is_empty()
         && expected.iter().all(|session| forgotten.contains(session))
 }
@@ -186,6 +187,35 @@ fn a_restart_that_crosses_the_sessions_end_leaves_no_route() {
 }
 
 #[test]
+fn who_publishes_is_told_how_its_session_goes() {
+    let (mut join, media) = join();
+    let now = Instant::now();
+    let publish = |join: &mut Join, session| {
+        let (life, lives) = watch::channel(Life::Joining);
+        let caller = Caller::new(&"whip+http://sfu/".into(), "");
+        let said = ask(join, now, |reply| SignalIn::Publish { session, caller, life, reply }).unwrap();
+        (said.map(|offer| offer.sdp), lives)
+    };
+    let (offer, unanswered) = publish(&mut join, id(1));
+    assert!(offer.unwrap().contains("a=bundle-only"));
+    let (offer, connected) = publish(&mut join, id(2));
+    assert!(offer.is_ok() && *unanswered.borrow() == Life::Joining);
+    let (refused, lives) = publish(&mut join, id(3));
+    assert_eq!((refused, lives.has_changed().is_err()), (Err(Refusal::Full { limit: 2 }), true), "nobody tells");
+    assert!(accept(&mut join, now, id(1), "v=0\r\n").is_err());
+    let ended =
+        |lives: &watch::Receiver<Life>, word: &str| matches!(&*lives.borrow(), Life::Ended(why) if why.contains(word));
+    assert!(ended(&unanswered, "the answer could not be used"), "{unanswered:?}");
+    // As it is once connected: the media thread has it.
+    join.broadcast.handle_connected(now, id(2));
+    join.joining.clear();
+    join.handle(now, JoinIn::Ended { session: id(2), at: now, reason: EndReason::Silent(Duration::from_secs(12)) });
+    assert!(ended(&connected, "nothing heard for 12 s"), "{connected:?}");
+    join.report();
+    assert!(is_clean(&join, &media));
+}
+
+#[test]
 fn a_fault_while_an_offer_is_answered_ends_that_session_only() {
     let faulty = Arc::new(AtomicBool::new(true));
     let once = faulty.clone();
@@ -209,4 +239,29 @@ fn shutdown_ends_joiners_at_once_and_takes_no_more() {
     assert!(join.closed(now));
     assert!(matches!(offer(&mut join, now, id(3), CHROMIUM), Some(Err(Refusal::Closing))));
     assert!(is_clean(&join, &media));
+}
+
+#[test]
+fn a_viewer_that_the_operator_ends_is_told_so_and_the_others_stay() {
+    let (mut join, media) = join();
+    let now = Instant::now();
+    for n in [1, 2] {
+        assert!(offer(&mut join, now, id(n), CHROMIUM).unwrap().is_ok());
+    }
+    let mut kick = |number| {
+        let (reply, mut who) = oneshot::channel();
+        join.handle(now, JoinIn::Kick { number, reply });
+        join.report();
+        who.try_recv().unwrap().map(|caller| caller.to_string())
+    };
+    assert_eq!([kick(3), kick(1), kick(1)], [None, Some("alice at test".to_owned()), None]);
+    let leave = |join: &mut Join, n| ask(join, now, |reply| SignalIn::Leave { session: id(n), reply }).unwrap();
+    assert_eq!([leave(&mut join, 1), leave(&mut join, 9)], [Err(Refusal::Kicked), Err(Refusal::UnknownSession)]);
+    let (reply, _) = oneshot::channel();
+    join.handle(now, JoinIn::Look(reply));
+    let looked = media.drain().into_iter().find_map(|item| match item {
+        MediaIn::Look { state, .. } => Some(state.viewers.iter().map(|viewer| viewer.number).collect::<Vec<_>>()),
+        _ => None,
+    });
+    assert_eq!(looked, Some(vec![2]));
 }

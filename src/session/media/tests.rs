@@ -40,7 +40,7 @@ fn request(ufrag: &str) -> Vec<u8> {
 }
 
 fn arrive(media: &mut Media, from: SocketAddr, data: &[u8]) {
-    media.handle(Path::udp(address(1), from), data);
+    media.handle_packet(Path::udp(address(1), from), data);
 }
 
 fn remote(port: u16) -> Remote {
@@ -109,9 +109,9 @@ fn a_connection_is_closed_where_it_is_nobodys_and_with_its_session() {
     let streams = media.sink.streams().clone();
     let paths = [2, 3, 4].map(|port| Path::tcp(address(1), address(port)));
     let [own, stranger, silent] = paths.map(|path| streams.open(path));
-    media.handle(paths[0], &request("one"));
+    media.handle_packet(paths[0], &request("one"));
     media.bind(now, id(1), paths[0].end());
-    media.handle(paths[1], &request("nobody"));
+    media.handle_packet(paths[1], &request("nobody"));
     assert_eq!([&own, &stranger, &silent].map(|stream| stream.is_closing()), [false, true, false]);
     let handed = join.drain();
     assert!(matches!(&handed[0], JoinIn::Datagram { path, .. } if *path == paths[0]), "as it came");

@@ -21,8 +21,18 @@ const OPUS: u8 = 111;
 const H264_FORMATS: [(u8, &str); 2] = [(102, "42e028"), (104, "42e01f")];
 const VP8: u8 = 96;
 
+/// Whom the daemon offers to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Party {
+    /// A page or a native client, of whatever age.
+    Viewer,
+    /// A server that takes the stream for many: the transport can't be but one (RFC 9725, section 4.4.1; RFC 9429's `max-bundle`; RFC 8858).
+    Sfu,
+}
+
 /// Writes an offer of all that the daemon can send.
 pub fn offer(
+    party: Party,
     can: &Capabilities,
     transport: &LocalTransport,
     streams: &LocalStreams,
@@ -38,10 +48,19 @@ pub fn offer(
     for mid in &mids {
         let is_video = *mid == "video";
         let formats = if is_video { payload_types(&video) } else { OPUS.to_string() };
-        let _ = write!(out, "m={mid} 9 UDP/TLS/RTP/SAVPF {formats}\r\nc=IN IP4 0.0.0.0\r\na=rtcp:9 IN IP4 0.0.0.0\r\n");
-        let _ = write!(out, "a=mid:{mid}\r\n");
+        // What is only there in the group has no port of its own (RFC 9143, section 6).
+        let bundle_only = party == Party::Sfu && Some(mid) != mids.first();
+        let port = if bundle_only { 0 } else { 9 };
+        let _ = write!(out, "m={mid} {port} UDP/TLS/RTP/SAVPF {formats}\r\nc=IN IP4 0.0.0.0\r\n");
+        let _ = write!(out, "a=rtcp:9 IN IP4 0.0.0.0\r\na=mid:{mid}\r\n");
+        if bundle_only {
+            out.push_str("a=bundle-only\r\n");
+        }
         write_transport(&mut out, transport, fingerprint, "actpass");
-        let _ = write!(out, "a=sendonly\r\na=rtcp-rsize\r\n");
+        if party == Party::Sfu {
+            out.push_str("a=rtcp-mux-only\r\n");
+        }
+        out.push_str("a=sendonly\r\na=rtcp-rsize\r\n");
         if is_video {
             for (id, uri) in [(TRANSPORT_CC_ID, TRANSPORT_CC), (PLAYOUT_DELAY_ID, PLAYOUT_DELAY)] {
                 let _ = write!(out, "a=extmap:{id} {uri}\r\n");
@@ -87,7 +106,7 @@ fn offered(codec: Codec) -> Vec<(VideoParameters, &'static str)> {
     }
 }
 
-/// What the answer to [`offer`] agrees to; never anything that the offer did not have.
+/// What the answer to [`offer`] agrees to; never anything that the offer did not have. Its side may be a lite one: whoever offers controls.
 ///
 /// # Errors
 /// Where the answer belongs to another offer, takes nothing, or has no usable transport.
@@ -96,9 +115,6 @@ pub fn accept(own_offer: &str, answer: &Description, can: &Capabilities) -> Resu
     let (asked, found) = (own.sections.len(), answer.sections.len());
     if asked != found {
         return Err(NegotiationError::OtherSections { asked, found });
-    }
-    if answer.ice_lite {
-        return Err(NegotiationError::IceLite);
     }
     let both = || own.sections.iter().zip(&answer.sections).enumerate();
     let taken: Vec<(usize, Section)> = both()

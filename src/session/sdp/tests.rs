@@ -220,7 +220,7 @@ fn a_section_of_a_group_may_leave_its_transport_to_another() {
 }
 
 fn called(can: &Capabilities) -> String {
-    offer(can, &local("ours"), &streams(), Origin { id: 5, version: 1 }, &[7; 32], &addresses())
+    offer(Party::Viewer, can, &local("ours"), &streams(), Origin { id: 5, version: 1 }, &[7; 32], &addresses())
 }
 
 #[test]
@@ -283,6 +283,40 @@ fn the_daemons_offer_has_what_it_can_send_and_no_more() {
         assert_eq!(text.matches("a=end-of-candidates").count(), 1);
         assert_eq!(own.bundles.len(), 1);
     }
+}
+
+#[test]
+fn an_offer_to_an_sfu_has_one_transport_and_one_stream() {
+    let streams = LocalStreams { sync: Sync::Lip, ..streams() };
+    let own = offer(Party::Sfu, &all(), &local("ours"), &streams, Origin { id: 5, version: 1 }, &[7; 32], &addresses());
+    let (session, sections) = own.split_once("m=").unwrap();
+    let (video, audio) = sections.split_once("m=").unwrap();
+    let count = |text: &str, line: &str| text.lines().filter(|l| *l == line).count();
+    // RFC 9725, section 4.4.1: a single group, max-bundle (RFC 9429), RTCP multiplexed and nothing else (RFC 8858).
+    assert_eq!(count(session, "a=group:BUNDLE video audio"), 1);
+    assert!(video.starts_with("video 9 ") && audio.starts_with("audio 0 "), "{own}");
+    assert_eq!((count(video, "a=bundle-only"), count(audio, "a=bundle-only")), (0, 1));
+    for section in [video, audio] {
+        for line in ["a=rtcp-mux", "a=rtcp-mux-only", "a=sendonly", "a=setup:actpass", "a=ice-ufrag:ours"] {
+            assert_eq!(count(section, line), 1, "{line} in\n{section}");
+        }
+        let directions = ["a=sendrecv", "a=recvonly", "a=inactive"].map(|line| count(section, line));
+        assert_eq!(directions, [0; 3]);
+        // Section 4.4.2: one MediaStream with one track of each kind.
+        let streams: Vec<_> = section.lines().filter_map(|l| l.strip_prefix("a=msid:")).collect();
+        assert!(streams.len() == 1 && streams[0].starts_with("laterna "), "{streams:?}");
+    }
+    assert_eq!((count(video, "a=end-of-candidates"), own.matches("a=candidate:").count()), (1, 2));
+    for codec in ["H264/90000", "VP8/90000", "opus/48000/2"] {
+        assert!(own.contains(codec), "no {codec} in\n{own}");
+    }
+    // What is bundled only is agreed as all else, also with a server whose ICE is lite.
+    let answer = recorded("answers/chromium.sdp").replace("s=-\r\n", "s=-\r\na=ice-lite\r\n");
+    assert!(answer.contains("a=ice-lite"));
+    let agreement = accept(&own, &Description::parse(&answer).unwrap(), &all()).unwrap();
+    assert!(agreement.video.is_some_and(|video| video.codec == Codec::H264) && agreement.audio.is_some());
+    let called = called(&all());
+    assert!(!called.contains("bundle-only") && !called.contains("m=audio 0"), "pages may know no bundling");
 }
 
 #[test]

@@ -42,6 +42,9 @@ pub enum EndReason {
     /// Its place went to another, since it did not connect.
     #[error("not connected yet when all places were taken: another viewer got the place")]
     GaveWay,
+    /// By an operator's word.
+    #[error("ended by the operator")]
+    Kicked,
     /// The daemon ends.
     #[error("the broadcaster is shutting down")]
     Shutdown,

@@ -48,6 +48,7 @@ impl<E: Engine> Viewer<E> {
                     // RFC 6298's smoothing, enough for a guard time.
                     self.round_trip = Some(self.round_trip.map_or(sample, |old| (old * 7 + sample) / 8));
                 }
+                self.fraction_lost = *fraction_lost;
                 if *fraction_lost == 0 && !self.transport_feedback {
                     stream.history.handle_all_arrived_to(*highest);
                 }

@@ -33,6 +33,15 @@ impl OwnNames {
         Self::new(&uname.nodename().to_string_lossy(), names)
     }
 
+    /// Whether a host, as a URL has it, is this machine: one of its names, or one of `addresses`.
+    pub fn is_here(&self, host: &str, addresses: &[IpAddr]) -> bool {
+        let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+        match bare.parse::<IpAddr>() {
+            Ok(ip) => ip.is_loopback() || ip.is_unspecified() || addresses.contains(&ip),
+            Err(_) => matches!(plain(host).as_str(), "localhost") || self.names.contains(&plain(host)),
+        }
+    }
+
     /// Whether a request with this `Host` (or `:authority`) is answered: `host`, `host:port` or `[v6]:port`.
     pub fn allows(&self, host: &str) -> bool {
         let Some(name) = without_port(host) else { return false };

@@ -1,10 +1,292 @@
 //! The shell of WHIP (RFC 9725): the daemon publishes to an SFU.
 
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::{Client, redirect};
 use tokio::sync::{mpsc, watch};
 
-use super::{ClientConfig, Operation};
+use super::{ClientConfig, MOST_SIGNING_OUT, Operation, ServerState, Standing, tls};
+use crate::id::{SessionId, random_bytes};
+use crate::signaling::peers::{CallError, Outcome, Question};
+use crate::signaling::whip::{Output, Request, Response, Whip};
+use crate::signaling::{Caller, Life};
+
+/// How long a server may take to be reached, to answer an offer, and to end a session.
+const MOST_CONNECTING: Duration = Duration::from_secs(4);
+const MOST_ANSWERING: Duration = Duration::from_secs(10);
+const MOST_ENDING: Duration = Duration::from_secs(2);
+/// The most bytes of a response's body and of a token's file.
+const BODY_BYTES: usize = 64 * 1024;
+const TOKEN_BYTES: u64 = 16 * 1024;
 
 /// Runs until `stop` says so.
 pub(super) async fn run(config: ClientConfig, operations: mpsc::Receiver<Operation>, stop: watch::Receiver<bool>) {
-    let _ = (config, operations, stop);
+    let core =
+        Whip::new(Instant::now(), config.url.url.clone(), SessionId::random, || u32::from_ne_bytes(random_bytes()));
+    let http = Http {
+        client: None,
+        token: None,
+        ca_file: config.url.ca_file.clone(),
+        token_file: config.url.token_file.clone(),
+    };
+    let publisher =
+        Publisher { config, core, http: Some(http), said: Standing::Connecting, word: None, answer: None, life: None };
+    publisher.run(operations, stop).await;
+}
+
+type Pending<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
+
+/// What came of a request, and what is needed for the next.
+type Exchanged = (Http, Result<Response, String>);
+
+/// The core and what it waits for: a word of the broadcast, an answer of the server, a session's life.
+struct Publisher {
+    config: ClientConfig,
+    core: Whip,
+    /// Not here while a request is under way.
+    http: Option<Http>,
+    /// What was logged last.
+    said: Standing,
+    word: Pending<(SessionId, Outcome)>,
+    answer: Pending<Exchanged>,
+    life: Option<(SessionId, watch::Receiver<Life>)>,
+}
+
+impl Publisher {
+    async fn run(mut self, mut operations: mpsc::Receiver<Operation>, mut stop: watch::Receiver<bool>) {
+        let mut ends = None;
+        loop {
+            self.act();
+            if self.core.is_over() {
+                return;
+            }
+            let due = self.core.poll_timeout();
+            tokio::select! {
+                // Whoever stops knows before sessions tell that they ended.
+                biased;
+                _ = stop.wait_for(|stop| *stop), if ends.is_none() => {
+                    ends = Some(Instant::now() + MOST_SIGNING_OUT);
+                    self.core.stop(Instant::now());
+                }
+                () = until(ends) => {
+                    tracing::warn!(server = %self.label(), "the server did not say in time that the publication is over");
+                    return;
+                }
+                Some(operation) = operations.recv() => self.operate(operation),
+                (session, outcome) = ready(&mut self.word) => self.core.handle_outcome(Instant::now(), session, outcome),
+                (http, response) = ready(&mut self.answer) => {
+                    self.http = Some(http);
+                    self.core.handle_response(Instant::now(), response);
+                }
+                (session, life) = lived(&mut self.life) => self.core.handle_life(Instant::now(), session, life),
+                () = until(due) => self.core.handle_timeout(Instant::now()),
+            }
+        }
+    }
+
+    fn label(&self) -> std::sync::Arc<str> {
+        self.config.url.label()
+    }
+
+    /// Does what the core wants, and says how the daemon stands where that has changed.
+    fn act(&mut self) {
+        while let Some(output) = self.core.poll_output() {
+            match output {
+                Output::Publish(session) => {
+                    let (life, lives) = watch::channel(Life::Joining);
+                    self.life = Some((session, lives));
+                    let caller = Caller::new(&self.label(), "");
+                    let asked = self.config.asker.publish(session, caller, life);
+                    self.word = Some(Box::pin(outcome(session, asked)));
+                }
+                Output::Accept { session, sdp } => {
+                    let caller = Caller::new(&self.label(), "");
+                    let asked = self.config.asker.ask(Question::Accept { session, sdp }, caller);
+                    self.word = Some(Box::pin(outcome(session, asked)));
+                }
+                Output::Leave(session) => self.config.asker.leave(session),
+                Output::Ask(request) => match self.http.take() {
+                    Some(http) => self.answer = Some(Box::pin(http.exchange(request))),
+                    None => tracing::error!("a request while another is under way; this is a bug"),
+                },
+                Output::IceServers(servers) => {
+                    tracing::debug!(server = %self.label(), ?servers, "the server names ICE servers");
+                }
+            }
+        }
+        let standing = self.core.standing();
+        if *standing == self.said {
+            return;
+        }
+        self.said = standing.clone();
+        let server = self.label();
+        match standing {
+            Standing::SignedIn(_) => tracing::info!(%server, "publishing"),
+            Standing::Away(why) => tracing::warn!(%server, ?why, "not publishing, and trying again"),
+            Standing::Connecting => {}
+        }
+    }
+
+    fn operate(&self, operation: Operation) {
+        // Whoever asked may have gone away.
+        match operation {
+            Operation::Look(reply) => {
+                let standing = self.core.standing().clone();
+                let _ = reply.send(ServerState { label: self.label().to_string(), standing, peers: Vec::new() });
+            }
+            Operation::Call(_, reply) => {
+                let _ = reply.send(Err(CallError::Unknown));
+            }
+        }
+    }
+}
+
+async fn outcome(session: SessionId, asked: Option<impl Future<Output = Outcome>>) -> (SessionId, Outcome) {
+    let outcome = match asked {
+        Some(asked) => asked.await,
+        None => Outcome::Unanswered,
+    };
+    (session, outcome)
+}
+
+/// Awaits what is pending; for ever where nothing is.
+async fn ready<T>(pending: &mut Pending<T>) -> T {
+    let Some(future) = pending else { return std::future::pending().await };
+    let value = future.await;
+    *pending = None;
+    value
+}
+
+/// Awaits a session's next word; the last is that it has ended.
+async fn lived(life: &mut Option<(SessionId, watch::Receiver<Life>)>) -> (SessionId, Life) {
+    let Some((session, lives)) = life else { return std::future::pending().await };
+    let session = *session;
+    let word = match lives.changed().await {
+        Ok(()) => lives.borrow_and_update().clone(),
+        // Its last word was heard, or there is none since nobody has the session.
+        Err(_) => Life::Ended("the broadcast has no such session".to_owned()),
+    };
+    if matches!(word, Life::Ended(_)) {
+        *life = None;
+    }
+    (session, word)
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The way to the server.
+struct Http {
+    client: Option<Client>,
+    /// That of the present publication.
+    token: Option<HeaderValue>,
+    ca_file: Option<PathBuf>,
+    token_file: Option<PathBuf>,
+}
+
+impl Http {
+    async fn exchange(mut self, request: Request) -> Exchanged {
+        let response = self.response(request).await;
+        (self, response)
+    }
+
+    async fn response(&mut self, request: Request) -> Result<Response, String> {
+        let client = match &self.client {
+            Some(client) => client.clone(),
+            None => {
+                let ca_file = self.ca_file.clone();
+                self.client.insert(on_its_own_thread(move || connector(ca_file.as_deref())).await?).clone()
+            }
+        };
+        if matches!(request, Request::Offer { first: true, .. }) {
+            self.token = match self.token_file.clone() {
+                Some(path) => Some(on_its_own_thread(move || token(&path)).await?),
+                None => None,
+            };
+        }
+        let (mut builder, patience) = match request {
+            Request::Offer { to, sdp, .. } => {
+                let builder = client.post(to).header(CONTENT_TYPE, "application/sdp").header(ACCEPT, "application/sdp");
+                (builder.body(sdp), MOST_ANSWERING)
+            }
+            Request::End { at } => (client.delete(at), MOST_ENDING),
+        };
+        if let Some(token) = &self.token {
+            builder = builder.header(AUTHORIZATION, token);
+        }
+        let mut response = builder.timeout(patience).send().await.map_err(|error| failure(error, patience))?;
+        let (status, headers, mut body) = (response.status(), response.headers().clone(), Vec::new());
+        while let Some(chunk) = response.chunk().await.map_err(|error| failure(error, patience))? {
+            if body.len() + chunk.len() > BODY_BYTES {
+                return Err(format!("the server's answer is longer than {} KiB", BODY_BYTES / 1024));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        tracing::debug!(%status, "the server answers");
+        Ok(Response { status, headers, body })
+    }
+}
+
+/// Makes the client: each request has a connection of its own, so none is met by a connection that has died meanwhile.
+fn connector(ca_file: Option<&Path>) -> Result<Client, String> {
+    let tls = tls::client(ca_file).map_err(|error| error.to_string())?;
+    let builder = Client::builder()
+        .tls_backend_preconfigured((*tls).clone())
+        .redirect(redirect::Policy::none())
+        .no_proxy()
+        .pool_max_idle_per_host(0)
+        .connect_timeout(MOST_CONNECTING);
+    builder.build().map_err(|error| format!("HTTP can't be set up: {}", root(&error)))
+}
+
+/// Reads the token, as the header that has it.
+fn token(path: &Path) -> Result<HeaderValue, String> {
+    let error = |why: &str| format!("the token in {} can't be used: {why}", path.display());
+    let about = std::fs::metadata(path).map_err(|e| error(&e.to_string()))?;
+    if !about.is_file() || about.len() > TOKEN_BYTES {
+        return Err(error("a file of one short line is expected"));
+    }
+    let text = std::fs::read_to_string(path).map_err(|e| error(&e.to_string()))?;
+    let token = text.trim();
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(error("one word of printable ASCII is expected"));
+    }
+    let mut header = HeaderValue::try_from(format!("Bearer {token}")).map_err(|e| error(&e.to_string()))?;
+    header.set_sensitive(true);
+    Ok(header)
+}
+
+/// Does what may block, such as reading a file of a server that is away.
+async fn on_its_own_thread<T: Send + 'static>(
+    act: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    tokio::task::spawn_blocking(act).await.unwrap_or_else(|error| Err(error.to_string()))
+}
+
+/// Why a request failed; a URL's query may hold a secret, so none is said.
+fn failure(error: reqwest::Error, patience: Duration) -> String {
+    let error = error.without_url();
+    match (error.is_timeout(), error.is_connect()) {
+        (true, true) => format!("the server can't be reached within {} s", MOST_CONNECTING.as_secs()),
+        (true, false) => format!("the server does not answer within {} s", patience.as_secs()),
+        (false, true) => format!("the server can't be reached: {}", root(&error)),
+        (false, false) => format!("the server's answer can't be read: {}", root(&error)),
+    }
+}
+
+/// What an error was caused by in the end.
+fn root(error: &dyn Error) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
 }

@@ -273,6 +273,44 @@ fn when_both_offer_the_peers_wins() {
 }
 
 #[test]
+fn the_operator_calls_whoever_is_there_and_the_connection_before_lives_until_then() {
+    let mut stage = Stage::agreed(7);
+    assert_eq!(stage.peers.call(PeerId(9)), Err(CallError::Unknown));
+    assert_eq!(stage.peers.call(PEER), Ok(()));
+    assert_eq!(stage.peers.call(PEER), Err(CallError::Busy), "while the offer is being made");
+    let replaces = Some(session(1));
+    assert_eq!(stage.settle(described()), Question::Call { session: session(2), replaces });
+    assert_eq!(stage.outputs(), [said(Kind::Offer)]);
+    assert_eq!(stage.peers.call(PEER), Err(CallError::Busy), "and while it waits for its answer");
+    stage.describes(Kind::Answer, &sdp(9));
+    stage.settle(Outcome::Accepted);
+    let state = PeerState { id: PEER, name: "alice".to_owned(), session: Some(session(2)) };
+    assert_eq!(stage.peers.states().collect::<Vec<_>>(), [state]);
+    stage.says("BYE");
+    assert_eq!(stage.outputs()[..2], [Output::Leave(session(2)), Output::Leave(session(1))], "neither is left behind");
+}
+
+#[test]
+fn who_hangs_up_keeps_its_name_and_can_be_called_again() {
+    let mut stage = Stage::called();
+    stage.says("BYE");
+    assert_eq!(stage.peers.name(PEER), "alice");
+    assert_eq!(stage.peers.call(PEER), Ok(()));
+    stage.peers.handle_renamed(PEER, b"alice2");
+    assert_eq!(stage.peers.name(PEER), "alice2");
+}
+
+#[test]
+fn a_peer_is_known_by_the_credentials_of_its_descriptions() {
+    let mut stage = Stage::agreed(7);
+    assert_eq!((stage.peers.with_ufrag("u7"), stage.peers.with_ufrag("u8")), (Some(PEER), None));
+    stage.offers(8);
+    assert_eq!(stage.peers.with_ufrag("u8"), Some(PEER), "also while the broadcast is asked");
+    stage.settle(described());
+    assert_eq!((stage.peers.with_ufrag("u8"), stage.peers.with_ufrag("u7")), (Some(PEER), None));
+}
+
+#[test]
 fn an_answer_that_can_not_be_used_ends_the_call() {
     let mut stage = Stage::called();
     stage.describes(Kind::Answer, "garbage");

@@ -24,6 +24,21 @@ impl Complaint {
     }
 }
 
+/// A count that is complained of when it grows.
+#[derive(Debug, Default)]
+pub(in crate::signaling) struct Noted {
+    count: u64,
+    complaint: Complaint,
+}
+
+impl Noted {
+    /// Takes the present count; returns it where it has grown and a warning is due.
+    pub(in crate::signaling) fn grown(&mut self, count: u64, now: Instant) -> Option<u64> {
+        let has_grown = std::mem::replace(&mut self.count, count) < count;
+        has_grown.then(|| self.complaint.raise(now)).flatten().map(|_| count)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,9 +13,10 @@ use hyper::body::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::Reply;
-use super::complaint::Complaint;
+use super::complaint::Noted;
 use crate::id::{PeerId, SessionId};
 use crate::signaling::ask::Asker;
+use crate::signaling::client::{Operation, ServerState, Standing};
 use crate::signaling::peerconnection::message;
 use crate::signaling::peers::{AskId, CallPolicy, Outcome, Peers};
 use crate::signaling::room::wire;
@@ -41,6 +42,8 @@ pub(super) struct RoomService {
     state: Mutex<State>,
     asker: Asker,
     label: Arc<str>,
+    /// The daemon's name here.
+    name: String,
     /// Told whenever something may be due earlier than before.
     due: Notify,
 }
@@ -61,16 +64,14 @@ enum Waited {
     End(WaitEnd),
 }
 
-/// A count that is complained of when it grows.
-#[derive(Default)]
-struct Noted {
-    count: u64,
-    complaint: Complaint,
-}
-
 impl RoomService {
-    /// Opens the room; what peers ask of the daemon goes through `signals`, and is waited for so long.
-    pub(super) fn new(config: RoomConfig, signals: mpsc::Sender<SignalIn>, answer_wait: Duration) -> Arc<Self> {
+    /// Opens the room, which the operator knows by `label`; what peers ask of the daemon goes through `signals`, and is waited for so long.
+    pub(super) fn new(
+        config: RoomConfig,
+        label: Arc<str>,
+        signals: mpsc::Sender<SignalIn>,
+        answer_wait: Duration,
+    ) -> Arc<Self> {
         let state = State {
             room: Room::new(config.policy, config.limits, &config.name),
             peers: Peers::new(config.call, SessionId::random),
@@ -82,7 +83,7 @@ impl RoomService {
         };
         let policy = config.policy;
         let asker = Asker::new(signals, answer_wait);
-        Arc::new(Self { policy, state: Mutex::new(state), asker, label: "room".into(), due: Notify::new() })
+        Arc::new(Self { policy, state: Mutex::new(state), asker, label, name: config.name, due: Notify::new() })
     }
 
     /// Who sees whom.
@@ -154,6 +155,25 @@ impl RoomService {
         let mut state = self.state();
         state.is_closed = true;
         state.waits.clear();
+    }
+
+    /// Does what operators want until there is none any more.
+    pub(super) async fn operate(self: Arc<Self>, mut operations: mpsc::Receiver<Operation>) {
+        while let Some(operation) = operations.recv().await {
+            // Whoever asked may have gone away.
+            match operation {
+                Operation::Look(reply) => drop(reply.send(self.look())),
+                Operation::Call(peer, reply) => {
+                    let called = self.with(|state, _| state.peers.call(peer));
+                    let _ = reply.send(called);
+                }
+            }
+        }
+    }
+
+    fn look(&self) -> ServerState {
+        let standing = Standing::SignedIn(self.name.clone());
+        ServerState { label: self.label.to_string(), standing, peers: self.state().peers.states().collect() }
     }
 
     /// Tells both cores the time whenever something is due; never ends.
@@ -281,13 +301,6 @@ impl State {
                 }
             }
         }
-    }
-}
-
-impl Noted {
-    fn grown(&mut self, count: u64, now: Instant) -> Option<u64> {
-        let has_grown = std::mem::replace(&mut self.count, count) < count;
-        has_grown.then(|| self.complaint.raise(now)).flatten().map(|_| count)
     }
 }
 

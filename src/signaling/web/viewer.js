@@ -235,7 +235,7 @@ function give(mine) {
     mine.pc.close();
   }
   // It may be asked of a daemon that is gone: then there is nothing to end.
-  if (mine.url) fetch(mine.url, { method: 'DELETE', keepalive: true }).catch(() => {});
+  if (mine.url) fetch(mine.url, { method: 'DELETE', keepalive: true }).then((reply) => { if (reply.status === 410) dismissed(); }).catch(() => {});
   if (session === mine) session = null;
   sound.drop();
   window.laterna.stats = null;
@@ -245,6 +245,12 @@ function give(mine) {
 function leave() {
   clearTimeout(retryTimer);
   if (session) give(session);
+}
+
+/** The operator has ended this viewer: whoever wants to see more loads the page again. */
+function dismissed() {
+  leave();
+  show('dismissed', text.dismissed);
 }
 
 function nextDelay() {
@@ -452,7 +458,7 @@ function control() {
 /** Tries at once where something has changed for the better. */
 function comeBack() {
   const state = session?.pc?.connectionState;
-  if (root.dataset.state === 'code' || state === 'connected' || state === 'connecting' || state === 'new') return;
+  if (['code', 'dismissed'].includes(root.dataset.state) || state === 'connected' || state === 'connecting' || state === 'new') return;
   connectNow();
 }
 

@@ -1,0 +1,195 @@
+#![allow(clippy::unwrap_used)]
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::sync::Notify;
+
+use super::*;
+use crate::control::wire::Kicked;
+
+const WITHIN: Duration = Duration::from_secs(20);
+
+/// Answers kicks at once, but that of viewer 0 when it is let go.
+#[derive(Default)]
+struct Echo {
+    go: Notify,
+    asked: Notify,
+    dropped: Arc<Dropped>,
+}
+
+#[derive(Default)]
+struct Dropped(AtomicBool);
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        self.dropped.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Operator for Echo {
+    async fn answer(&self, request: Request) -> Reply {
+        let Request::Kick { viewer } = request else {
+            let many = "x".repeat(1 << 20);
+            return Reply::Error(Complaint::new(Kind::Unknown, many));
+        };
+        if viewer == 0 {
+            self.asked.notify_one();
+            self.go.notified().await;
+        }
+        Reply::Kicked(Kicked { viewer, at: "test".into(), name: String::new() })
+    }
+}
+
+struct Served {
+    path: PathBuf,
+    operator: Arc<Echo>,
+    stop: watch::Sender<bool>,
+    task: tokio::task::JoinHandle<()>,
+    _directory: TempDir,
+}
+
+fn served() -> Served {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("control.sock");
+    let (stop, stopped) = watch::channel(false);
+    let operator = Arc::<Echo>::default();
+    let task = tokio::spawn(serve(ControlSocket::bind(&path).unwrap(), Arc::clone(&operator), stopped));
+    Served { path, operator, stop, task, _directory: directory }
+}
+
+struct Client(BufReader<UnixStream>);
+
+impl Client {
+    async fn new(path: &Path) -> Self {
+        Self(BufReader::new(UnixStream::connect(path).await.unwrap()))
+    }
+
+    async fn write(&mut self, bytes: &[u8]) {
+        timeout(WITHIN, self.0.write_all(bytes)).await.unwrap().unwrap();
+    }
+
+    async fn kick(&mut self, viewer: u32) {
+        self.write(Request::Kick { viewer }.line().as_bytes()).await;
+    }
+
+    /// The next reply; `None` once the daemon has closed.
+    async fn reply(&mut self) -> Option<Reply> {
+        let mut line = Vec::new();
+        // A reset is an end too.
+        let count = timeout(WITHIN, self.0.read_until(b'\n', &mut line)).await.unwrap().unwrap_or_default();
+        (count > 0).then(|| Reply::parse(&line).unwrap())
+    }
+
+    async fn kicked(&mut self) -> u32 {
+        match self.reply().await {
+            Some(Reply::Kicked(kicked)) => kicked.viewer,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn complaint(&mut self) -> Complaint {
+        match self.reply().await {
+            Some(Reply::Error(complaint)) => complaint,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn whatever_is_no_request_is_refused_and_the_next_is_answered() {
+    let served = served();
+    let mut client = Client::new(&served.path).await;
+    for bad in [&b"garbage\n"[..], b"\n", b"\0\xff\xfe\n", b"{\"laterna\":1,\"ask\":\"moon\"}\n", b"GET / HTTP/1.1\r\n"]
+    {
+        client.write(bad).await;
+        assert_eq!(client.complaint().await.kind, Kind::BadRequest);
+        client.kick(1).await;
+        assert_eq!(client.kicked().await, 1);
+    }
+    client.write(b"{\"laterna\":9,\"ask\":\"status\"}\n").await;
+    assert_eq!(client.complaint().await.kind, Kind::Version);
+    let mut long = vec![b'x'; 1 << 20];
+    long.push(b'\n');
+    client.write(&long).await;
+    assert!(client.complaint().await.message.contains("longer than 4096 bytes"));
+    client.kick(2).await;
+    assert_eq!(client.kicked().await, 2);
+    // A line in parts, several at once, and one that never ends.
+    let line = Request::Kick { viewer: 3 }.line();
+    for byte in line.as_bytes() {
+        client.write(&[*byte]).await;
+    }
+    assert_eq!(client.kicked().await, 3);
+    client.write(line.repeat(50).as_bytes()).await;
+    for _ in 0..50 {
+        assert_eq!(client.kicked().await, 3);
+    }
+    client.write(&line.as_bytes()[..10]).await;
+    client.0.get_mut().shutdown().await.unwrap();
+    assert_eq!(client.reply().await, None);
+}
+
+#[tokio::test]
+async fn clients_do_not_wait_for_each_other() {
+    let served = served();
+    let mut slow = Client::new(&served.path).await;
+    slow.kick(0).await;
+    served.operator.asked.notified().await;
+    // One that asks for megabytes and reads none of them.
+    let mut deaf = Client::new(&served.path).await;
+    for _ in 0..8 {
+        deaf.write(Request::Status.line().as_bytes()).await;
+    }
+    let mut others = Vec::new();
+    for viewer in 1..20 {
+        let mut client = Client::new(&served.path).await;
+        client.kick(viewer).await;
+        assert_eq!(client.kicked().await, viewer);
+        others.push(client);
+    }
+    served.operator.go.notify_one();
+    assert_eq!(slow.kicked().await, 0);
+}
+
+#[tokio::test]
+async fn one_too_many_is_told_so_and_gets_in_when_another_has_left() {
+    let served = served();
+    let mut inside = Vec::new();
+    for viewer in 1..=MOST_CLIENTS as u32 {
+        let mut client = Client::new(&served.path).await;
+        client.kick(viewer).await;
+        assert_eq!(client.kicked().await, viewer);
+        inside.push(client);
+    }
+    let mut outside = Client::new(&served.path).await;
+    assert_eq!(outside.complaint().await.kind, Kind::Busy);
+    assert_eq!(outside.reply().await, None);
+    inside.pop();
+    let got_in = async {
+        loop {
+            let mut next = Client::new(&served.path).await;
+            next.kick(99).await;
+            if let Some(Reply::Kicked(_)) = next.reply().await {
+                break;
+            }
+        }
+    };
+    timeout(WITHIN, got_in).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_end_waits_for_nobody_and_leaves_nothing() {
+    let served = served();
+    let mut client = Client::new(&served.path).await;
+    client.kick(0).await;
+    served.operator.asked.notified().await;
+    let dropped = Arc::clone(&served.operator.dropped);
+    drop(served.operator);
+    served.stop.send_replace(true);
+    timeout(WITHIN, served.task).await.unwrap().unwrap();
+    assert_eq!(client.reply().await, None);
+    assert!(dropped.0.load(Ordering::Relaxed), "the operator is let go");
+    assert!(!served.path.exists());
+}

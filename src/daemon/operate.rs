@@ -1,0 +1,215 @@
+//! What operators ask over the control socket: how the daemon is, who is there, and to call or to end somebody.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::makers::Makers;
+use crate::control::server::Operator;
+use crate::control::socket::{ControlSocket, SocketError, places};
+use crate::control::target;
+use crate::control::wire::{self, Called, Complaint, Kicked, Kind, Reply, Request, Stage, Status};
+use crate::encoder::Codec;
+use crate::id::{PeerId, SessionId};
+use crate::session::broadcast::{BroadcastState, Place, ViewerState};
+use crate::session::inbox::Inbox;
+use crate::session::messages::JoinIn;
+use crate::signaling::client::{Desk, ServerState, Standing};
+
+/// How long a server's task may take to say how it stands.
+const LOOKING: Duration = Duration::from_secs(2);
+
+/// Makes the control socket where it is `given`, else at the first default place that can be had; without one the daemon runs all the same.
+///
+/// # Errors
+/// Where the one that is given can't be made, or another daemon is at a default one.
+pub(super) fn open(given: Option<&Path>) -> Result<Option<ControlSocket>, SocketError> {
+    open_first(&places(given, std::env::var_os("XDG_RUNTIME_DIR")), given.is_some())
+}
+
+fn open_first(places: &[PathBuf], is_given: bool) -> Result<Option<ControlSocket>, SocketError> {
+    let mut refusals = Vec::new();
+    for place in places {
+        match ControlSocket::bind(place) {
+            Ok(socket) => {
+                info!(path = %socket.path().display(), "control socket");
+                return Ok(Some(socket));
+            }
+            Err(error @ SocketError::Live { .. }) => return Err(error),
+            Err(error) if is_given => return Err(error),
+            Err(error) => refusals.push(error.to_string()),
+        }
+    }
+    warn!(why = refusals.join("; "), "no control socket: `laterna status` and the like won't find this daemon");
+    Ok(None)
+}
+
+/// What of the daemon stays as it is.
+pub(super) struct Facts {
+    pub(super) name: String,
+    pub(super) started: Instant,
+    pub(super) http: Vec<SocketAddr>,
+    pub(super) udp: u16,
+    pub(super) max_viewers: usize,
+}
+
+/// Answers operators.
+pub(super) struct Desks {
+    pub(super) facts: Facts,
+    pub(super) join: Inbox<JoinIn>,
+    pub(super) makers: Makers,
+    /// The room's first, where there is one.
+    pub(super) desks: Vec<Desk>,
+}
+
+impl Operator for Desks {
+    async fn answer(&self, request: Request) -> Reply {
+        let reply = match request {
+            Request::Status => self.status().await.map(|status| Reply::Status(Box::new(status))),
+            Request::Peers => self.peers().await.map(Reply::Peers),
+            Request::Call { peer, server } => self.call(&peer, server.as_deref()).await.map(Reply::Called),
+            Request::Kick { viewer } => self.kick(viewer).await.map(Reply::Kicked),
+        };
+        reply.unwrap_or_else(Reply::Error)
+    }
+}
+
+impl Desks {
+    async fn status(&self) -> Result<Status, Complaint> {
+        let state = self.broadcast().await?;
+        let signaling = self.servers(&state).await;
+        let (facts, makers, now) = (&self.facts, &self.makers, Instant::now());
+        let running = state.wanted.contains(&Codec::Opus);
+        let sound = makers.sound.is_there().then(|| wire::Maker { what: makers.sound.describe(), running });
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            name: facts.name.clone(),
+            uptime_s: now.saturating_duration_since(facts.started).as_secs(),
+            http: facts.http.clone(),
+            udp: facts.udp,
+            max_viewers: facts.max_viewers,
+            source: makers.source(),
+            sound,
+            size: makers.canvas().to_string(),
+            encoders: makers.encoders(&state.wanted),
+            viewers: state.viewers.iter().map(|viewer| told(viewer, now)).collect(),
+            signaling,
+        })
+    }
+
+    async fn peers(&self) -> Result<Vec<wire::Server>, Complaint> {
+        let state = self.broadcast().await?;
+        Ok(self.servers(&state).await)
+    }
+
+    async fn call(&self, peer: &str, server: Option<&str>) -> Result<Called, Complaint> {
+        let servers = self.peers().await?;
+        let (index, peer) = target::resolve(&servers, peer, server)?;
+        let called = Called { server: servers[index].server.clone(), id: peer.id, name: peer.name.clone() };
+        let refused = |error| {
+            let message = format!("{} at {}: {error}; see `laterna peers`", called.id, called.server);
+            Complaint::new(Kind::Busy, message)
+        };
+        // A desk for each server, in the same order.
+        self.desks[index].call(PeerId(called.id)).await.map_err(refused)?;
+        info!(peer = called.id, server = called.server, "called by the operator");
+        Ok(called)
+    }
+
+    async fn kick(&self, viewer: u32) -> Result<Kicked, Complaint> {
+        let (reply, who) = oneshot::channel();
+        self.join.push(JoinIn::Kick { number: viewer, reply }).map_err(|_| away())?;
+        let unknown = || {
+            let message = format!("no viewer has the number {viewer}; `laterna status` lists them");
+            Complaint::new(Kind::Unknown, message)
+        };
+        let who = who.await.map_err(|_| away())?.ok_or_else(unknown)?;
+        Ok(Kicked { viewer, at: who.at.to_string(), name: who.name })
+    }
+
+    async fn broadcast(&self) -> Result<BroadcastState, Complaint> {
+        let (reply, state) = oneshot::channel();
+        self.join.push(JoinIn::Look(reply)).map_err(|_| away())?;
+        state.await.map_err(|_| away())
+    }
+
+    /// How the daemon stands with each server, in the order of the desks; all are asked at once.
+    async fn servers(&self, broadcast: &BroadcastState) -> Vec<wire::Server> {
+        let mut asked = JoinSet::new();
+        for (index, desk) in self.desks.iter().cloned().enumerate() {
+            asked.spawn(async move { (index, timeout(LOOKING, desk.look()).await.ok().flatten()) });
+        }
+        let mut states: Vec<Option<ServerState>> = self.desks.iter().map(|_| None).collect();
+        while let Some(said) = asked.join_next().await {
+            if let Ok((index, state)) = said {
+                states[index] = state;
+            }
+        }
+        let numbers: HashMap<_, _> = broadcast.viewers.iter().map(|viewer| (viewer.session, viewer.number)).collect();
+        self.desks.iter().zip(states).map(|(desk, state)| server(desk, state, &numbers)).collect()
+    }
+}
+
+fn server(desk: &Desk, state: Option<ServerState>, numbers: &HashMap<SessionId, u32>) -> wire::Server {
+    let label = desk.label.to_string();
+    let Some(state) = state else {
+        return wire::Server { server: label, standing: wire::Standing::Unknown, detail: None, peers: Vec::new() };
+    };
+    let (standing, detail) = match state.standing {
+        Standing::Connecting => (wire::Standing::Connecting, None),
+        Standing::SignedIn(name) => (wire::Standing::SignedIn, Some(name)),
+        Standing::Away(why) => (wire::Standing::Away, Some(why)),
+    };
+    let peers = state.peers.into_iter().map(|peer| {
+        let viewer = peer.session.and_then(|session| numbers.get(&session)).copied();
+        wire::Peer { id: peer.id.0, name: peer.name, viewer }
+    });
+    wire::Server { server: label, standing, detail, peers: peers.collect() }
+}
+
+fn told(viewer: &ViewerState, now: Instant) -> wire::Viewer {
+    wire::Viewer {
+        viewer: viewer.number,
+        at: viewer.caller.at.to_string(),
+        name: viewer.caller.name.clone(),
+        state: match viewer.place {
+            Place::Joining => Stage::Joining,
+            Place::Live => Stage::Connected,
+        },
+        since_s: now.saturating_duration_since(viewer.since).as_secs(),
+        codecs: viewer.codecs.iter().map(ToString::to_string).collect(),
+        rtt_ms: viewer.link.map(|link| u64::try_from(link.round_trip.as_millis()).unwrap_or(u64::MAX)),
+        // One packet of hundreds is no nothing.
+        loss_percent: viewer.link.map(|link| (u32::from(link.fraction_lost) * 100).div_ceil(256)),
+    }
+}
+
+fn away() -> Complaint {
+    Complaint::new(Kind::Unavailable, "the daemon is too busy, or ending; try again")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_default_place_that_can_not_be_had_is_passed_over_and_a_given_one_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let [bad, good] = [file.join("laterna/control.sock"), directory.path().join("laterna/control.sock")];
+        let socket = open_first(&[bad.clone(), good.clone()], false).unwrap().unwrap();
+        assert_eq!(socket.path(), good);
+        assert!(matches!(open_first(&[bad.clone(), good.clone()], false), Err(SocketError::Live { .. })));
+        assert!(open_first(std::slice::from_ref(&bad), false).unwrap().is_none());
+        let error = open_first(std::slice::from_ref(&bad), true).unwrap_err().to_string();
+        assert!(error.contains(&bad.display().to_string()), "{error}");
+    }
+}

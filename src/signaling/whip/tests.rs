@@ -1,0 +1,399 @@
+//! The core against servers of all kinds: what it asks, what it makes of responses, and that it always ends what it began.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+
+use hyper::StatusCode;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+
+use super::*;
+use crate::signaling::Refusal;
+
+const OFFER: &str = "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\n";
+const ANSWER: &str = "v=0\r\no=- 2 1 IN IP4 0.0.0.0\r\n";
+const SECOND: Duration = Duration::from_secs(1);
+
+fn id(n: u8) -> SessionId {
+    SessionId::from_bytes([n; 16])
+}
+
+fn whip_at(now: Instant, endpoint: &str) -> Whip {
+    let mut number = 0;
+    let sessions = move || {
+        number += 1;
+        id(number)
+    };
+    Whip::new(now, Url::parse(endpoint).unwrap(), sessions, || u32::MAX)
+}
+
+fn response(status: u16, headers: &[(&'static str, &str)], body: &str) -> Result<Response, String> {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        map.append(HeaderName::from_static(name), HeaderValue::try_from(*value).unwrap());
+    }
+    Ok(Response { status: StatusCode::from_u16(status).unwrap(), headers: map, body: body.as_bytes().to_vec() })
+}
+
+fn outputs(whip: &mut Whip) -> Vec<Output> {
+    std::iter::from_fn(|| whip.poll_output()).collect()
+}
+
+fn post(to: &str, first: bool) -> Output {
+    Output::Ask(Request::Offer { to: Url::parse(to).unwrap(), sdp: OFFER.to_owned(), first })
+}
+
+fn delete(at: &str) -> Output {
+    Output::Ask(Request::End { at: Url::parse(at).unwrap() })
+}
+
+fn accept(n: u8) -> Output {
+    Output::Accept { session: id(n), sdp: ANSWER.to_owned() }
+}
+
+fn away(whip: &Whip) -> &str {
+    match whip.standing() {
+        Standing::Away(why) => why,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A core whose `n`th offer is at the server.
+fn offering(whip: &mut Whip, now: Instant, n: u8, endpoint: &str) {
+    whip.handle_timeout(now);
+    assert_eq!(outputs(whip), [Output::Publish(id(n))]);
+    whip.handle_outcome(now, id(n), Outcome::Described(OFFER.to_owned()));
+    assert_eq!(outputs(whip), [post(endpoint, true)]);
+}
+
+/// What becomes of a first offer that the server responds to so.
+fn responded(endpoint: &str, response: Result<Response, String>) -> (Whip, Vec<Output>) {
+    let now = Instant::now();
+    let mut whip = whip_at(now, endpoint);
+    offering(&mut whip, now, 1, endpoint);
+    whip.handle_response(now, response);
+    let outputs = outputs(&mut whip);
+    (whip, outputs)
+}
+
+#[test]
+fn a_publication_from_the_offer_to_its_end_and_to_the_next() {
+    let (endpoint, now) = ("http://sfu/whip/room", Instant::now());
+    let mut whip = whip_at(now, endpoint);
+    offering(&mut whip, now, 1, endpoint);
+    let link = "<stun:stun.example.net>; rel=\"ice-server\"";
+    whip.handle_response(now, response(201, &[("location", "../session/7?a=b"), ("link", link)], ANSWER));
+    let said = outputs(&mut whip);
+    assert!(matches!(&said[0], Output::IceServers(servers) if servers[0].url == "stun:stun.example.net"), "{said:?}");
+    assert_eq!(said[1..], [accept(1)]);
+    whip.handle_outcome(now, id(1), Outcome::Accepted);
+    assert_eq!(whip.standing(), &Standing::Connecting, "nothing has arrived there yet");
+    whip.handle_life(now, id(1), Life::Live);
+    assert_eq!(whip.standing(), &Standing::SignedIn(PUBLISHING.to_owned()));
+    assert_eq!((outputs(&mut whip), whip.poll_timeout()), (vec![], None));
+
+    // The session ends: what the server still has of it is ended, then it is published anew.
+    let later = now + 60 * SECOND;
+    whip.handle_life(later, id(9), Life::Ended("of another".into()));
+    assert_eq!(outputs(&mut whip), []);
+    whip.handle_life(later, id(1), Life::Ended("nothing heard for 12 s".into()));
+    assert_eq!(outputs(&mut whip), [delete("http://sfu/session/7?a=b")]);
+    assert_eq!((away(&whip), whip.poll_timeout()), ("nothing heard for 12 s", None));
+    whip.handle_response(later, Err("refused".into()));
+    assert_eq!(whip.poll_timeout(), Some(later + SECOND / 2), "it was steady: the shortest pause");
+    whip.handle_timeout(later + SECOND / 4);
+    assert_eq!(outputs(&mut whip), []);
+    offering(&mut whip, later + SECOND / 2, 2, endpoint);
+
+    // The daemon ends while the server thinks: what it then answers is ended too.
+    whip.stop(later);
+    assert_eq!(outputs(&mut whip), [Output::Leave(id(2))]);
+    assert!(!whip.is_over());
+    whip.handle_response(later, response(201, &[("location", "/s")], ANSWER));
+    assert_eq!(outputs(&mut whip), [delete("http://sfu/s")]);
+    whip.handle_response(later, response(200, &[], ""));
+    assert!(whip.is_over() && outputs(&mut whip).is_empty());
+}
+
+#[test]
+fn an_answer_that_the_broadcast_refuses_is_ended_at_the_server() {
+    let (mut whip, said) = responded("http://sfu/", response(201, &[("location", "/s/1")], ANSWER));
+    assert_eq!(said, [accept(1)]);
+    let now = Instant::now();
+    whip.handle_outcome(now, id(1), Outcome::Refused(Refusal::BadOffer("no fingerprint".into())));
+    assert_eq!(outputs(&mut whip), [delete("http://sfu/s/1")]);
+    whip.handle_life(now, id(1), Life::Ended("the answer could not be used".into()));
+    assert!(outputs(&mut whip).is_empty(), "it is lost once only");
+    assert_eq!(away(&whip), "no fingerprint");
+    whip.stop(now);
+    assert!(!whip.is_over(), "the server has not heard yet");
+    whip.handle_response(now, response(404, &[], ""));
+    assert!(whip.is_over());
+}
+
+#[test]
+fn redirections_are_followed_with_the_offer_and_never_to_where_the_token_can_be_read() {
+    let start = "https://sfu.example/whip?x=1";
+    for (location, found) in [
+        ("https://edge-3.sfu.example/whip/1", Ok("https://edge-3.sfu.example/whip/1")),
+        ("/other", Ok("https://sfu.example/other")),
+        ("http://sfu.example/whip", Err("from https to http")),
+        ("ftp://sfu.example/", Err("not to an address of http")),
+        ("https://me:secret@sfu.example/", Err("password")),
+        ("https://[", Err("address is none")),
+    ] {
+        for status in [307, 308] {
+            let (whip, said) = responded(start, response(status, &[("location", location)], ""));
+            match found {
+                Ok(to) => assert_eq!(said, [post(to, false)]),
+                Err(why) => {
+                    assert_eq!(said, [Output::Leave(id(1))]);
+                    assert!(away(&whip).contains(why) && !away(&whip).contains("secret"), "{}", away(&whip));
+                }
+            }
+        }
+    }
+    let (whip, _) = responded(start, response(307, &[], ""));
+    assert!(away(&whip).contains("names no address"));
+    let (whip, said) = responded(start, response(302, &[("location", "/other")], ""));
+    assert!(said == [Output::Leave(id(1))] && away(&whip).contains("redirects by 302"), "{}", away(&whip));
+
+    let now = Instant::now();
+    let (mut whip, mut said) = responded(start, response(307, &[("location", "/1")], ""));
+    let mut followed = 0;
+    while said.iter().any(|said| matches!(said, Output::Ask(_))) {
+        followed += 1;
+        whip.handle_response(now, response(307, &[("location", "/1")], ""));
+        said = outputs(&mut whip);
+    }
+    assert_eq!((followed, said), (5, vec![Output::Leave(id(1))]));
+    assert!(away(&whip).contains("more than 5 times"));
+    offering(&mut whip, now + 10 * SECOND, 2, start);
+}
+
+#[test]
+fn a_sessions_url_is_trusted_as_far_as_the_endpoint_is() {
+    let ends_at = |endpoint: &str, location: &str| {
+        let (mut whip, said) = responded(endpoint, response(201, &[("location", location)], ANSWER));
+        if said != [accept(1)] {
+            return Err(away(&whip).to_owned());
+        }
+        whip.stop(Instant::now());
+        match outputs(&mut whip).pop() {
+            Some(Output::Ask(Request::End { at })) => Ok(at.to_string()),
+            other => panic!("{other:?}"),
+        }
+    };
+    let sfu = "https://sfu.example:8443/whip/a";
+    for (location, found) in [
+        ("b", "https://sfu.example:8443/whip/b"),
+        ("https://media.example/s?k=1#x", "https://media.example/s?k=1"),
+        ("http://sfu.example:8080/s?k=1", "https://sfu.example:8443/s?k=1"),
+    ] {
+        assert_eq!(ends_at(sfu, location).unwrap(), found);
+    }
+    assert!(ends_at(sfu, "http://media.example/s").unwrap_err().contains("Location"));
+    assert_eq!(ends_at("http://sfu/whip", "http://other/s").unwrap(), "http://other/s");
+    // One that names none can't be told; the stream is there all the same.
+    let (mut whip, said) = responded(sfu, response(201, &[], ANSWER));
+    assert_eq!(said, [accept(1)]);
+    whip.stop(Instant::now());
+    assert!(outputs(&mut whip) == [Output::Leave(id(1))] && whip.is_over());
+}
+
+#[test]
+fn refusals_say_the_servers_reason_once_and_are_tried_again() {
+    let long = "word ".repeat(1000);
+    for (response, words) in [
+        (
+            response(401, &[], "{\"error\":\"no\r\n\ttoken\"}"),
+            "401 Unauthorized: {\"error\":\"no token\"}; is ?token-file",
+        ),
+        (response(404, &[], "<html>nothing</html>"), "404 Not Found; is this URL a WHIP endpoint?"),
+        (response(200, &[], ANSWER), "a WHIP endpoint answers 201"),
+        (response(201, &[("location", "/s")], "yes"), "201, but with no SDP"),
+        (response(500, &[], &long), "500 Internal Server Error: word word"),
+        (Err("the server can't be reached".into()), "can't be reached"),
+    ] {
+        let (whip, said) = responded("http://sfu/", response);
+        assert_eq!(said, [Output::Leave(id(1))]);
+        assert!(away(&whip).contains(words) && away(&whip).len() < 300, "{}", away(&whip));
+        assert!(whip.poll_timeout().is_some());
+    }
+    let now = Instant::now();
+    let mut whip = whip_at(now, "http://sfu/");
+    let (mut at, mut pauses) = (now, Vec::new());
+    for n in 1..=5 {
+        offering(&mut whip, at, n, "http://sfu/");
+        whip.handle_response(at, response(403, &[], "not you"));
+        outputs(&mut whip);
+        let due = whip.poll_timeout().unwrap();
+        pauses.push((due - at).as_millis());
+        at = due;
+    }
+    assert_eq!(pauses, [500, 1000, 2000, 4000, 5000]);
+    for (value, expected) in [("60", 60), ("1", 5), ("9999999", 300), ("tomorrow", 5), ("-1", 5)] {
+        let n = u8::try_from(pauses.len() + 1).unwrap();
+        offering(&mut whip, at, n, "http://sfu/");
+        whip.handle_response(at, response(503, &[("retry-after", value)], ""));
+        outputs(&mut whip);
+        let due = whip.poll_timeout().unwrap();
+        pauses.push((due - at).as_millis());
+        assert_eq!(due - at, expected * SECOND, "{value}");
+        at = due;
+    }
+}
+
+#[test]
+fn a_broadcast_that_refuses_or_is_silent_is_asked_again() {
+    let now = Instant::now();
+    let mut whip = whip_at(now, "http://sfu/");
+    whip.handle_timeout(now);
+    outputs(&mut whip);
+    whip.handle_outcome(now, id(1), Outcome::Refused(Refusal::Full { limit: 3 }));
+    assert!(outputs(&mut whip).is_empty() && away(&whip).contains("all 3 places"));
+    whip.handle_timeout(now + SECOND);
+    outputs(&mut whip);
+    whip.handle_outcome(now, id(2), Outcome::Unanswered);
+    assert_eq!(outputs(&mut whip), [Output::Leave(id(2))]);
+    whip.stop(now);
+    assert!(whip.is_over(), "nothing is anywhere");
+}
+
+/// Draws numbers that look random (xorshift64*).
+struct Draw(u64);
+
+impl Draw {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound
+    }
+}
+
+/// The world around a core: what it has asked and not been told, and what is left at the server.
+#[derive(Default)]
+struct World {
+    question: Option<(SessionId, bool)>,
+    request: Option<Request>,
+    living: BTreeSet<SessionId>,
+    live: Option<SessionId>,
+    resources: BTreeSet<String>,
+    made: u32,
+}
+
+impl World {
+    fn take(&mut self, whip: &mut Whip) {
+        for output in outputs(whip) {
+            match output {
+                Output::Publish(session) => {
+                    assert!(self.living.insert(session), "sessions are fresh");
+                    assert_eq!(self.living.len(), 1, "one publication at a time");
+                    self.question = Some((session, true));
+                }
+                Output::Accept { session, .. } => self.question = Some((session, false)),
+                Output::Leave(session) => assert!(self.living.remove(&session), "it was not there"),
+                Output::Ask(request) => assert!(self.request.replace(request).is_none(), "one request at a time"),
+                Output::IceServers(_) => {}
+            }
+        }
+    }
+
+    /// A response to what the server was asked; it remembers what it takes.
+    fn respond(&mut self, draw: &mut Draw) -> Option<Result<Response, String>> {
+        let said = match self.request.take()? {
+            Request::End { at } => {
+                assert!(self.resources.remove(at.as_str()), "{at} is ended once");
+                response(200, &[], "")
+            }
+            Request::Offer { .. } => match draw.below(8) {
+                0 => Err("the server can't be reached".to_owned()),
+                1 => response(307, &[("location", "/elsewhere")], ""),
+                2 => response(503, &[("retry-after", "7")], "busy"),
+                3 => response(201, &[], "no SDP"),
+                4 => response(
+                    u16::try_from(200 + draw.below(399)).unwrap(),
+                    &[("location", "\u{7f}")].map(|_| ("location", "::")),
+                    "x",
+                ),
+                _ => {
+                    self.made += 1;
+                    let location = format!("http://sfu/s/{}", self.made);
+                    self.resources.insert(location.clone());
+                    response(201, &[("location", &location)], ANSWER)
+                }
+            },
+        };
+        Some(said)
+    }
+}
+
+#[test]
+fn whatever_comes_in_whatever_order_all_that_was_begun_is_ended() {
+    for seed in 1..=300 {
+        let mut draw = Draw(seed);
+        let mut now = Instant::now();
+        let (mut random, mut drawn) = (Draw(seed + 7), 0u64);
+        let sessions = move || {
+            drawn += 1;
+            SessionId::from_bytes(u128::from(drawn).to_be_bytes())
+        };
+        let random = move || u32::try_from(random.below(1 << 32)).unwrap();
+        let mut whip = Whip::new(now, Url::parse("http://sfu/whip").unwrap(), sessions, random);
+        let mut world = World::default();
+        for _ in 0..200 {
+            now += Duration::from_millis(draw.below(3000));
+            match draw.below(6) {
+                0 => whip.handle_timeout(now),
+                1 => {
+                    if let Some(response) = world.respond(&mut draw) {
+                        whip.handle_response(now, response);
+                    }
+                }
+                2 | 3 => {
+                    if let Some((session, is_offer)) = world.question.take() {
+                        let outcome = match (draw.below(4), is_offer) {
+                            // What connects was accepted, whichever word comes first.
+                            _ if world.live == Some(session) => Outcome::Accepted,
+                            (0, _) => {
+                                world.living.remove(&session);
+                                Outcome::Refused(Refusal::Closing)
+                            }
+                            (1, _) => Outcome::Unanswered,
+                            (_, true) => Outcome::Described(OFFER.to_owned()),
+                            (_, false) => Outcome::Accepted,
+                        };
+                        whip.handle_outcome(now, session, outcome);
+                    }
+                }
+                4 => {
+                    let is_offered = matches!(world.question, Some((_, true))) || world.request.is_some();
+                    if let Some(session) = world.living.first().filter(|_| !is_offered) {
+                        world.live = Some(*session);
+                        whip.handle_life(now, *session, Life::Live);
+                    }
+                }
+                _ => {
+                    if let Some(session) = world.living.pop_first() {
+                        whip.handle_life(now, session, Life::Ended("over".into()));
+                    }
+                }
+            }
+            world.take(&mut whip);
+            assert!(world.resources.len() <= 1, "the last publication is ended before the next: {:?}", world.resources);
+            let waits = whip.poll_timeout().is_some();
+            let is_idle = world.question.is_none() && world.request.is_none() && world.living.is_empty();
+            assert!(waits || !is_idle, "it waits for nothing that will ever come (seed {seed})");
+        }
+        whip.stop(now);
+        world.take(&mut whip);
+        while let Some(response) = world.respond(&mut draw) {
+            whip.handle_response(now, response);
+            world.take(&mut whip);
+        }
+        assert!(whip.is_over() && world.resources.is_empty() && world.living.is_empty(), "seed {seed}");
+        whip.handle_timeout(now + 1000 * SECOND);
+        assert!(outputs(&mut whip).is_empty(), "nothing follows the end");
+    }
+}

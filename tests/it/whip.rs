@@ -1,0 +1,124 @@
+//! Publishing by WHIP to a receiver that others wrote: aiortc behind a small endpoint (`tests/servers/whip_receiver.py`).
+
+use std::fs;
+use std::time::Duration;
+
+use crate::stage::SOON;
+use crate::support::daemon::{Daemon, Setup};
+use crate::support::long;
+use crate::support::servers::NodeServer;
+
+const SCRIPT: &str = "whip_receiver.py";
+/// A server that vanished is noticed after 12 s without a word of it.
+const VANISHED: Duration = Duration::from_secs(30);
+const PUBLISHING: &[&str] = &["INFO", "publishing", "whip+http://127.0.0.1:"];
+const AWAY: &[&str] = &["WARN", "not publishing, and trying again"];
+
+fn receiver(arguments: &[&str]) -> NodeServer {
+    NodeServer::start(SCRIPT, &[&["0"], arguments].concat())
+}
+
+fn publisher(server: &NodeServer, options: &str, more: &[&str]) -> Setup {
+    let url = format!("whip+http://{}/whip{options}", server.address);
+    Setup::new(&["--source", "pattern", "--size", "640x360", "--signaling", &url]).args(more)
+}
+
+/// Awaits a line of the receiver from `mark` on that begins with `word`; gives its words.
+fn said(server: &NodeServer, mark: usize, word: &str, within: Duration) -> Vec<String> {
+    let line = server.output.wait_from(mark, within, |line| line.split(' ').next() == Some(word));
+    let line = line.unwrap_or_else(|| panic!("no {word:?} within {within:?}:\n{}", server.output.tail(40)));
+    line.text.split(' ').map(str::to_owned).collect()
+}
+
+/// Awaits decoded pictures of the pattern from `mark` on, each with a later number in it.
+fn awaits_pictures(server: &NodeServer, mark: usize) {
+    let is_picture = |line: &str| line.starts_with("frames ");
+    let last = server.output.wait_nth(4, mark, SOON, is_picture);
+    assert!(last.is_some(), "no pictures:\n{}", server.output.tail(40));
+    let lines = server.output.lines();
+    let pictures: Vec<_> = lines[mark..].iter().filter(|line| is_picture(&line.text)).take(4).collect();
+    let numbers: Vec<i64> = pictures.iter().map(|line| line.text.split(' ').nth(3).unwrap().parse().unwrap()).collect();
+    assert!(numbers[0] >= 0 && numbers.is_sorted_by(|one, next| one < next), "the strip says {numbers:?}");
+    assert!(pictures.iter().all(|line| line.text.ends_with(" 640x360")), "{:?}", pictures[0].text);
+}
+
+fn stops(daemon: Daemon, server: &NodeServer) {
+    let mark = server.output.mark();
+    daemon.stop();
+    said(server, mark, "ended", Duration::from_secs(3));
+}
+
+#[test]
+fn an_sfu_gets_pictures_and_sound_and_is_told_the_end() {
+    let server = receiver(&["--redirect", "--token", "a.Token-1"]);
+    let state = tempfile::tempdir().unwrap();
+    let token = state.path().join("token");
+    fs::write(&token, "a.Token-1\n").unwrap();
+    let options = format!("?token-file={}", token.display());
+    let daemon = publisher(&server, &options, &["--audio", "tone", "--codec", "h264", "--log", "debug"]).start();
+    assert_eq!(said(&server, 0, "offered", SOON)[1..], ["1", "/elsewhere"]);
+    daemon.logged(PUBLISHING, SOON);
+    awaits_pictures(&server, 0);
+    said(&server, 0, "sound", SOON);
+    daemon.logged(&["ICE servers", "turn:127.0.0.1:9"], SOON);
+    let log = daemon.log().clone();
+    stops(daemon, &server);
+    let secret = |word: &str| log.lines().iter().any(|line| line.text.contains(word));
+    assert!(!secret("a.Token-1") && !secret("hidden"), "secrets are not logged");
+}
+
+#[test]
+fn a_server_whose_ice_is_lite_and_that_hangs_up_is_published_to_again() {
+    let server = receiver(&["--lite", "--hang-up", "60"]);
+    let codec = if cfg!(feature = "vp8") { "vp8" } else { "h264" };
+    let daemon = publisher(&server, "", &["--codec", codec]).start();
+    for session in ["1", "2"] {
+        let mark = server.output.mark();
+        awaits_pictures(&server, if session == "1" { 0 } else { mark });
+        assert_eq!(said(&server, 0, "offered", SOON)[1], "1");
+        let hung_up = server.output.wait_nth(session.parse().unwrap(), 0, SOON, |line| line.starts_with("hung-up "));
+        assert!(hung_up.is_some_and(|line| line.text == format!("hung-up {session}")));
+        let ended = server.output.wait_nth(session.parse().unwrap(), 0, SOON, |line| line.starts_with("ended "));
+        assert!(ended.is_some(), "what is left is ended:\n{}", server.output.tail(40));
+    }
+    daemon.logged_times(2, PUBLISHING, SOON);
+    daemon.stop();
+}
+
+#[test]
+fn a_token_that_is_missing_or_wrong_is_said_once_and_read_again_at_each_try() {
+    let server = receiver(&["--token", "right"]);
+    let state = tempfile::tempdir().unwrap();
+    let token = state.path().join("token");
+    let daemon = publisher(&server, &format!("?token-file={}", token.display()), &[]).start();
+    daemon.logged(&["WARN", "the token in", "No such file"], SOON);
+    fs::write(&token, "wrong").unwrap();
+    let refused = server.output.wait_nth(3, 0, SOON, |line| line == "unauthorized POST");
+    assert!(refused.is_some(), "it is tried again:\n{}", server.output.tail(40));
+    daemon.logged(&["WARN", "401 Unauthorized: a token is needed"], SOON);
+    fs::write(&token, "right").unwrap();
+    daemon.logged(PUBLISHING, SOON);
+    awaits_pictures(&server, 0);
+    assert_eq!(daemon.count_logged(AWAY), 2, "one line for each reason:\n{}", daemon.log().tail(30));
+    stops(daemon, &server);
+}
+
+#[test]
+fn a_server_that_is_killed_and_comes_again_gets_the_stream_again() {
+    let mut server = receiver(&[]);
+    let port = server.address.port().to_string();
+    let daemon = publisher(&server, "", &[]).start();
+    daemon.logged(PUBLISHING, SOON);
+    awaits_pictures(&server, 0);
+    for turn in 1..=if long() { 3 } else { 1 } {
+        let mark = daemon.log().mark();
+        server.kill();
+        daemon.logged_from(mark, AWAY, VANISHED);
+        daemon.logged_from(mark, &["can't be reached"], VANISHED);
+        server = NodeServer::start(SCRIPT, &[&port]);
+        daemon.logged_from(mark, PUBLISHING, SOON);
+        awaits_pictures(&server, 0);
+        println!("turn {turn}: published again");
+    }
+    stops(daemon, &server);
+}
