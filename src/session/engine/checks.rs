@@ -295,7 +295,7 @@ impl Checks {
             IceRole::Controlling => {
                 let pair = self.agent.get_selected_candidate_pair();
                 let pair = pair.map(|(local, remote)| Path {
-                    protocol: protocol_of(&local),
+                    protocol: protocol_of(local),
                     local: local.addr(),
                     remote: remote.addr(),
                 });
