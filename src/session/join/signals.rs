@@ -10,7 +10,7 @@ use crate::id::SessionId;
 use crate::session::broadcast::Newcomer;
 use crate::session::dialogue::{Dialogue, Step, refusal};
 use crate::session::engine::rtc::RtcEngine;
-use crate::session::engine::{IceRole, LocalTransport, TransportError};
+use crate::session::engine::{IceRole, LocalTransport, Protocol, Remote, TransportError};
 use crate::session::messages::MediaIn;
 use crate::session::reach::{self, LocalCandidate};
 use crate::session::sdp::{self, Capabilities, Description, LocalStreams, Party};
@@ -145,8 +145,8 @@ impl Join {
         self.broadcast.handle_change(now, session, dialogue.ufrags(), dialogue.codecs());
         if answer.ice_lite {
             // A lite side asks nothing by which it could be known: it answers the daemon's checks, from where it says that it is.
-            let addresses = agreement.remote.addresses();
-            addresses.for_each(|address| self.tell_media(MediaIn::Address { session, address }));
+            let remotes = agreement.remote.addresses().map(|address| Remote { protocol: Protocol::Udp, address });
+            remotes.for_each(|remote| self.tell_media(MediaIn::Address { session, remote }));
         }
         let viewer = self.joining.get_mut(&session).ok_or(Refusal::UnknownSession)?;
         viewer.start(now, &agreement).map_err(|error| unusable(&error))?;

@@ -232,7 +232,7 @@ fn a_lite_side_is_known_by_the_addresses_that_its_answer_lists() {
             .drain()
             .into_iter()
             .filter_map(|told| match told {
-                MediaIn::Address { session, address } => Some((session, address)),
+                MediaIn::Address { session, remote } => Some((session, remote.address)),
                 _ => None,
             })
             .collect();
