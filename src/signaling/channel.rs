@@ -169,7 +169,7 @@ impl Channel {
             self.peers.handle_word(id, Word::Bye);
         }
         // Whoever is busy is being served already.
-        let _ = self.peers.call(id);
+        let _ = self.peers.call(id, now);
     }
 
     fn handle_described(&mut self, id: PeerId, key: Key, description: &Value) {

@@ -7,154 +7,29 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::words::{self, Kind, Word};
+use super::words::{Kind, Word};
 use super::{Refusal, Trickle};
 use crate::id::{PeerId, SessionId};
 
 mod call;
+mod exchange;
+mod peer;
 #[cfg(test)]
 mod tests;
 
 pub use call::{CallPolicy, Glob};
+pub use exchange::{AskId, CallError, Counts, Outcome, Output, PeerState, Question, Useless};
+use peer::{Agreed, Asked, Link, Peer, PeerOffer, Terms, keep};
 
 /// How long a peer that joined has to offer before it is called.
 pub const CALL_AFTER: Duration = Duration::from_secs(1);
+/// How long the daemon's offer stands with a peer that does not answer: as long as a session may take to connect.
+const CALL_STANDS: Duration = Duration::from_secs(15);
 /// So many are called at once at most, the others this time later: a class that joins together must not fill the broadcast's queue.
 const CALLS_AT_ONCE: usize = 64;
 const NEXT_CALLS_AFTER: Duration = Duration::from_millis(50);
 /// The most candidates of a peer that are kept until their description comes.
 const EARLY_CANDIDATES: usize = 64;
-
-/// Names a question to the broadcast.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct AskId(u64);
-
-/// What the broadcast is asked; each is one of [`super::SignalIn`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Question {
-    /// To answer a peer's offer.
-    Offer {
-        /// The session to be made.
-        session: SessionId,
-        /// The offer.
-        sdp: String,
-        /// The session that ends once this one connects.
-        replaces: Option<SessionId>,
-    },
-    /// To answer another offer of the same connection.
-    Renegotiate {
-        /// The session that changes.
-        session: SessionId,
-        /// The offer.
-        sdp: String,
-    },
-    /// To make an offer.
-    Call {
-        /// The session to be made.
-        session: SessionId,
-        /// The session that ends once this one connects.
-        replaces: Option<SessionId>,
-    },
-    /// To take a peer's answer to the daemon's offer.
-    Accept {
-        /// The session that was called for.
-        session: SessionId,
-        /// The answer.
-        sdp: String,
-    },
-}
-
-/// What came of a question.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// The daemon's answer or offer.
-    Described(String),
-    /// The peer's answer is taken.
-    Accepted,
-    /// The broadcast refuses.
-    Refused(Refusal),
-    /// The broadcast did not say anything in time.
-    Unanswered,
-}
-
-/// What is to be done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Output {
-    /// The broadcast is asked on behalf of a peer; what it says comes back by [`Peers::handle_outcome`].
-    Ask(AskId, PeerId, Question),
-    /// The broadcast is given a candidate; its word on it doesn't matter.
-    Trickle(SessionId, Trickle),
-    /// The broadcast is told that a viewer left; its word on it doesn't matter.
-    Leave(SessionId),
-    /// The peer is told something.
-    Say {
-        /// Who.
-        to: PeerId,
-        /// What.
-        word: Word,
-    },
-    /// What was sent to the peer and it has not fetched is taken back, where that can be.
-    Withdraw {
-        /// From whom.
-        to: PeerId,
-    },
-}
-
-/// Why something that was heard could not be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Useless {
-    /// It is no JSON.
-    #[error("expected JSON, found something else")]
-    NotJson,
-    /// It is JSON of another kind.
-    #[error("expected a description or a candidate, found JSON of another kind")]
-    Unknown,
-    /// It fits nothing that was said before, or comes from nobody that is known.
-    #[error("it fits nothing that was said before")]
-    Unexpected,
-}
-
-/// What was heard and could not be used.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// No JSON.
-    pub not_json: u64,
-    /// JSON of unknown kinds.
-    pub unknown: u64,
-    /// Words that fit nothing, such as answers to no offer.
-    pub unexpected: u64,
-    /// Candidates past those that are kept for a description to come.
-    pub candidates_lost: u64,
-}
-
-impl Counts {
-    /// All of it.
-    pub fn total(&self) -> u64 {
-        self.not_json + self.unknown + self.unexpected + self.candidates_lost
-    }
-}
-
-/// A peer as the operator sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PeerState {
-    /// Its id here.
-    pub id: PeerId,
-    /// Its name.
-    pub name: String,
-    /// The session that was made for it last, where there is one.
-    pub session: Option<SessionId>,
-}
-
-/// Why a peer is not called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum CallError {
-    /// It is not here.
-    #[error("no such peer is signed in")]
-    Unknown,
-    /// The daemon's offer is under way to it, or its own is being answered.
-    #[error("a call of this peer is under way")]
-    Busy,
-}
 
 /// All peers of one signaling server, and what is agreed with each.
 pub struct Peers {
@@ -165,66 +40,6 @@ pub struct Peers {
     outputs: VecDeque<Output>,
     counts: Counts,
     last_useless: Option<PeerId>,
-}
-
-#[derive(Debug, Default)]
-struct Peer {
-    name: String,
-    call_at: Option<Instant>,
-    link: Link,
-    asked: Option<(AskId, Asked)>,
-    /// The offer that came while a question was open.
-    next: Option<PeerOffer>,
-    /// Candidates whose description has not come.
-    early: Vec<Trickle>,
-}
-
-/// What is agreed with a peer.
-#[derive(Debug, Default)]
-enum Link {
-    /// Nothing.
-    #[default]
-    None,
-    /// The daemon's offer is with the peer.
-    Called {
-        /// The session that was made for it.
-        session: SessionId,
-        /// The session before it, which lives until this one connects.
-        replaces: Option<SessionId>,
-    },
-    /// Both have described themselves.
-    Agreed(Agreed),
-}
-
-#[derive(Debug)]
-struct Agreed {
-    session: SessionId,
-    /// The session before it, which lives until this one connects.
-    replaces: Option<SessionId>,
-    terms: Terms,
-}
-
-/// What of a peer's description tells its connections and their ICE generations apart.
-#[derive(Debug, Clone)]
-struct Terms {
-    origin: Option<String>,
-    ufrag: Option<String>,
-}
-
-/// The question that is open for a peer.
-#[derive(Debug)]
-enum Asked {
-    Offer { session: SessionId, replaces: Option<SessionId>, terms: Terms },
-    Renegotiation { session: SessionId, offer: PeerOffer },
-    Call { session: SessionId, replaces: Option<SessionId> },
-    Acceptance { session: SessionId, replaces: Option<SessionId>, terms: Terms },
-}
-
-/// A peer's offer, with the candidates that came after it.
-#[derive(Debug)]
-struct PeerOffer {
-    sdp: String,
-    candidates: Vec<Trickle>,
 }
 
 impl Peers {
@@ -290,15 +105,22 @@ impl Peers {
     ///
     /// # Errors
     /// Where it can't be called now.
-    pub fn call(&mut self, id: PeerId) -> Result<(), CallError> {
+    pub fn call(&mut self, id: PeerId, now: Instant) -> Result<(), CallError> {
         let peer = self.peers.get_mut(&id).ok_or(CallError::Unknown)?;
-        if peer.asked.is_some() || matches!(peer.link, Link::Called { .. }) {
+        let is_recent = peer.called_at.is_some_and(|at| now.saturating_duration_since(at) < CALL_STANDS);
+        if peer.asked.is_some() || (is_recent && matches!(peer.link, Link::Called { .. })) {
             return Err(CallError::Busy);
         }
-        peer.call_at = None;
-        let replaces = match &peer.link {
-            Link::Agreed(agreed) => Some(agreed.session),
-            Link::None | Link::Called { .. } => None,
+        (peer.call_at, peer.called_at) = (None, Some(now));
+        let replaces = match peer.link {
+            Link::None => None,
+            Link::Agreed(Agreed { session, .. }) => Some(session),
+            // It did not answer.
+            Link::Called { session, replaces } => {
+                self.outputs.push_back(Output::Leave(session));
+                peer.link = Link::None;
+                replaces
+            }
         };
         let session = (self.sessions)();
         self.ask(id, Asked::Call { session, replaces }, Question::Call { session, replaces });
@@ -394,7 +216,7 @@ impl Peers {
         }
         for id in due {
             // Whoever is busy is being served already.
-            let _ = self.call(id);
+            let _ = self.call(id, now);
         }
     }
 
@@ -565,55 +387,4 @@ impl Peers {
     fn trickle_all(&mut self, session: SessionId, candidates: Vec<Trickle>) {
         self.outputs.extend(candidates.into_iter().map(|trickle| Output::Trickle(session, trickle)));
     }
-}
-
-impl Peer {
-    /// The session that was made for it last.
-    fn session(&self) -> Option<SessionId> {
-        match (&self.asked, &self.link) {
-            (Some((_, Asked::Offer { session, .. } | Asked::Call { session, .. })), _)
-            | (_, Link::Called { session, .. })
-            | (_, Link::Agreed(Agreed { session, .. })) => Some(*session),
-            (_, Link::None) => None,
-        }
-    }
-
-    /// The `ice-ufrag`s of its descriptions that count.
-    fn described(&self) -> impl Iterator<Item = &str> {
-        let asked = match &self.asked {
-            Some((_, Asked::Offer { terms, .. } | Asked::Acceptance { terms, .. })) => terms.ufrag.as_deref(),
-            Some((_, Asked::Renegotiation { offer, .. })) => words::ufrag(&offer.sdp),
-            Some((_, Asked::Call { .. })) | None => None,
-        };
-        let linked = match &self.link {
-            Link::Agreed(agreed) => agreed.terms.ufrag.as_deref(),
-            Link::None | Link::Called { .. } => None,
-        };
-        let next = self.next.as_ref().and_then(|offer| words::ufrag(&offer.sdp));
-        asked.into_iter().chain(linked).chain(next)
-    }
-}
-
-impl Terms {
-    fn of(sdp: &str) -> Self {
-        Self { origin: words::origin(sdp).map(str::to_owned), ufrag: words::ufrag(sdp).map(str::to_owned) }
-    }
-
-    fn is_same_connection(&self, other: &Self) -> bool {
-        self.origin.is_some() && self.origin == other.origin
-    }
-
-    /// Whether a candidate is for this description, rather than for one to come.
-    fn covers(&self, trickle: &Trickle) -> bool {
-        trickle.ufrag.is_none() || self.ufrag.is_none() || trickle.ufrag == self.ufrag
-    }
-}
-
-/// Keeps a candidate where there is a place; returns how many are lost.
-fn keep(candidates: &mut Vec<Trickle>, trickle: Trickle) -> u64 {
-    if candidates.len() >= EARLY_CANDIDATES {
-        return 1;
-    }
-    candidates.push(trickle);
-    0
 }

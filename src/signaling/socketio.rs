@@ -94,7 +94,7 @@ impl SocketIo {
             "online" => self.online(now, &arguments),
             "offline" => self.offline(&arguments),
             "chat request" => self.asks(now, &arguments),
-            "stream ok" => self.is_ready(&arguments),
+            "stream ok" => self.is_ready(now, &arguments),
             "offer" | "answer" => self.describes(now, name, &arguments),
             "candidate" => self.trickles(&arguments),
             "stop" => self.stops(&arguments),
@@ -141,15 +141,15 @@ impl SocketIo {
         Ok(())
     }
 
-    fn is_ready(&mut self, arguments: &[Value]) -> Result<(), Fault> {
+    fn is_ready(&mut self, now: Instant, arguments: &[Value]) -> Result<(), Fault> {
         let peer = self.sender(arguments)?;
         if self.members.get(&peer).map(|member| member.talk) != Some(Talk::Asked) {
             return Err((Some(peer), Useless::Unexpected));
         }
-        if self.peers.call(peer) == Err(CallError::Busy) {
+        if self.peers.call(peer, now) == Err(CallError::Busy) {
             // It has gone through the whole handshake since: what is under way with it is for a connection that it has given up.
             self.peers.handle_word(peer, Word::Bye);
-            let _ = self.peers.call(peer);
+            let _ = self.peers.call(peer, now);
         }
         self.has_described(peer, true);
         Ok(())

@@ -217,7 +217,7 @@ fn an_offer_that_nobody_answers_is_made_again_for_who_is_heard_and_never_at_once
     assert_eq!(stage.outputs().len(), 1);
     stage.passes(UNANSWERED);
     assert_eq!(stage.outputs(), [leave(2)], "it is taken back");
-    assert_eq!(stage.channel.peers_mut().call(ANONYMOUS), Ok(()), "the operator may call");
+    assert_eq!(stage.channel.peers_mut().call(ANONYMOUS, stage.now), Ok(()), "the operator may call");
 
     let mut stage = Stage::open("none");
     stage.hears(json!({ "ready": true }));

@@ -265,7 +265,7 @@ impl<P: FrameProtocol> Shell<P> {
                 let _ = reply.send(state);
             }
             Operation::Call(peer, reply) => {
-                let _ = reply.send(self.protocol.peers_mut().call(peer));
+                let _ = reply.send(self.protocol.peers_mut().call(peer, Instant::now()));
             }
         }
     }

@@ -186,7 +186,7 @@ impl Client {
         {
             return Err(CallError::Busy);
         }
-        self.peers.call(peer)
+        self.peers.call(peer, now)
     }
 
     /// Leaves; [`Self::is_over`] once the server has said so.

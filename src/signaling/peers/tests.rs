@@ -275,19 +275,29 @@ fn when_both_offer_the_peers_wins() {
 #[test]
 fn the_operator_calls_whoever_is_there_and_the_connection_before_lives_until_then() {
     let mut stage = Stage::agreed(7);
-    assert_eq!(stage.peers.call(PeerId(9)), Err(CallError::Unknown));
-    assert_eq!(stage.peers.call(PEER), Ok(()));
-    assert_eq!(stage.peers.call(PEER), Err(CallError::Busy), "while the offer is being made");
+    assert_eq!(stage.peers.call(PeerId(9), stage.now), Err(CallError::Unknown));
+    assert_eq!(stage.peers.call(PEER, stage.now), Ok(()));
+    assert_eq!(stage.peers.call(PEER, stage.now), Err(CallError::Busy), "while the offer is being made");
     let replaces = Some(session(1));
     assert_eq!(stage.settle(described()), Question::Call { session: session(2), replaces });
     assert_eq!(stage.outputs(), [said(Kind::Offer)]);
-    assert_eq!(stage.peers.call(PEER), Err(CallError::Busy), "and while it waits for its answer");
+    assert_eq!(stage.peers.call(PEER, stage.now), Err(CallError::Busy), "and while it waits for its answer");
+    stage.now += CALL_STANDS;
+    assert_eq!(stage.peers.call(PEER, stage.now), Ok(()), "but not for ever");
+    let outputs = stage.outputs();
+    let [Output::Leave(left), Output::Ask(ask, PEER, Question::Call { session: again, replaces: after })] = outputs[..]
+    else {
+        panic!("{outputs:?}")
+    };
+    assert_eq!((left, again, after), (session(2), session(3), replaces));
+    stage.peers.handle_outcome(ask, described());
+    stage.outputs();
     stage.describes(Kind::Answer, &sdp(9));
     stage.settle(Outcome::Accepted);
-    let state = PeerState { id: PEER, name: "alice".to_owned(), session: Some(session(2)) };
+    let state = PeerState { id: PEER, name: "alice".to_owned(), session: Some(session(3)) };
     assert_eq!(stage.peers.states().collect::<Vec<_>>(), [state]);
     stage.says("BYE");
-    assert_eq!(stage.outputs()[..2], [Output::Leave(session(2)), Output::Leave(session(1))], "neither is left behind");
+    assert_eq!(stage.outputs()[..2], [Output::Leave(session(3)), Output::Leave(session(1))], "neither is left behind");
 }
 
 #[test]
@@ -295,7 +305,7 @@ fn who_hangs_up_keeps_its_name_and_can_be_called_again() {
     let mut stage = Stage::called();
     stage.says("BYE");
     assert_eq!(stage.peers.name(PEER), "alice");
-    assert_eq!(stage.peers.call(PEER), Ok(()));
+    assert_eq!(stage.peers.call(PEER, stage.now), Ok(()));
     stage.peers.handle_renamed(PEER, b"alice2");
     assert_eq!(stage.peers.name(PEER), "alice2");
 }

@@ -164,7 +164,7 @@ impl RoomService {
             match operation {
                 Operation::Look(reply) => drop(reply.send(self.look())),
                 Operation::Call(peer, reply) => {
-                    let called = self.with(|state, _| state.peers.call(peer));
+                    let called = self.with(|state, now| state.peers.call(peer, now));
                     let _ = reply.send(called);
                 }
             }

@@ -267,7 +267,7 @@ fn who_is_to_be_called_is_called_unless_it_asks_or_bears_our_name() {
     assert_eq!(stage.outputs(), [says("offer", "a")]);
     stage.event("stream ok", &[json!("b")]);
     assert_eq!(stage.question().1, PeerId(2));
-    assert_eq!(stage.core.peers_mut().call(PeerId(3)), Ok(()), "the operator may");
+    assert_eq!(stage.core.peers_mut().call(PeerId(3), stage.now), Ok(()), "the operator may");
 }
 
 #[test]
