@@ -10,17 +10,17 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use rtc_crypto::RTCCryptoProvider;
 use rtc_ice::agent::Agent;
-use rtc_ice::agent::agent_config::AgentConfig;
-use rtc_ice::candidate::candidate_host::CandidateHostConfig;
-use rtc_ice::candidate::candidate_relay::CandidateRelayConfig;
-use rtc_ice::candidate::{Candidate, CandidateConfig, CandidateType, unmarshal_candidate};
-use rtc_ice::mdns::MulticastDnsMode;
-use rtc_ice::tcp_type::TcpType;
+use rtc_ice::candidate::{Candidate, unmarshal_candidate};
 use rtc_shared::error::Error;
 use rtc_shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 use sansio::Protocol as _;
 
 use super::{IceRole, LocalTransport, Path, Protocol, Remote, RemoteTransport, Transmit, stun};
+
+mod agent;
+
+pub(super) use agent::host_candidate;
+use agent::{agent, protocol_of};
 
 /// Time between rounds of connectivity checks (RFC 8445, section 14.2 asks for at least 5 ms a check).
 pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(20);
@@ -28,12 +28,6 @@ pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 const QUICK_ROUNDS: u32 = 8;
 /// Once connected the agent only keeps consent alive (RFC 7675: every 4 to 6 s); it would wake five times a second.
 pub(super) const CONSENT_INTERVAL: Duration = Duration::from_secs(2);
-/// Checks of a pair that stay unanswered before the controlling side gives it up.
-///
-/// rtc-ice's controlling side never checks a pair again once it failed, and with its own eight rounds that is 0.2 s after the answer.
-const MOST_ROUNDS: u16 = 64;
-/// How long a relay is left unnominated, so that a direct pair may be found.
-const RELAY_PATIENCE: Duration = Duration::from_millis(500);
 /// Candidates of one viewer that are taken: more would make the daemon send checks to addresses of somebody's choosing.
 const MOST_CANDIDATES: usize = 24;
 /// Addresses of one viewer that its checks have shown.
@@ -450,77 +444,5 @@ impl Checks {
             }
             self.transmits.push_back(Transmit { path, data: message.message.to_vec() });
         }
-    }
-}
-
-/// An agent of rtc-ice that has only the daemon's side.
-fn agent(
-    now: Instant,
-    crypto: &Arc<dyn RTCCryptoProvider>,
-    local: &LocalTransport,
-    addresses: &[SocketAddr],
-    role: IceRole,
-) -> Result<Agent, Error> {
-    let controlling = role == IceRole::Controlling;
-    let config = AgentConfig {
-        local_ufrag: local.ufrag.clone(),
-        local_pwd: local.password.clone(),
-        multicast_dns_mode: MulticastDnsMode::Disabled,
-        check_interval: CHECK_INTERVAL,
-        keepalive_interval: Some(CONSENT_INTERVAL),
-        // Silence is the session's to judge.
-        disconnected_timeout: Some(Duration::ZERO),
-        failed_timeout: Some(Duration::ZERO),
-        candidate_types: vec![CandidateType::Host, CandidateType::PeerReflexive, CandidateType::Relay],
-        is_controlling: controlling,
-        // The controlled side checks again whenever it is checked.
-        max_binding_requests: controlling.then_some(MOST_ROUNDS),
-        host_acceptance_min_wait: Some(Duration::ZERO),
-        srflx_acceptance_min_wait: Some(Duration::ZERO),
-        // Browsers hide their addresses behind mDNS names: what their checks show is a host.
-        prflx_acceptance_min_wait: Some(Duration::ZERO),
-        relay_acceptance_min_wait: Some(RELAY_PATIENCE),
-        ..Default::default()
-    };
-    let mut agent = Agent::new(now, Arc::new(config), crypto.clone())?;
-    let port = addresses.first().map(SocketAddr::port);
-    for address in addresses {
-        // What has another port than the media socket is at a relay.
-        let candidate = if Some(address.port()) == port {
-            host_candidate(*address, Protocol::Udp)?
-        } else {
-            relay_candidate(*address)?
-        };
-        agent.add_local_candidate(candidate)?;
-    }
-    Ok(agent)
-}
-
-/// What carries the packets of a candidate.
-fn protocol_of(candidate: &Candidate) -> Protocol {
-    if candidate.network_type().is_tcp() { Protocol::Tcp } else { Protocol::Udp }
-}
-
-/// An address of this machine as a candidate.
-pub(super) fn host_candidate(address: SocketAddr, protocol: Protocol) -> Result<Candidate, Error> {
-    let (network, tcp_type) = match protocol {
-        Protocol::Udp => ("udp", TcpType::Unspecified),
-        Protocol::Tcp => ("tcp", TcpType::Passive),
-    };
-    CandidateHostConfig { tcp_type, base_config: candidate(address, network) }.new_candidate_host()
-}
-
-/// An address at a TURN server as a candidate: less preferred than any other.
-fn relay_candidate(address: SocketAddr) -> Result<Candidate, Error> {
-    CandidateRelayConfig { base_config: candidate(address, "udp"), ..Default::default() }.new_candidate_relay()
-}
-
-fn candidate(address: SocketAddr, network: &str) -> CandidateConfig {
-    CandidateConfig {
-        network: network.to_owned(),
-        address: address.ip().to_string(),
-        port: address.port(),
-        component: 1,
-        ..Default::default()
     }
 }
