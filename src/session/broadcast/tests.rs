@@ -182,7 +182,8 @@ fn whom_the_operator_ends_is_known_for_a_while() {
         broadcast.handle_second(now, id(200), id(n), newcomer("second"));
         assert_eq!((broadcast.handle_kick(number + 1), broadcast.was_kicked(id(n))), (None, false));
         assert_eq!(broadcast.handle_kick(number), Some(newcomer("viewer").caller));
-        let end = std::iter::from_fn(|| broadcast.poll_output()).find(|output| matches!(output, Output::End { .. }));
+        let is_its_end = |output: &Output| matches!(output, Output::End { session, .. } if *session == id(n));
+        let end = std::iter::from_fn(|| broadcast.poll_output()).find(is_its_end);
         assert_eq!(end, Some(Output::End { session: id(n), why: EndReason::Kicked }));
         broadcast.handle_ended(now, id(n), EndReason::Kicked);
         assert!(broadcast.was_kicked(id(n)) && !broadcast.was_kicked(id(200)));
