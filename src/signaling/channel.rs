@@ -166,7 +166,7 @@ impl Channel {
             return;
         }
         if is_called {
-            self.peers.handle_word(id, Word::Bye);
+            self.peers.withdraw_call(id);
         }
         // Whoever is busy is being served already.
         let _ = self.peers.call(id, now);
@@ -190,7 +190,7 @@ impl Channel {
         let called: Vec<PeerId> =
             self.viewers.iter().map(|viewer| viewer.id).filter(|id| self.peers.is_called(*id)).collect();
         for id in called {
-            self.peers.handle_word(id, Word::Bye);
+            self.peers.withdraw_call(id);
         }
     }
 
@@ -268,7 +268,7 @@ impl FrameProtocol for Channel {
                 Offered::At(at) if now >= at + UNANSWERED => {
                     viewer.offer = Offered::No;
                     if self.peers.is_called(viewer.id) {
-                        self.peers.handle_word(viewer.id, Word::Bye);
+                        self.peers.withdraw_call(viewer.id);
                     }
                 }
                 Offered::At(_) | Offered::No => {}

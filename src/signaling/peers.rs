@@ -23,6 +23,8 @@ use peer::{Agreed, Asked, Link, Peer, PeerOffer, Terms, keep};
 
 /// How long a peer that joined has to offer before it is called.
 pub const CALL_AFTER: Duration = Duration::from_secs(1);
+/// The most bytes of a name: as many as the room keeps.
+const NAME_BYTES: usize = 512;
 /// How long the daemon's offer stands with a peer that does not answer: as long as a session may take to connect.
 const CALL_STANDS: Duration = Duration::from_secs(15);
 /// So many are called at once at most, the others this time later: a class that joins together must not fill the broadcast's queue.
@@ -89,7 +91,7 @@ impl Peers {
 
     /// Notes a peer that came under `name`.
     pub fn handle_joined(&mut self, id: PeerId, name: &[u8], now: Instant) {
-        let name = String::from_utf8_lossy(name).into_owned();
+        let name = readable(name);
         let call_at = self.call.includes(&name).then(|| now + CALL_AFTER);
         self.peers.insert(id, Peer { name, call_at, ..Peer::default() });
     }
@@ -97,7 +99,7 @@ impl Peers {
     /// Notes that a peer has another name now.
     pub fn handle_renamed(&mut self, id: PeerId, name: &[u8]) {
         if let Some(peer) = self.peers.get_mut(&id) {
-            peer.name = String::from_utf8_lossy(name).into_owned();
+            peer.name = readable(name);
         }
     }
 
@@ -112,19 +114,27 @@ impl Peers {
             return Err(CallError::Busy);
         }
         (peer.call_at, peer.called_at) = (None, Some(now));
-        let replaces = match peer.link {
-            Link::None => None,
-            Link::Agreed(Agreed { session, .. }) => Some(session),
-            // It did not answer.
-            Link::Called { session, replaces } => {
-                self.outputs.push_back(Output::Leave(session));
-                peer.link = Link::None;
-                replaces
-            }
+        // It did not answer.
+        if let Link::Called { session, .. } = peer.link {
+            self.outputs.push_back(Output::Leave(session));
+            peer.fall_back();
+        }
+        let replaces = match &peer.link {
+            Link::Agreed(agreed) => Some(agreed.session),
+            Link::None | Link::Called { .. } => None,
         };
         let session = (self.sessions)();
-        self.ask(id, Asked::Call { session, replaces }, Question::Call { session, replaces });
+        self.ask(id, Asked::Call { session }, Question::Call { session, replaces });
         Ok(())
+    }
+
+    /// Takes the daemon's offer back that a peer has not answered; what was agreed before goes on.
+    pub fn withdraw_call(&mut self, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(&id).filter(|peer| peer.asked.is_none()) else { return };
+        if let Link::Called { session, .. } = peer.link {
+            self.outputs.extend([Output::Leave(session), Output::Withdraw { to: id }]);
+            peer.fall_back();
+        }
     }
 
     /// Takes what a peer said; of those that never joined nothing is heard.
@@ -239,9 +249,7 @@ impl Peers {
             // Both offer: the peer's wins.
             (&Some((_, Asked::Call { session, .. })), _) | (&None, &Link::Called { session, .. }) => {
                 peer.asked = None;
-                if matches!(peer.link, Link::Called { .. }) {
-                    peer.link = Link::None;
-                }
+                peer.fall_back();
                 self.outputs.extend([Output::Leave(session), Output::Withdraw { to: id }]);
                 self.begin(id, offer);
             }
@@ -275,13 +283,13 @@ impl Peers {
 
     fn answered(&mut self, id: PeerId, sdp: String) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
-        let (None, &Link::Called { session, replaces }) = (&peer.asked, &peer.link) else {
+        let (None, &Link::Called { session, .. }) = (&peer.asked, &peer.link) else {
             self.counts.unexpected += 1;
             return;
         };
         let early = std::mem::take(&mut peer.early);
         let terms = Terms::of(&sdp);
-        self.ask(id, Asked::Acceptance { session, replaces, terms }, Question::Accept { session, sdp });
+        self.ask(id, Asked::Acceptance { session, terms }, Question::Accept { session, sdp });
         self.trickle_all(session, early);
     }
 
@@ -324,7 +332,9 @@ impl Peers {
         let linked = match peer.link {
             Link::None => [None, None],
             // An answer to it may be under way, and names it too.
-            Link::Called { session, replaces } => [Some(session).filter(|session| asked != Some(*session)), replaces],
+            Link::Called { session, before } => {
+                [Some(session).filter(|session| asked != Some(*session)), before.map(|agreed| agreed.session)]
+            }
             Link::Agreed(agreed) => [Some(agreed.session), agreed.replaces],
         };
         let sessions = asked.into_iter().chain(linked.into_iter().flatten());
@@ -354,15 +364,16 @@ impl Peers {
                 peer.link = Link::None;
                 return Some(offer);
             }
-            (Asked::Call { session, replaces }, Outcome::Described(sdp)) => {
-                peer.link = Link::Called { session, replaces };
+            (Asked::Call { session }, Outcome::Described(sdp)) => {
+                peer.link = Link::Called { session, before: std::mem::take(&mut peer.link).agreed() };
                 say(Kind::Offer, sdp);
             }
-            (Asked::Acceptance { session, replaces, terms }, Outcome::Accepted) => {
+            (Asked::Acceptance { session, terms }, Outcome::Accepted) => {
+                let replaces = std::mem::take(&mut peer.link).agreed().map(|agreed| agreed.session);
                 peer.link = Link::Agreed(Agreed { session, replaces, terms });
             }
             (Asked::Acceptance { session, .. }, outcome) => {
-                peer.link = Link::None;
+                peer.fall_back();
                 if outcome == Outcome::Unanswered {
                     self.outputs.push_back(Output::Leave(session));
                 }
@@ -387,4 +398,9 @@ impl Peers {
     fn trickle_all(&mut self, session: SessionId, candidates: Vec<Trickle>) {
         self.outputs.extend(candidates.into_iter().map(|trickle| Output::Trickle(session, trickle)));
     }
+}
+
+/// A name as far as it is kept.
+fn readable(name: &[u8]) -> String {
+    String::from_utf8_lossy(&name[..name.len().min(NAME_BYTES)]).into_owned()
 }

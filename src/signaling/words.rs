@@ -6,8 +6,10 @@ use serde_json::{Value, json};
 
 use super::Trickle;
 
-/// The most bytes of one candidate.
+/// The most bytes of one candidate, of a description (as WHEP has it), and of an `ice-ufrag` (RFC 8839, section 5.4).
 const CANDIDATE_BYTES: usize = 1024;
+const DESCRIPTION_BYTES: usize = 64 * 1024;
+const UFRAG_BYTES: usize = 256;
 
 /// What one peer says to another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +62,8 @@ impl Kind {
 /// Reads an `RTCSessionDescriptionInit`; `None` for anything else.
 pub fn description(value: &Value) -> Option<Word> {
     let text = |name: &str| value.get(name).and_then(Value::as_str);
-    Some(Word::Description { kind: Kind::parse(text("type")?)?, sdp: text("sdp")?.to_owned() })
+    let sdp = text("sdp").filter(|sdp| sdp.len() <= DESCRIPTION_BYTES)?;
+    Some(Word::Description { kind: Kind::parse(text("type")?)?, sdp: sdp.to_owned() })
 }
 
 /// Writes an `RTCSessionDescriptionInit`.
@@ -86,7 +89,7 @@ pub fn trickle(candidate: &str, fragment: Option<&str>) -> Trickle {
     let candidate = candidate.trim();
     let candidate = candidate.strip_prefix("a=").unwrap_or(candidate);
     let of_line = || candidate.split_ascii_whitespace().skip_while(|word| *word != "ufrag").nth(1);
-    let ufrag = fragment.or_else(of_line).map(str::to_owned);
+    let ufrag = fragment.filter(|ufrag| ufrag.len() <= UFRAG_BYTES).or_else(of_line).map(str::to_owned);
     if candidate.is_empty() {
         return Trickle { ufrag, end: true, ..Trickle::default() };
     }

@@ -31,8 +31,8 @@ pub(super) enum Link {
     Called {
         /// The session that was made for it.
         session: SessionId,
-        /// The session before it, which lives until this one connects.
-        replaces: Option<SessionId>,
+        /// What is agreed until this one connects.
+        before: Option<Agreed>,
     },
     /// Both have described themselves.
     Agreed(Agreed),
@@ -58,8 +58,8 @@ pub(super) struct Terms {
 pub(super) enum Asked {
     Offer { session: SessionId, replaces: Option<SessionId>, terms: Terms },
     Renegotiation { session: SessionId, offer: PeerOffer },
-    Call { session: SessionId, replaces: Option<SessionId> },
-    Acceptance { session: SessionId, replaces: Option<SessionId>, terms: Terms },
+    Call { session: SessionId },
+    Acceptance { session: SessionId, terms: Terms },
 }
 
 /// A peer's offer, with the candidates that came after it.
@@ -69,7 +69,23 @@ pub(super) struct PeerOffer {
     pub(super) candidates: Vec<Trickle>,
 }
 
+impl Link {
+    /// What is agreed, once the daemon's offer is out of the way.
+    pub(super) fn agreed(self) -> Option<Agreed> {
+        match self {
+            Self::None => None,
+            Self::Called { before, .. } => before,
+            Self::Agreed(agreed) => Some(agreed),
+        }
+    }
+}
+
 impl Peer {
+    /// Forgets the daemon's offer; what was agreed before it goes on.
+    pub(super) fn fall_back(&mut self) {
+        self.link = std::mem::take(&mut self.link).agreed().map_or(Link::None, Link::Agreed);
+    }
+
     /// The session that was made for it last.
     pub(super) fn session(&self) -> Option<SessionId> {
         match (&self.asked, &self.link) {

@@ -301,6 +301,26 @@ fn the_operator_calls_whoever_is_there_and_the_connection_before_lives_until_the
 }
 
 #[test]
+fn a_call_that_comes_to_nothing_leaves_what_was_agreed() {
+    for is_answered in [false, true] {
+        let mut stage = Stage::agreed(7);
+        assert_eq!(stage.peers.call(PEER, stage.now), Ok(()));
+        stage.settle(described());
+        stage.outputs();
+        if is_answered {
+            stage.describes(Kind::Answer, &sdp(9));
+            stage.settle(Outcome::Refused(Refusal::BadOffer("no".to_owned())));
+            assert_eq!(stage.outputs(), []);
+        } else {
+            stage.peers.withdraw_call(PEER);
+            assert_eq!(stage.outputs(), [Output::Leave(session(2)), Output::Withdraw { to: PEER }]);
+        }
+        stage.offers(7);
+        assert!(matches!(stage.question().1, Question::Renegotiate { session: of, .. } if of == session(1)));
+    }
+}
+
+#[test]
 fn who_hangs_up_keeps_its_name_and_can_be_called_again() {
     let mut stage = Stage::called();
     stage.says("BYE");
