@@ -79,11 +79,16 @@ impl Account {
 
     /// What to sign in with at `now`, the wall time since the Unix epoch; `None` where nobody has to.
     pub fn login(&self, now: Duration) -> Option<Login> {
+        self.login_until(now + LIFETIME)
+    }
+
+    /// What to sign in with until `expiry`, a time since the Unix epoch, where passwords expire.
+    pub fn login_until(&self, expiry: Duration) -> Option<Login> {
         match self {
             Self::None => None,
             Self::LongTerm(login) => Some(login.clone()),
             Self::Shared(secret) => {
-                let username = (now + LIFETIME).as_secs().to_string();
+                let username = expiry.as_secs().to_string();
                 let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret.as_bytes());
                 let password = BASE64_STANDARD.encode(hmac::sign(&key, username.as_bytes()));
                 Some(Login { username, password })

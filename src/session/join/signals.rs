@@ -143,7 +143,7 @@ impl Join {
         let dialogue = self.dialogues.get_mut(&session).ok_or(Refusal::UnknownSession)?;
         let agreement = dialogue.handle_answer(&answer, &can)?;
         self.broadcast.handle_change(now, session, dialogue.ufrags(), dialogue.codecs());
-        if answer.ice_lite {
+        if answer.ice_lite && self.lives.contains_key(&session) {
             // A lite side asks nothing by which it could be known: it answers the daemon's checks, from where it says that it is.
             let remotes = agreement.remote.addresses().map(|address| Remote { protocol: Protocol::Udp, address });
             remotes.for_each(|remote| self.tell_media(MediaIn::Address { session, remote }));

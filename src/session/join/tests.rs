@@ -223,10 +223,17 @@ fn a_lite_side_is_known_by_the_addresses_that_its_answer_lists() {
     let answer = ANSWER.replacen("a=ice-ufrag", &format!("{own}a=ice-ufrag"), 1);
     let lite = answer.replacen("s=-\r\n", "s=-\r\na=ice-lite\r\n", 1);
     assert!(answer != ANSWER && lite != answer);
-    for (answer, expected) in [(answer, vec![]), (lite, vec!["192.0.2.9:7000", "[2001:db8::9]:7000"])] {
+    let listed = vec!["192.0.2.9:7000", "[2001:db8::9]:7000"];
+    for (answer, is_sfu, expected) in [(answer, true, vec![]), (lite.clone(), false, vec![]), (lite, true, listed)] {
         let (mut join, media) = join();
         let now = Instant::now();
-        call(&mut join, now, id(1));
+        let (life, _watch) = watch::channel(Life::Joining);
+        if is_sfu {
+            let caller = Caller::new(&"test".into(), "");
+            ask(&mut join, now, |reply| SignalIn::Publish { session: id(1), caller, life, reply }).unwrap().unwrap();
+        } else {
+            call(&mut join, now, id(1));
+        }
         assert_eq!(accept(&mut join, now, id(1), &answer), Ok(()));
         let addresses: Vec<_> = media
             .drain()
@@ -238,7 +245,7 @@ fn a_lite_side_is_known_by_the_addresses_that_its_answer_lists() {
             .collect();
         let expected: Vec<_> = expected.iter().map(|address| (id(1), address.parse().unwrap())).collect();
         assert!(expected.iter().all(|wanted| addresses.contains(wanted)), "{addresses:?}");
-        assert_eq!(addresses.is_empty(), expected.is_empty(), "who is no lite side is known by its requests alone");
+        assert_eq!(addresses.is_empty(), expected.is_empty(), "who is no lite SFU is known by its requests alone");
         assert!(addresses.iter().all(|(_, address)| address.port() < 7001 || address.port() > 7002));
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rtc_crypto::RTCCryptoProvider;
 
-use super::credentials::{SignIn, long_term_key};
+use super::credentials::long_term_key;
 use super::peers::{Carriage, Peers, Wish};
 use super::probe::{PAUSE, Probe};
 use super::request::{Due, Request};
@@ -18,6 +18,7 @@ use super::wire::{
     self, ALLOCATE, CHANNEL_BIND, CREATE_PERMISSION, Class, DATA, Envelope, Message, REFRESH, Writer, attribute,
 };
 use super::{Draw, Event, Lost};
+use crate::ice_server::Login;
 
 /// How long an allocation is asked for.
 const LIFETIME: u32 = 600;
@@ -70,7 +71,7 @@ pub struct Allocation {
     crypto: Arc<dyn RTCCryptoProvider>,
     draw: Draw,
     on_stream: bool,
-    sign_in: SignIn,
+    login: Login,
     challenge: Option<Challenge>,
     phase: Phase,
     /// Keeps the NAT's binding, and shows that the server is there.
@@ -85,12 +86,12 @@ pub struct Allocation {
 
 impl Allocation {
     /// Asks for an allocation, by datagrams or on a stream.
-    pub fn new(now: Instant, crypto: Arc<dyn RTCCryptoProvider>, sign_in: SignIn, on_stream: bool, draw: Draw) -> Self {
+    pub fn new(now: Instant, crypto: Arc<dyn RTCCryptoProvider>, login: Login, on_stream: bool, draw: Draw) -> Self {
         let mut allocation = Self {
             crypto,
             draw,
             on_stream,
-            sign_in,
+            login,
             challenge: None,
             phase: Phase::Asking { cleared: false },
             probe: Probe::new(now + PAUSE, on_stream, draw),
@@ -302,8 +303,8 @@ impl Allocation {
         let Some(nonce) = message.attribute(attribute::NONCE) else { return false };
         let known = self.challenge.as_ref().map(|challenge| challenge.realm.as_slice());
         let Some(realm) = message.attribute(attribute::REALM).or(known) else { return false };
-        let SignIn { user, password } = &self.sign_in;
-        let Some(key) = long_term_key(user, realm, password, self.crypto.crypto()) else { return false };
+        let Login { username, password } = &self.login;
+        let Some(key) = long_term_key(username, realm, password, self.crypto.crypto()) else { return false };
         self.challenge = Some(Challenge { realm: realm.to_vec(), nonce: nonce.to_vec(), key });
         true
     }
@@ -337,7 +338,7 @@ impl Allocation {
         let message = match &self.challenge {
             None => message,
             Some(Challenge { realm, nonce, key }) => message
-                .with(attribute::USERNAME, self.sign_in.user.as_bytes())
+                .with(attribute::USERNAME, self.login.username.as_bytes())
                 .with(attribute::REALM, realm)
                 .with(attribute::NONCE, nonce)
                 .signed(key, self.crypto.crypto()),

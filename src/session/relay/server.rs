@@ -164,9 +164,10 @@ fn contact(config: &ServerConfig, on_stream: bool) -> Result<Contact, String> {
     if config.server.scheme == Scheme::Stun {
         return Ok(Contact::Probe(Probe::new(now, on_stream, random_bytes)));
     }
-    let sign_in = credentials::read(&config.server.credentials, config.clock.wall(now), config.crypto.crypto());
-    let sign_in = sign_in.map_err(|error| error.to_string())?;
-    Ok(Contact::Allocation(Box::new(Allocation::new(now, config.crypto.clone(), sign_in, on_stream, random_bytes))))
+    let login =
+        credentials::read(&config.server.credentials, config.clock.wall(now)).map_err(|error| error.to_string())?;
+    let login = login.ok_or("the server has no credentials")?;
+    Ok(Contact::Allocation(Box::new(Allocation::new(now, config.crypto.clone(), login, on_stream, random_bytes))))
 }
 
 enum Opened {

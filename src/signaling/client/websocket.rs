@@ -292,7 +292,7 @@ async fn handshake(address: Address, patience: Patience) -> Result<WebSocketStre
     let _ = url.set_scheme(if is_secure { "wss" } else { "ws" });
     // Files may have changed since the last time, and reading them blocks.
     let read = tokio::task::spawn_blocking(move || -> Result<_, ConnectError> {
-        let token = token_file.as_deref().map(token::read).transpose()?;
+        let token = token_file.as_deref().map(token::bearer).transpose()?;
         let tls = is_secure.then(|| tls::client(ca_file.as_deref())).transpose()?;
         Ok((token, tls))
     });
@@ -316,8 +316,9 @@ async fn handshake(address: Address, patience: Patience) -> Result<WebSocketStre
     if let Some(subprotocol) = subprotocol {
         request = request.with_sub_protocol(subprotocol);
     }
-    if let Some(token) = token {
-        request = request.with_header("Authorization", format!("Bearer {token}"));
+    // The value is ASCII.
+    if let Some(value) = token.as_ref().and_then(|token| token.to_str().ok()) {
+        request = request.with_header("Authorization", value);
     }
     let limits = WebSocketConfig::default()
         .read_buffer_size(BUFFER_BYTES)

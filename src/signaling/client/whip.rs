@@ -10,7 +10,7 @@ use reqwest::{Client, redirect};
 use tokio::sync::{mpsc, watch};
 use url::{Host, Url};
 
-use super::{ClientConfig, MOST_SIGNING_OUT, Operation, ServerState, Standing, tls};
+use super::{ClientConfig, MOST_SIGNING_OUT, Operation, ServerState, Standing, tls, token};
 use crate::id::{SessionId, random_bytes};
 use crate::signaling::peers::{CallError, Outcome, Question};
 use crate::signaling::whip::{Output, Request, Response, Whip};
@@ -20,9 +20,8 @@ use crate::signaling::{Caller, Life};
 const MOST_CONNECTING: Duration = Duration::from_secs(4);
 const MOST_ANSWERING: Duration = Duration::from_secs(10);
 const MOST_ENDING: Duration = Duration::from_secs(2);
-/// The most bytes of a response's body and of a token's file.
+/// The most bytes of a response's body.
 const BODY_BYTES: usize = 64 * 1024;
-const TOKEN_BYTES: u64 = 16 * 1024;
 
 /// Runs until `stop` says so.
 pub(super) async fn run(config: ClientConfig, operations: mpsc::Receiver<Operation>, stop: watch::Receiver<bool>) {
@@ -213,7 +212,9 @@ impl Http {
         };
         if matches!(request, Request::Offer { first: true, .. }) {
             self.token = match self.token_file.clone() {
-                Some(path) => Some(on_its_own_thread(move || token(&path)).await?),
+                Some(path) => {
+                    Some(on_its_own_thread(move || token::bearer(&path).map_err(|error| error.to_string())).await?)
+                }
                 None => None,
             };
         }
@@ -250,23 +251,6 @@ fn connector(ca_file: Option<&Path>) -> Result<Client, String> {
         .pool_max_idle_per_host(0)
         .connect_timeout(MOST_CONNECTING);
     builder.build().map_err(|error| format!("HTTP can't be set up: {}", root(&error)))
-}
-
-/// Reads the token, as the header that has it.
-fn token(path: &Path) -> Result<HeaderValue, String> {
-    let error = |why: &str| format!("the token in {} can't be used: {why}", path.display());
-    let about = std::fs::metadata(path).map_err(|e| error(&e.to_string()))?;
-    if !about.is_file() || about.len() > TOKEN_BYTES {
-        return Err(error("a file of one short line is expected"));
-    }
-    let text = std::fs::read_to_string(path).map_err(|e| error(&e.to_string()))?;
-    let token = text.trim();
-    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(error("one word of printable ASCII is expected"));
-    }
-    let mut header = HeaderValue::try_from(format!("Bearer {token}")).map_err(|e| error(&e.to_string()))?;
-    header.set_sensitive(true);
-    Ok(header)
 }
 
 /// Does what may block, such as reading a file of a server that is away.

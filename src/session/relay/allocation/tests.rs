@@ -121,7 +121,7 @@ impl Server {
 }
 
 fn allocation(now: Instant) -> Allocation {
-    let sign_in = SignIn { user: "user".to_owned(), password: "secret".to_owned() };
+    let sign_in = Login { username: "user".to_owned(), password: "secret".to_owned() };
     Allocation::new(now, crypto(), sign_in, false, random_bytes)
 }
 

@@ -1,8 +1,8 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
+use crate::ice_server::Login;
 use crate::id::random_bytes;
 use crate::session::reach::{CandidateKind, ReachConfig};
-use crate::session::relay::credentials::SignIn;
 use crate::session::relay::wire::{ALLOCATE, BINDING, Class, Writer, attribute};
 
 struct Bench {
@@ -43,7 +43,7 @@ impl Bench {
     }
 
     fn allocation(&self, on_stream: bool) -> Contact {
-        let sign_in = SignIn { user: "u".to_owned(), password: "p".to_owned() };
+        let sign_in = Login { username: "u".to_owned(), password: "p".to_owned() };
         let crypto = rtc_crypto::default_provider().unwrap();
         Contact::Allocation(Box::new(Allocation::new(self.now, crypto, sign_in, on_stream, random_bytes)))
     }

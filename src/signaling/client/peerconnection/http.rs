@@ -1,17 +1,18 @@
 //! Requests of the protocol as they are in HTTP/1.1.
 
 use std::error::Error as _;
-use std::fmt::Display;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, PRAGMA};
 use reqwest::{RequestBuilder, redirect};
+use tokio::sync::OnceCell;
 use url::Url;
 use url::form_urlencoded::byte_serialize;
 
 use crate::id::PeerId;
-use crate::signaling::client::tls;
 use crate::signaling::client::url::SignalingUrl;
+use crate::signaling::client::{tls, token};
 use crate::signaling::peerconnection::client::{Failure, MOST_REPLY, Reply, Request, Response, list};
 
 /// How long a connection may take to stand.
@@ -29,46 +30,46 @@ pub struct HttpServer {
     url: SignalingUrl,
     name: String,
     /// Made anew for each sign-in: the files of the token and the certificates may have changed.
-    client: Option<reqwest::Client>,
+    client: Arc<OnceCell<reqwest::Client>>,
 }
 
 impl HttpServer {
     /// The server at `url`, where the daemon signs in as `name`.
     pub fn new(url: SignalingUrl, name: &str) -> Self {
-        Self { url, name: name.to_owned(), client: None }
+        Self { url, name: name.to_owned(), client: Arc::default() }
     }
 
     /// Sends a request, of which [`Request::SignIn`] is the first; what comes of it is to be awaited.
     pub fn send(&mut self, request: &Request) -> impl Future<Output = Reply> + Send + use<> {
-        let is_wait = matches!(request, Request::Wait(_));
-        let prepared = self.prepare(request).map_err(|why| Failure { why, was_sent: false });
+        if *request == Request::SignIn {
+            self.client = Arc::default();
+        }
+        let (cell, url, is_wait) = (Arc::clone(&self.client), self.url.clone(), matches!(request, Request::Wait(_)));
+        let (to, body) = match request {
+            Request::SignIn => (self.address("sign_in", &self.sign_in()), None),
+            Request::Wait(id) => (self.address("wait", &own(*id)), None),
+            Request::SignOut(id) => (self.address("sign_out", &own(*id)), None),
+            Request::Message { from, to, body } => {
+                (self.address("message", &format!("{}&to={to}", own(*from))), Some(body.clone()))
+            }
+        };
         async move {
-            let prepared = prepared?;
+            // Files are read, and reading blocks.
+            let made = async || match tokio::task::spawn_blocking(move || client(&url)).await {
+                Ok(made) => made,
+                Err(error) => Err(error.to_string()),
+            };
+            let client = cell.get_or_try_init(made).await.map_err(|why| Failure { why, was_sent: false })?;
+            let prepared = match body {
+                None => client.get(to),
+                Some(body) => client.post(to).header(CONTENT_TYPE, "text/plain").body(body),
+            };
             if is_wait {
                 return exchange(prepared).await;
             }
             let replied = tokio::time::timeout(REPLYING, exchange(prepared)).await;
             replied.unwrap_or_else(|_| Err(Failure { why: format!("no reply within {REPLYING:?}"), was_sent: true }))
         }
-    }
-
-    fn prepare(&mut self, request: &Request) -> Result<RequestBuilder, String> {
-        if *request == Request::SignIn {
-            self.client = None;
-        }
-        let client = match &self.client {
-            Some(client) => client.clone(),
-            None => self.client.insert(client(&self.url)?).clone(),
-        };
-        Ok(match request {
-            Request::SignIn => client.get(self.address("sign_in", &self.sign_in())),
-            Request::Wait(id) => client.get(self.address("wait", &own(*id))),
-            Request::SignOut(id) => client.get(self.address("sign_out", &own(*id))),
-            Request::Message { from, to, body } => client
-                .post(self.address("message", &format!("{}&to={to}", own(*from))))
-                .header(CONTENT_TYPE, "text/plain")
-                .body(body.clone()),
-        })
     }
 
     /// The query of the sign-in. The original takes it as it is for the name; others read the value of a parameter.
@@ -102,11 +103,7 @@ fn client(url: &SignalingUrl) -> Result<reqwest::Client, String> {
     let mut headers = HeaderMap::new();
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
     if let Some(path) = &url.token_file {
-        let named = |why: &dyn Display| format!("the token of {} can't be used: {why}", path.display());
-        let token = std::fs::read_to_string(path).map_err(|error| named(&error))?;
-        let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.trim())).map_err(|error| named(&error))?;
-        bearer.set_sensitive(true);
-        headers.insert(AUTHORIZATION, bearer);
+        headers.insert(AUTHORIZATION, token::bearer(path).map_err(|error| error.to_string())?);
     }
     let tls = tls::client(url.ca_file.as_deref()).map_err(|error| error.to_string())?;
     let builder = reqwest::Client::builder()
