@@ -54,7 +54,7 @@ fn one_encoder_serves_a_viewer_from_each_system() {
     ];
     let script = "
         for (const page of args[1]) document.body.appendChild(document.createElement('iframe')).src = page;
-        const videos = () => [...frames].map((frame) => frame.document.querySelector('video'));
+        const videos = () => Array.from(frames).map((frame) => frame.document.querySelector('video'));
         const pictures = () => videos().map((video) => video?.getVideoPlaybackQuality().totalVideoFrames ?? 0);
         const grow = (from, by) => lt.until(() => pictures().every((count, i) => count >= from[i] + by), args[0], () => `pictures: ${pictures()}`);
         await grow(pictures().map(() => 0), 1);

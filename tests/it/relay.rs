@@ -63,8 +63,8 @@ fn goes_on(browser: &Browser) {
     browser.run::<u32>(script, &[millis(SOON), json!(PATTERN)]);
 }
 
-/// Runs an inner half where the viewers are, with UDP blocked between them and the daemon.
-fn where_only_a_relay_works(inner: &str) {
+/// Runs an inner half where the viewers are, with UDP blocked between them and the daemon (TCP is not, unless the inner half does it).
+fn where_udp_is_blocked(inner: &str) {
     let _machine = heavy();
     let networks = match Networks::make() {
         Ok(networks) => networks,
@@ -125,7 +125,7 @@ const CANDID: &str = "--disable-features=WebRtcHideLocalIpsWithMdns";
 
 #[test]
 fn viewers_come_by_the_daemons_relay_over_udp_tcp_and_tls() {
-    where_only_a_relay_works("relay::inside_by_the_daemons_relay");
+    where_udp_is_blocked("relay::inside_by_the_daemons_relay");
 }
 
 #[test]
@@ -137,6 +137,7 @@ fn inside_by_the_daemons_relay() {
         let daemon = setup(&network, &server.url(scheme, transport)).start();
         daemon.logged(READY, SOON);
         assert_udp_is_blocked(&daemon);
+        Networks::block_tcp(&middle, daemon.udp());
         let browser = Browser::start_with(&[CANDID]);
         let (_, remote, port) = watches(&browser, &daemon, &json!({}));
         assert_eq!(remote, "relay", "the viewer knows the daemon's address by its answer");
@@ -154,8 +155,28 @@ fn inside_by_the_daemons_relay() {
 }
 
 #[test]
+fn viewers_come_by_tcp_at_the_media_port() {
+    where_udp_is_blocked("relay::inside_by_tcp");
+}
+
+#[test]
+#[ignore = "run by its outer half, in network namespaces"]
+fn inside_by_tcp() {
+    let (network, _) = names();
+    let listen = format!("{}:0", Networks::DAEMON);
+    let args = ["--source", "pattern", "--auth", "none", "--listen", &listen, "--udp-port", "0"];
+    let daemon = Setup::new(&args).in_network(&network).start();
+    assert_udp_is_blocked(&daemon);
+    let browser = Browser::start_with(&[CANDID]);
+    let (_, remote, port) = watches(&browser, &daemon, &json!({}));
+    assert_eq!((remote.as_str(), port), ("host", daemon.udp()));
+    println!("by tcp: {}", daemon.logged(CAME, SOON).text);
+    daemon.stop();
+}
+
+#[test]
 fn viewers_with_a_relay_alone_come() {
-    where_only_a_relay_works("relay::inside_by_both_relays");
+    where_udp_is_blocked("relay::inside_by_both_relays");
 }
 
 #[test]
@@ -178,7 +199,7 @@ fn inside_by_both_relays() {
 
 #[test]
 fn a_relay_that_is_started_again_is_used_again() {
-    where_only_a_relay_works("relay::inside_a_relay_started_again");
+    where_udp_is_blocked("relay::inside_a_relay_started_again");
 }
 
 #[test]

@@ -197,6 +197,13 @@ impl Networks {
         Ok(networks)
     }
 
+    /// Blocks TCP from viewers to a port of the daemon too.
+    pub fn block_tcp(middle: &str, port: u16) {
+        let port = port.to_string();
+        let rule = ["-n", middle, "rule", "add", "pref", "11", "iif", "to-viewers", "ipproto", "tcp", "dport", &port];
+        ip(&[&rule[..], &["to", "10.77.1.0/24", "prohibit"]].concat()).unwrap();
+    }
+
     /// The daemon's.
     pub fn daemon(&self) -> String {
         format!("{}a", self.prefix)
