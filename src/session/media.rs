@@ -12,7 +12,7 @@ use tracing::{debug, error, warn};
 use super::allowance::Allowance;
 use super::engine::rtc::RtcEngine;
 use super::engine::stun;
-use super::engine::{Path, Protocol, Remote};
+use super::engine::{Path, Remote};
 use super::fault::attended;
 use super::inbox::Inbox;
 use super::messages::{JoinIn, MediaIn};
@@ -30,21 +30,22 @@ mod rungs;
 
 use rungs::Rungs;
 
+mod addresses;
 mod overflow;
+
+use addresses::Known;
 
 /// Asks the encoder of a codec for a keyframe, through its gate.
 pub type KeyframeRequest = Arc<dyn Fn(Codec) + Send + Sync>;
 
 /// Packets that joiners are sent before live units are looked for again: a fraction of a millisecond.
 const CATCHUP_SLICE: usize = 48;
-/// When a joiner is looked at again whose connection has enough to send.
-const CATCHUP_PAUSE: Duration = Duration::from_millis(2);
+/// When joiners are looked at again whose connections all have enough to send.
+const CATCHUP_PAUSE: Duration = Duration::from_millis(10);
 /// The least time between two looks at one session.
 const LEAST_PAUSE: Duration = Duration::from_millis(1);
 /// ICE generations of a session whose requests are heard: the one in use, and those that were begun since (an engine begins eight in ten seconds).
 const MOST_UFRAGS: usize = 10;
-/// Addresses of one session: those of a few ICE generations; the first of more are forgotten.
-const MOST_ADDRESSES: usize = 64;
 /// Datagrams of one session that is still joining which the join thread gets: some at once, then one at such intervals. A handshake has about fifty.
 const JOINING_AT_ONCE: u32 = 128;
 const JOINING_INTERVAL: Duration = Duration::from_millis(10);
@@ -62,7 +63,7 @@ pub struct UnitQueues {
 struct Route {
     /// Of the ICE generations, the newest last.
     ufrags: Vec<String>,
-    addresses: Vec<Remote>,
+    addresses: Vec<Known>,
     viewer: Option<Box<Viewer<RtcEngine>>>,
     /// What the join thread gets of it before it is connected.
     handed: Allowance,
@@ -141,7 +142,7 @@ impl Media {
             due = self.timers.next().into_iter().chain(self.sink.poll_timeout()).chain(servers_due).min();
             // Joiners come after all that is live, and wait where the kernel has no room.
             if !self.joiners.is_empty() && self.sink.poll_timeout().is_none() {
-                due = Some(self.catch_up(Instant::now()));
+                due = due.into_iter().chain([self.catch_up(Instant::now())]).min();
             }
         }
         // The last words of sessions are waited for as everything is.
@@ -277,6 +278,7 @@ impl Media {
         let session = viewer.id;
         let Some(route) = self.routes.get_mut(&session) else { return };
         route.viewer = Some(viewer);
+        route.addresses.iter_mut().for_each(|known| known.since = now);
         self.begin_catchup(now, session);
         self.collect(now, session);
     }
@@ -296,13 +298,7 @@ impl Media {
 
     /// Sends joiners a slice of what leads up to now; tells when to go on.
     fn catch_up(&mut self, now: Instant) -> Instant {
-        let Some(session) = self.joiners.front().copied() else { return now };
-        let path = self.viewer(session).and_then(|viewer| viewer.path());
-        if path.is_some_and(|path| self.sink.is_behind(path)) {
-            // It takes less than it is sent: others first.
-            self.joiners.rotate_left(1);
-            return now + CATCHUP_PAUSE;
-        }
+        let Some(session) = self.next_joiner() else { return now + CATCHUP_PAUSE };
         let (mut more, mut survived) = (false, true);
         if let Some(viewer) = self.routes.get_mut(&session).and_then(|route| route.viewer.as_mut())
             && let Some(rung) = viewer.video_codec().and_then(|codec| self.rungs.of(codec))
@@ -311,8 +307,8 @@ impl Media {
                 more = viewer.handle_catchup(now, &rung.fanout, CATCHUP_SLICE, sink);
             });
         }
-        if !more {
-            self.joiners.pop_front();
+        if more {
+            self.joiners.push_front(session);
         }
         if survived {
             self.collect(now, session);
@@ -321,6 +317,20 @@ impl Media {
         }
         self.flush();
         now
+    }
+
+    /// Takes out the first joiner that takes what it is sent: others wait, and those that don't catch up any more are forgotten.
+    fn next_joiner(&mut self) -> Option<SessionId> {
+        for _ in 0..self.joiners.len() {
+            let session = self.joiners.pop_front()?;
+            let Some(viewer) = self.viewer(session).filter(|viewer| viewer.catches_up()) else { continue };
+            let path = viewer.path();
+            if path.is_none_or(|path| !self.sink.is_behind(path)) {
+                return Some(session);
+            }
+            self.joiners.push_back(session);
+        }
+        None
     }
 
     fn take_packets(&mut self) {
@@ -431,26 +441,6 @@ impl Media {
         self.join.push_always(JoinIn::Ended { session, at: now, reason });
     }
 
-    /// Routes an address to a session; one where another session was just heard stays with that, so that a forged source takes nobody's datagrams away.
-    fn bind(&mut self, now: Instant, session: SessionId, remote: Remote) {
-        let holder = self.by_address.get(&remote).filter(|holder| **holder != session);
-        let holder = holder.and_then(|holder| self.routes.get(holder)?.viewer.as_ref());
-        if !self.routes.contains_key(&session) || holder.is_some_and(|holder| holder.holds(now, remote)) {
-            return;
-        }
-        if let Some(old) = self.by_address.insert(remote, session).filter(|old| *old != session)
-            && let Some(old) = self.routes.get_mut(&old)
-        {
-            old.addresses.retain(|known| *known != remote);
-        }
-        if let Some(route) = self.routes.get_mut(&session).filter(|route| !route.addresses.contains(&remote)) {
-            route.addresses.push(remote);
-            if route.addresses.len() > MOST_ADDRESSES {
-                self.by_address.remove(&route.addresses.remove(0));
-            }
-        }
-    }
-
     fn forget(&mut self, session: SessionId) {
         let Some(route) = self.routes.remove(&session) else { return };
         self.timers.remove(session);
@@ -460,14 +450,7 @@ impl Media {
         for ufrag in &route.ufrags {
             self.by_ufrag.remove(ufrag);
         }
-        for remote in route.addresses {
-            if self.by_address.get(&remote) == Some(&session) {
-                self.by_address.remove(&remote);
-                if remote.protocol == Protocol::Tcp {
-                    self.sink.streams().close_all_to(remote);
-                }
-            }
-        }
+        route.addresses.into_iter().for_each(|known| self.release(session, known.remote));
     }
 
     fn shut_down(&mut self, now: Instant) {

@@ -35,7 +35,8 @@ pub struct Streams(Arc<Mutex<HashMap<Path, Arc<Stream>>>>);
 impl Streams {
     /// Enters a connection.
     pub fn open(&self, path: Path) -> Arc<Stream> {
-        let stream = Arc::new(Stream { path, queue: Mutex::default(), stirred: Notify::new() });
+        let (queue, stirred, kept) = (Mutex::default(), Notify::new(), Notify::new());
+        let stream = Arc::new(Stream { path, queue, stirred, kept });
         self.table().insert(path, stream.clone());
         stream
     }
@@ -53,6 +54,11 @@ impl Streams {
     /// The same for all that lead to `end`.
     pub fn close_all_to(&self, end: Remote) {
         self.table().values().filter(|stream| stream.path.end() == end).for_each(|stream| stream.close());
+    }
+
+    /// Notes that a session has heard something authentic by all that lead to `end`: they no longer give way to newcomers.
+    pub fn keep_all_to(&self, end: Remote) {
+        self.table().values().filter(|stream| stream.path.end() == end).for_each(|stream| stream.kept.notify_one());
     }
 
     /// Takes a connection out that has ended.
@@ -79,6 +85,7 @@ pub struct Stream {
     path: Path,
     queue: Mutex<Queue>,
     stirred: Notify,
+    kept: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -123,6 +130,11 @@ impl Stream {
     /// Wakes the task that writes.
     pub fn stir(&self) {
         self.stirred.notify_one();
+    }
+
+    /// Waits until a session has heard something authentic by it.
+    pub async fn kept(&self) {
+        self.kept.notified().await;
     }
 
     /// Whether so much waits that nothing urgent should be added.

@@ -2,7 +2,8 @@
 //! (RFC 6544, passive candidates; RFC 4571 framing).
 //!
 //! A shell on tokio: it moves packets between connections and the media thread's queue, and holds whoever is silent, too fast or too many. Whose
-//! a packet is and whether it is authentic is found out there, as for datagrams; a connection that is nobody's is closed from there.
+//! a packet is and whether it is authentic is found out there, as for datagrams; a connection that is nobody's is closed from there, and until something
+//! authentic came by it a connection gives way to newcomers.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -30,7 +31,7 @@ pub mod frames;
 #[cfg(test)]
 mod tests;
 
-use frames::Frames;
+use frames::{Frames, HEADER, LARGEST};
 
 /// How many connections there are at most: a class behind one firewall has some for each viewer.
 pub const LIMITS: ConnectionLimits = ConnectionLimits { total: 1024, per_address: 256 };
@@ -146,7 +147,7 @@ impl Shared {
     }
 }
 
-/// Gives a newcomer its place, that of a connection which has not said whose it is where there is no other, or refuses it.
+/// Gives a newcomer its place, that of a connection which no session keeps where there is no other, or refuses it.
 fn place(tasks: &mut JoinSet<()>, shared: &Arc<Shared>, stream: TcpStream, from: SocketAddr, port: u16) {
     let Ok(local) = stream.local_addr() else { return };
     let canonical = |address: SocketAddr, port| SocketAddr::new(address.ip().to_canonical(), port);
@@ -192,7 +193,6 @@ async fn carry(mut connection: TcpStream, path: Path, mut place: Place) {
     };
     let stream = place.shared.streams.open(path);
     place.stream = Some(stream.clone());
-    place.shared.table().connections.enter(place.id, Stage::Answered, Instant::now());
     let ahead = Arc::new(Semaphore::new(MOST_AHEAD));
     let reads = async {
         let mut data = first;
@@ -207,9 +207,15 @@ async fn carry(mut connection: TcpStream, path: Path, mut place: Place) {
             };
         }
     };
+    let keeps = async {
+        stream.kept().await;
+        place.shared.table().connections.enter(place.id, Stage::Answered, Instant::now());
+        std::future::pending::<()>().await;
+    };
     tokio::select! {
         () = reads => {}
         () = writes(writer, &stream) => {}
+        () = keeps => {}
     }
 }
 
@@ -219,7 +225,9 @@ async fn packet(reader: &mut ReadHalf<'_>, frames: &mut Frames) -> io::Result<by
         if let Some(packet) = frames.poll_packet().map_err(|error| io::Error::other(error.to_string()))? {
             return Ok(packet);
         }
-        if reader.read_buf(frames.buffer()).await? == 0 {
+        let buffer = frames.buffer();
+        buffer.reserve(HEADER + LARGEST);
+        if reader.read_buf(buffer).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }

@@ -242,6 +242,11 @@ impl<E: Engine> Viewer<E> {
         begins
     }
 
+    /// Whether it gets what the fanout holds.
+    pub fn catches_up(&self) -> bool {
+        matches!(self.picture, Picture::CatchingUp(_))
+    }
+
     /// Sends what leads up to now, at most about `packets` of it; returns whether there is more.
     pub fn handle_catchup(&mut self, now: Instant, fanout: &Fanout, packets: usize, sink: &mut dyn PacketSink) -> bool {
         let (Picture::CatchingUp(mut next), Some(stream)) = (self.picture, &mut self.video) else { return false };
@@ -270,7 +275,7 @@ impl<E: Engine> Viewer<E> {
         if sent > 0 {
             self.handle_sent(now);
         }
-        matches!(self.picture, Picture::CatchingUp(_))
+        self.catches_up()
     }
 
     /// Takes the next unit of its codec.

@@ -95,6 +95,11 @@ impl RtcEngine {
         })
     }
 
+    #[cfg(test)]
+    pub(in crate::session) fn set_path(&mut self, path: Path) {
+        self.path = Some(path);
+    }
+
     fn handle_stun(&mut self, now: Instant, path: Path, data: &[u8]) -> bool {
         let checks = match &mut self.fresh {
             Some(fresh) if fresh.concerns(data) => fresh,

@@ -4,8 +4,15 @@
 
 use std::net::SocketAddr;
 
+use super::addresses::{MOST_ADDRESSES, MOST_STREAMS, SPARE_WAIT};
 use super::*;
+use crate::clock::Clock;
+use crate::encoder::Bitrate;
+use crate::session::engine::IceRole;
+use crate::session::engine::identity::Identity;
+use crate::session::sdp::{LocalStreams, Sync};
 use crate::session::streams::Streams;
+use crate::session::viewer::StreamKit;
 use crate::session::wake::Waker;
 
 /// A media thread's state, and what it tells the join thread.
@@ -129,4 +136,85 @@ fn the_same_address_by_the_other_protocol_is_another() {
     media.bind(now, id(1), by_udp.end());
     media.bind(now, id(2), by_tcp.end());
     assert_eq!((media.route(by_udp, &[20; 60]), media.route(by_tcp, &[20; 60])), (Some(id(1)), Some(id(2))));
+}
+
+/// Has a session go live whose media goes along `path`.
+fn adopt(media: &mut Media, now: Instant, n: u8, path: Path) {
+    let identity = Identity::generate().unwrap();
+    let (mut engine, local) = RtcEngine::new(now, &identity, &[path.local], IceRole::Controlled).unwrap();
+    engine.set_path(path);
+    let streams = LocalStreams {
+        video_ssrc: 1,
+        rtx_ssrc: 2,
+        audio_ssrc: 3,
+        name: "n".into(),
+        cname: "c".into(),
+        sync: Sync::Lip,
+        video_section: None,
+        audio_section: None,
+    };
+    let clock = Clock::from_parts(now, Duration::from_secs(1_700_000_000));
+    let kit = StreamKit { clock, streams, rate: Bitrate(2_500_000) };
+    media.expect(now, id(n), local.ufrag);
+    media.adopt(now, Box::new(Viewer::new(now, id(n), n.into(), engine, kit)));
+}
+
+fn tcp(port: u16) -> Path {
+    Path::tcp(address(1), address(port))
+}
+
+#[test]
+fn a_session_keeps_a_few_connections_and_one_that_joins_the_first_of_them() {
+    let (mut media, _) = media();
+    let now = Instant::now();
+    media.expect(now, id(1), "one".into());
+    let streams = media.sink.streams().clone();
+    let bind = |media: &mut Media, port| {
+        let stream = streams.open(tcp(port));
+        media.bind(now, id(1), tcp(port).end());
+        stream
+    };
+    let first: Vec<_> = (0..MOST_STREAMS as u16).map(|port| bind(&mut media, 10 + port)).collect();
+    assert!(bind(&mut media, 20).is_closing());
+    assert!(first.iter().all(|stream| !stream.is_closing()));
+    // Live it comes from another network: what it does not use gives way, the oldest first.
+    adopt(&mut media, now, 1, tcp(10));
+    let next = bind(&mut media, 30);
+    let closing: Vec<_> = first.iter().chain([&next]).map(|stream| stream.is_closing()).collect();
+    assert_eq!(closing, [false, true, false, false, false]);
+    assert_eq!(media.by_address.len(), MOST_STREAMS);
+}
+
+#[test]
+fn connections_are_closed_once_media_has_gone_over_udp_for_a_while() {
+    let (mut media, _) = media();
+    let now = Instant::now();
+    let (by_udp, by_tcp) = (Path::udp(address(1), address(2)), tcp(3));
+    let streams = media.sink.streams().clone();
+    let [spare, in_use] = [by_tcp, tcp(4)].map(|path| streams.open(path));
+    for (n, path) in [(1, by_udp), (2, tcp(4))] {
+        adopt(&mut media, now, n, path);
+        media.bind(now, id(n), path.end());
+    }
+    media.bind(now, id(1), by_tcp.end());
+    let mut closing = |after| {
+        media.bind(now + after, id(1), by_udp.end());
+        media.bind(now + after, id(2), tcp(4).end());
+        (spare.is_closing(), in_use.is_closing(), media.by_address.len())
+    };
+    assert_eq!(closing(SPARE_WAIT - Duration::from_millis(1)), (false, false, 3), "ICE may still choose it");
+    assert_eq!(closing(SPARE_WAIT), (true, false, 2));
+}
+
+#[test]
+fn a_joiner_that_takes_nothing_is_forgotten_once_it_catches_up_no_more() {
+    let (mut media, _) = media();
+    let now = Instant::now();
+    adopt(&mut media, now, 1, tcp(2));
+    let stream = media.sink.streams().open(tcp(2));
+    while stream.push(1_000, &mut |_| true).is_ok() {}
+    assert!(media.sink.is_behind(tcp(2)));
+    media.joiners.push_back(id(1));
+    media.catch_up(now);
+    assert!(media.joiners.is_empty());
 }

@@ -50,6 +50,14 @@ impl Running {
     }
 }
 
+impl Running {
+    /// Awaits `wanted` packets, and has a session find them authentic.
+    async fn hear(&self, wanted: usize) {
+        let packets = self.packets(wanted).await;
+        packets.iter().for_each(|packet| self.streams.keep_all_to(packet.path.end()));
+    }
+}
+
 /// A Binding request for an `ice-ufrag`, framed.
 fn request(ufrag: &str) -> Vec<u8> {
     let name = format!("{ufrag}:them");
@@ -124,7 +132,7 @@ async fn the_silent_make_room_and_those_that_are_somebodys_stay() {
     let running = start(ConnectionLimits { total: 8, per_address: 4 });
     let mut known = running.connect().await;
     known.write_all(&request("mine")).await.unwrap();
-    running.packets(1).await;
+    running.hear(1).await;
     let mut silent = Vec::new();
     for _ in 0..20 {
         silent.push(running.connect().await);
@@ -136,10 +144,34 @@ async fn the_silent_make_room_and_those_that_are_somebodys_stay() {
     for last in &mut silent[17..] {
         last.write_all(&request("mine")).await.unwrap();
     }
-    running.packets(3).await;
+    running.hear(3).await;
     let mut refused = running.connect().await;
     assert!(is_ended(&mut refused).await, "all places are somebody's");
     known.write_all(&framed(b"still here")).await.unwrap();
+    assert_eq!(&running.packets(1).await[0].data[..], b"still here");
+}
+
+#[tokio::test]
+async fn requests_that_nobody_finds_authentic_hold_no_place() {
+    let running = start(ConnectionLimits { total: 8, per_address: 4 });
+    let mut forged = Vec::new();
+    for _ in 0..4 {
+        let mut connection = running.connect().await;
+        connection.write_all(&request("mine")).await.unwrap();
+        running.packets(1).await;
+        forged.push(connection);
+    }
+    let mut viewer = running.connect().await;
+    assert!(is_ended(&mut forged[0]).await, "the oldest gives way");
+    viewer.write_all(&request("mine")).await.unwrap();
+    running.hear(1).await;
+    for _ in 0..20 {
+        forged.push(running.connect().await);
+    }
+    for closed in &mut forged[1..21] {
+        assert!(is_ended(closed).await);
+    }
+    viewer.write_all(&framed(b"still here")).await.unwrap();
     assert_eq!(&running.packets(1).await[0].data[..], b"still here");
 }
 
