@@ -144,8 +144,11 @@ impl Daemon {
         let (connection_limits, room_limits, stream_limits) = places();
         let server = match &config.listen {
             Listen::Off => {
-                let call = if config.call == CallPolicy::None { "" } else { "; --call has no effect" };
-                warn!("--listen off: no page, no WHEP and no room, so in this version nobody at all can watch{call}");
+                if config.signaling.is_empty() {
+                    warn!(
+                        "--listen off without --signaling: no page, no WHEP, no room and no server, so nobody at all can watch"
+                    );
+                }
                 None
             }
             Listen::At(addresses) => Some(Server::bind(ServerConfig {
@@ -392,7 +395,8 @@ fn access(auth: &AuthConfig) -> anyhow::Result<(Access, Option<Code>)> {
     let code = match auth {
         AuthConfig::None => {
             warn!(
-                "--auth none: every browser that reaches this machine's ports can watch, and so can any web page opened in one"
+                "--auth none: every browser that reaches this machine's ports can watch, and so can any web page opened in one; \
+                 both are told the passwords of --ice-server too"
             );
             return Ok((Access::Open, None));
         }

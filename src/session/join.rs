@@ -268,6 +268,10 @@ impl Join {
                 Output::Left { number, why, after, watching } => {
                     info!(viewer = number, why = ?why.to_string(), after_s = (after.as_secs_f64() * 10.0).round() / 10.0, watching, "viewer left");
                 }
+                // Who gave it up knows.
+                Output::Failed { number, why: EndReason::Left } => {
+                    debug!(viewer = number, "viewer left before it connected")
+                }
                 Output::Failed { number, why } => {
                     info!(viewer = number, why = ?why.to_string(), "viewer never connected")
                 }
