@@ -37,7 +37,6 @@ use crate::signaling::SignalIn;
 use crate::signaling::access::{Access, Code, OwnNames, state_dir};
 use crate::signaling::ask::Asker;
 use crate::signaling::client::{self, Client, ClientConfig, MOST_SIGNING_OUT, tls};
-use crate::signaling::peers::CallPolicy;
 use crate::signaling::room::RoomLimits;
 use crate::signaling::server::{ConnectionLimits, Deadlines, RoomConfig, Server, ServerConfig};
 

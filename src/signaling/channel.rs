@@ -154,7 +154,7 @@ impl Channel {
             return self.peers.handle_useless(id, Useless::Unknown);
         }
         let is_called = self.peers.is_called(id);
-        let has_session = self.peers.states().any(|state| state.id == id && state.session.is_some());
+        let has_session = self.peers.session(id).is_some();
         let Some(viewer) = self.viewer(id) else { return };
         let is_due = match viewer.offer {
             Offered::No => true,
@@ -183,6 +183,13 @@ impl Channel {
             viewer.key = key;
         }
         self.peers.handle_word(id, Word::Description { kind, sdp });
+    }
+
+    /// Notes the time of those offers that were just made.
+    fn date_offers(&mut self, now: Instant) {
+        for viewer in self.viewers.iter_mut().filter(|viewer| viewer.offer == Offered::Now) {
+            viewer.offer = Offered::At(now);
+        }
     }
 
     /// Takes the offers back that are with those who can't answer them any more. All others go on as they are: that they leave would not be said either.
@@ -223,9 +230,12 @@ impl FrameProtocol for Channel {
         self.outputs.push_back(Output::SignedIn(self.name.clone()));
         // Made while there was no connection.
         self.take_offers_back();
-        let has_picture = self.peers.states().any(|state| state.id == ANONYMOUS && state.session.is_some());
-        if !has_picture {
+        if self.peers.session(ANONYMOUS).is_none() {
             self.peers.handle_joined(ANONYMOUS, b"", now);
+            if let Some(Viewer { offer: Offered::At(at), .. }) = self.viewer(ANONYMOUS) {
+                let again_at = *at + CALL_AGAIN;
+                self.peers.put_off_call(ANONYMOUS, again_at);
+            }
         }
     }
 
@@ -252,9 +262,10 @@ impl FrameProtocol for Channel {
         Ok(())
     }
 
-    fn handle_closed(&mut self, _: Instant) {
+    fn handle_closed(&mut self, now: Instant) {
         self.opened = None;
         self.outputs.clear();
+        self.date_offers(now);
         self.take_offers_back();
     }
 
@@ -262,16 +273,16 @@ impl FrameProtocol for Channel {
     fn sign_out(&mut self) {}
 
     fn handle_timeout(&mut self, now: Instant) -> Result<(), Breach> {
+        self.date_offers(now);
         for viewer in &mut self.viewers {
             match viewer.offer {
-                Offered::Now => viewer.offer = Offered::At(now),
                 Offered::At(at) if now >= at + UNANSWERED => {
                     viewer.offer = Offered::No;
                     if self.peers.is_called(viewer.id) {
                         self.peers.withdraw_call(viewer.id);
                     }
                 }
-                Offered::At(_) | Offered::No => {}
+                Offered::At(_) | Offered::Now | Offered::No => {}
             }
         }
         // Nobody is called while nobody can hear it.

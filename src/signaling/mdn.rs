@@ -133,7 +133,8 @@ impl Mdn {
         let names = listed.iter().map(|name| name.as_str().filter(|name| name.len() <= NAME_BYTES).map(str::to_owned));
         let listed: Vec<Option<String>> = names.collect();
         let is_listed = listed.iter().flatten().any(|name| *name == own);
-        if is_listed && self.stage != Stage::SignedIn(own.clone()) {
+        let is_first = is_listed && self.stage != Stage::SignedIn(own.clone());
+        if is_first {
             self.stage = Stage::SignedIn(own.clone());
             self.outputs.push_back(Output::SignedIn(own.clone()));
         }
@@ -161,6 +162,9 @@ impl Mdn {
                 users.insert(name.clone(), PeerId(self.last_id));
                 peers.handle_joined(PeerId(self.last_id), name.as_bytes(), now);
             }
+        }
+        if is_first {
+            self.peers.handle_listed();
         }
         self.listed = listed;
     }
@@ -272,12 +276,11 @@ impl FrameProtocol for Mdn {
         Ok(())
     }
 
-    fn handle_closed(&mut self, _: Instant) {
+    fn handle_closed(&mut self, now: Instant) {
         self.stage = Stage::New;
         self.listed.clear();
-        for id in std::mem::take(&mut self.users).into_values() {
-            self.peers.handle_dropped(id);
-        }
+        self.users.clear();
+        self.peers.handle_lost(now);
         self.early.clear();
         self.outputs.clear();
     }

@@ -13,12 +13,14 @@ use crate::id::{PeerId, SessionId};
 
 mod call;
 mod exchange;
+mod known;
 mod peer;
 #[cfg(test)]
 mod tests;
 
 pub use call::{CallPolicy, Glob};
 pub use exchange::{AskId, CallError, Counts, Outcome, Output, PeerState, Question, Useless};
+use known::{Known, Standing};
 use peer::{Agreed, Asked, Link, Peer, PeerOffer, Terms, keep};
 
 /// How long a peer that joined has to offer before it is called.
@@ -38,6 +40,8 @@ pub struct Peers {
     call: CallPolicy,
     sessions: Box<dyn FnMut() -> SessionId + Send>,
     peers: BTreeMap<PeerId, Peer>,
+    /// Who was there when the server was lost.
+    known: Known,
     asks: u64,
     outputs: VecDeque<Output>,
     counts: Counts,
@@ -51,6 +55,7 @@ impl Peers {
             call,
             sessions: Box::new(sessions),
             peers: BTreeMap::new(),
+            known: Known::default(),
             asks: 0,
             outputs: VecDeque::new(),
             counts: Counts::default(),
@@ -73,6 +78,11 @@ impl Peers {
         self.peers.iter().map(|(id, peer)| PeerState { id: *id, name: peer.name.clone(), session: peer.session() })
     }
 
+    /// The session that was made for a peer last.
+    pub fn session(&self, id: PeerId) -> Option<SessionId> {
+        self.peers.get(&id).and_then(Peer::session)
+    }
+
     /// The name of a peer; empty for one that is not here.
     pub fn name(&self, id: PeerId) -> &str {
         self.peers.get(&id).map_or("", |peer| &peer.name)
@@ -89,11 +99,37 @@ impl Peers {
         self.peers.iter().find_map(|(id, peer)| has(peer).then_some(*id))
     }
 
-    /// Notes a peer that came under `name`.
+    /// Notes a peer that came under `name`. It is not called where one of this name had a picture when the server was lost, nor soon after an offer.
     pub fn handle_joined(&mut self, id: PeerId, name: &[u8], now: Instant) {
         let name = readable(name);
-        let call_at = self.call.includes(&name).then(|| now + CALL_AFTER);
-        self.peers.insert(id, Peer { name, call_at, ..Peer::default() });
+        let (call_at, is_served) = match self.known.take(&name, now) {
+            None => (Some(now + CALL_AFTER), false),
+            Some(Standing::Called(again_at)) => (Some(again_at.max(now + CALL_AFTER)), false),
+            Some(Standing::Served) => (None, true),
+        };
+        let call_at = call_at.filter(|_| self.call.includes(&name));
+        self.peers.insert(id, Peer { name, call_at, is_served, ..Peer::default() });
+    }
+
+    /// Puts off the call of a peer that is to be called of itself, until then at least.
+    pub fn put_off_call(&mut self, id: PeerId, until: Instant) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.call_at = peer.call_at.map(|at| at.max(until));
+        }
+    }
+
+    /// Notes that the connection to the server is lost: nobody is here any more, and what is connected goes on.
+    pub fn handle_lost(&mut self, now: Instant) {
+        self.known.expire(now);
+        for peer in std::mem::take(&mut self.peers).into_values() {
+            self.known.add(&peer, now);
+            self.drop_peer(peer);
+        }
+    }
+
+    /// Notes that all have joined who were there when the daemon came back to a server: who comes later is new, whatever its name.
+    pub fn handle_listed(&mut self) {
+        self.known.clear();
     }
 
     /// Notes that a peer has another name now.
@@ -181,13 +217,8 @@ impl Peers {
 
     /// Notes that the server dropped a peer: what is connected goes on.
     pub fn handle_dropped(&mut self, id: PeerId) {
-        let Some(peer) = self.peers.remove(&id) else { return };
-        // Who is gone answers no offer.
-        match (peer.asked, peer.link) {
-            (Some((_, Asked::Call { session, .. })), _) | (None, Link::Called { session, .. }) => {
-                self.outputs.push_back(Output::Leave(session));
-            }
-            _ => {}
+        if let Some(peer) = self.peers.remove(&id) {
+            self.drop_peer(peer);
         }
     }
 
@@ -238,6 +269,16 @@ impl Peers {
     /// What is to be done next.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
+    }
+
+    fn drop_peer(&mut self, peer: Peer) {
+        // Who is gone answers no offer.
+        match (peer.asked, peer.link) {
+            (Some((_, Asked::Call { session, .. })), _) | (None, Link::Called { session, .. }) => {
+                self.outputs.push_back(Output::Leave(session));
+            }
+            _ => {}
+        }
     }
 
     fn offered(&mut self, id: PeerId, sdp: String) {

@@ -27,7 +27,7 @@ mod tests;
 use engineio::{EngineIo, Heard};
 use packet::Malformed;
 
-/// The most peers that are known at a time; others are not heard.
+/// The most peers that are known at a time; the oldest without a session gives way.
 const MOST_PEERS: usize = 4096;
 /// The most characters of a name.
 const NAME_CHARACTERS: usize = 128;
@@ -41,6 +41,8 @@ pub struct SocketIo {
     /// The socket's id, while it is joined.
     own: Option<String>,
     signed_in: Option<String>,
+    /// Whether the server has said on this connection who is there.
+    is_listed: bool,
     peers: Peers,
     ids: HashMap<String, PeerId>,
     members: BTreeMap<PeerId, Member>,
@@ -80,6 +82,7 @@ impl SocketIo {
             engine: EngineIo::new(),
             own: None,
             signed_in: None,
+            is_listed: false,
             peers: Peers::new(call, sessions),
             ids: HashMap::new(),
             members: BTreeMap::new(),
@@ -115,6 +118,9 @@ impl SocketIo {
                 Some(&peer) => self.peers.handle_renamed(peer, name.as_bytes()),
                 None => drop(self.join(now, id, name)),
             }
+        }
+        if !std::mem::replace(&mut self.is_listed, true) {
+            self.peers.handle_listed();
         }
         Ok(())
     }
@@ -226,10 +232,17 @@ impl SocketIo {
         Ok(())
     }
 
-    /// Numbers a new peer; `None` for the daemon itself, and where there are too many.
+    /// Numbers a new peer; `None` for the daemon itself, and where there are too many with sessions.
     fn join(&mut self, now: Instant, id: &str, name: &str) -> Option<PeerId> {
-        if self.is_own(id) || self.members.len() >= MOST_PEERS {
+        if self.is_own(id) {
             return None;
+        }
+        if self.members.len() >= MOST_PEERS {
+            let oldest = self.members.keys().copied().find(|peer| self.peers.session(*peer).is_none())?;
+            if let Some(member) = self.members.remove(&oldest) {
+                self.ids.remove(&member.id);
+            }
+            self.peers.handle_dropped(oldest);
         }
         self.numbered += 1;
         let peer = PeerId(self.numbered);
@@ -319,14 +332,13 @@ impl FrameProtocol for SocketIo {
         Ok(())
     }
 
-    fn handle_closed(&mut self, _now: Instant) {
+    fn handle_closed(&mut self, now: Instant) {
         self.engine.handle_closed();
-        (self.own, self.signed_in) = (None, None);
+        (self.own, self.signed_in, self.is_listed) = (None, None, false);
         self.ids.clear();
         self.kept.clear();
-        for peer in std::mem::take(&mut self.members).into_keys() {
-            self.peers.handle_dropped(peer);
-        }
+        self.members.clear();
+        self.peers.handle_lost(now);
     }
 
     fn sign_out(&mut self) {

@@ -79,7 +79,7 @@ fn without_http_it_warns_that_nobody_can_watch() {
     let warnings: Vec<_> = failure.stderr.iter().filter(|line| line.contains("--listen off")).collect();
     assert_eq!(warnings.len(), 1, "{failure:#?}");
     assert!(
-        ["WARN", "nobody at all can watch", "--call"].iter().all(|word| warnings[0].contains(word)),
+        ["WARN", "nobody at all can watch", "--signaling"].iter().all(|word| warnings[0].contains(word)),
         "{warnings:?}"
     );
 }

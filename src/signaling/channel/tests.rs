@@ -334,3 +334,18 @@ fn whatever_is_relayed_no_two_offers_follow_each_other_quickly() {
     }
     assert!(frames > 1000, "{frames}");
 }
+
+#[test]
+fn a_connection_that_comes_back_at_once_brings_no_second_offer_at_once() {
+    let mut stage = Stage::open("joined");
+    stage.passes(CALL_AFTER);
+    stage.described();
+    let offered_at = stage.now;
+    stage.channel.handle_closed(stage.now);
+    stage.channel.handle_open(stage.now);
+    assert_eq!(stage.outputs(), [Output::SignedIn("desk".to_owned()), leave(1)]);
+    stage.passes(CALL_AGAIN - Duration::from_millis(1));
+    assert_eq!(stage.outputs(), []);
+    stage.passes(Duration::from_millis(1));
+    assert_eq!((stage.described()["desc"]["type"].as_str(), stage.now), (Some("offer"), offered_at + CALL_AGAIN));
+}

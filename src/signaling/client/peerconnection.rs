@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::{ClientConfig, MOST_SIGNING_OUT, Operation, ServerState};
 use crate::id::{SessionId, random_bytes};
 use crate::signaling::Caller;
 use crate::signaling::ask::Asker;
-use crate::signaling::peerconnection::client::{Client, Output, Reply, RequestId};
+use crate::signaling::peerconnection::client::{Client, Output, Reply, Request, RequestId};
 use crate::signaling::peers::{self, AskId, Outcome};
 use crate::signaling::server::complaint::Noted;
 
@@ -45,6 +45,8 @@ pub(super) async fn run(
             Some(event) = shell.tasks.join_next() => match event {
                 Ok(Event::Replied(request, reply)) => shell.client.handle_reply(request, reply, Instant::now()),
                 Ok(Event::Heard(ask, outcome)) => shell.client.handle_outcome(ask, outcome),
+                // It was abandoned.
+                Err(error) if error.is_cancelled() => {}
                 Err(error) => tracing::error!(%error, "a request to a signaling server has failed by a bug"),
             },
             Some(operation) = operations.recv() => shell.operate(operation),
@@ -75,6 +77,8 @@ struct Shell {
     client: Client,
     /// Requests, and questions to the broadcast.
     tasks: JoinSet<Event>,
+    /// The last wait.
+    wait: Option<(RequestId, AbortHandle)>,
     lost: Noted,
     useless: Noted,
 }
@@ -86,7 +90,7 @@ impl Shell {
         let label = config.url.label();
         let server = HttpServer::new(config.url, &config.name);
         let (lost, useless) = (Noted::default(), Noted::default());
-        Self { label, asker: config.asker, server, client, tasks: JoinSet::new(), lost, useless }
+        Self { label, asker: config.asker, server, client, tasks: JoinSet::new(), wait: None, lost, useless }
     }
 
     /// Carries on what the core puts out until there is nothing.
@@ -96,7 +100,15 @@ impl Shell {
             match output {
                 Output::Send(id, request) => {
                     let reply = self.server.send(&request);
-                    self.tasks.spawn(async move { Event::Replied(id, reply.await) });
+                    let task = self.tasks.spawn(async move { Event::Replied(id, reply.await) });
+                    if matches!(request, Request::Wait(_)) {
+                        self.wait = Some((id, task));
+                    }
+                }
+                Output::Abandon(id) => {
+                    if let Some((_, task)) = self.wait.take_if(|(wait, _)| *wait == id) {
+                        task.abort();
+                    }
                 }
                 Output::Broadcast(output) => self.tell(output),
                 Output::SignedIn { name, id } => tracing::info!(%server, name, %id, "signed in"),

@@ -445,3 +445,25 @@ fn whatever_the_server_says_it_is_sent_only_what_it_can_take() {
     }
     assert!(sent > 500, "{sent}");
 }
+
+#[test]
+fn who_has_a_picture_is_not_called_by_a_daemon_that_is_back() {
+    let mut stage = Stage::signed_in("joined", &["alice", "bob"]);
+    stage.agrees("alice", "a");
+    for (users, called) in [(vec!["alice", "bob"], "bob"), (vec![], "alice")] {
+        stage.mdn.handle_closed(stage.now);
+        stage.outputs();
+        stage.mdn.handle_open(stage.now);
+        stage.hears(json!({ "type": "id", "id": 6 }));
+        stage.lists(&users);
+        assert_eq!(stage.outputs().len(), 2);
+        if users.is_empty() {
+            stage.lists(&["alice"]);
+        }
+        stage.now += CALL_AFTER;
+        stage.mdn.handle_timeout(stage.now).unwrap();
+        let (_, peer, question) = stage.question();
+        assert!(matches!(question, Question::Call { .. }));
+        assert_eq!(stage.name_of(peer), called, "who comes after the list is called whatever its name");
+    }
+}

@@ -29,6 +29,8 @@ const MOST_MESSAGE: usize = 64 << 10;
 const MOST_PEERS: usize = 4096;
 /// A wait that brought nothing is followed by the next so long after it began, lest the server is asked in a circle.
 const FRUITLESS_WAIT: Duration = Duration::from_millis(500);
+/// So many lists may come at once that say nothing new; then there is a pause before each next wait.
+const MOST_IDLE: u32 = 20;
 /// What comes so soon after it was waited for may have been queued.
 const AT_ONCE: Duration = Duration::from_millis(500);
 /// Between two offers to one peer: a page that takes each as a new beginning must have answered the first.
@@ -39,6 +41,8 @@ const BETWEEN_OFFERS: Duration = Duration::from_secs(3);
 pub enum Output {
     /// The server is asked; what comes of it comes back by [`Client::handle_reply`].
     Send(RequestId, Request),
+    /// What comes of a request matters no more: it need not go on.
+    Abandon(RequestId),
     /// Something for the broadcast: a question, a candidate, a goodbye. Words for peers have become requests.
     Broadcast(peers::Output),
     /// The daemon has become a member.
@@ -60,6 +64,8 @@ pub struct Client {
     state: State,
     /// Whom [`Self::peers`] has.
     members: BTreeSet<PeerId>,
+    /// When those had the daemon's last offer who were there when the server was lost, by their names.
+    offered_before: BTreeMap<String, Instant>,
     backoff: Backoff,
     random: Box<dyn FnMut() -> u32 + Send>,
     requests: u64,
@@ -86,6 +92,8 @@ struct Membership {
     /// The daemon's name as the server lists it.
     name: Vec<u8>,
     wait: Wait,
+    /// How many lists came at once and said nothing new, since there was something new.
+    idle: u32,
     outbox: Outbox,
     /// When peers got the daemon's last offer.
     offered: BTreeMap<PeerId, Instant>,
@@ -122,6 +130,7 @@ impl Client {
             standing: Standing::Connecting,
             state: State::Away { retry_at: now },
             members: BTreeSet::new(),
+            offered_before: BTreeMap::new(),
             backoff: Backoff::default(),
             random: Box::new(random),
             requests: 0,
@@ -285,9 +294,11 @@ impl Client {
         self.standing = Standing::SignedIn(shown.clone());
         self.outputs.push_back(Output::SignedIn { name: shown, id });
         let (outbox, offered) = (Outbox::default(), BTreeMap::new());
-        self.state = State::SignedIn(Membership { id, name, wait: Wait::Pausing { until: now }, outbox, offered });
+        self.state =
+            State::SignedIn(Membership { id, name, wait: Wait::Pausing { until: now }, idle: 0, outbox, offered });
         self.wait(now);
         self.handle_list(&body, List::First, now);
+        self.peers.handle_listed();
     }
 
     fn handle_waited(&mut self, reply: Reply, since: Instant, now: Instant) {
@@ -300,12 +311,18 @@ impl Client {
         let is_empty = response.body.as_ref().is_some_and(Vec::is_empty);
         match (response.status, response.pragma) {
             (200, Some(from)) if from != own || !is_empty => {
-                // The next wait goes first: what the server has in the meantime is not to find nobody.
-                self.wait(now);
+                if membership.idle < MOST_IDLE {
+                    // The next wait goes first: what the server has in the meantime is not to find nobody.
+                    self.wait(now);
+                } else {
+                    membership.wait = Wait::Pausing { until: now + FRUITLESS_WAIT };
+                }
                 if from == own {
                     let list = if now < since + AT_ONCE { List::Queued } else { List::Fresh };
-                    self.handle_list(&response.body.unwrap_or_default(), list, now);
+                    let is_new = self.handle_list(&response.body.unwrap_or_default(), list, now);
+                    self.note_list(is_new || list == List::Fresh);
                 } else {
+                    self.note_list(true);
                     self.handle_message(from, response.body, now);
                 }
             }
@@ -323,22 +340,24 @@ impl Client {
         }
     }
 
-    /// Takes who is there: all, where the daemon is among them, else those who came and went.
-    fn handle_list(&mut self, body: &[u8], kind: List, now: Instant) {
-        let State::SignedIn(membership) = &self.state else { return };
+    /// Takes who is there: all, where the daemon is among them, else those who came and went. Returns whether that is anything new.
+    fn handle_list(&mut self, body: &[u8], kind: List, now: Instant) -> bool {
+        let State::SignedIn(membership) = &self.state else { return false };
+        let mut is_new = false;
         let (own, name) = (membership.id, membership.name.clone());
         let is_all = kind == List::First || list::members(body).any(|member| member.id == own);
         let mut listed = BTreeSet::from([own]);
         for member in list::members(body).filter(|member| member.id != own) {
             if !is_all && !member.flag {
-                self.handle_left(member.id);
+                is_new |= self.handle_left(member.id);
                 continue;
             }
             listed.insert(member.id);
             if self.members.contains(&member.id) {
+                is_new |= self.peers.name(member.id) != String::from_utf8_lossy(member.name);
                 self.peers.handle_renamed(member.id, member.name);
             } else if member.name != name && member.name != self.name.as_bytes() {
-                self.handle_joined(member.id, member.name, now);
+                is_new |= self.handle_joined(member.id, member.name, now);
             }
         }
         if is_all {
@@ -346,7 +365,16 @@ impl Client {
             let newest = if kind == List::Queued { listed.last().copied() } else { None };
             let is_gone = |peer: &&PeerId| newest.is_none_or(|newest| **peer < newest);
             let gone: Vec<_> = self.members.difference(&listed).filter(is_gone).copied().collect();
-            gone.into_iter().for_each(|peer| self.handle_left(peer));
+            for peer in gone {
+                is_new |= self.handle_left(peer);
+            }
+        }
+        is_new
+    }
+
+    fn note_list(&mut self, is_new: bool) {
+        if let State::SignedIn(membership) = &mut self.state {
+            membership.idle = if is_new { 0 } else { membership.idle.saturating_add(1) };
         }
     }
 
@@ -358,12 +386,17 @@ impl Client {
         tracing::debug!(%peer, peers = self.members.len() + 1, "a peer is at the server");
         self.members.insert(peer);
         self.peers.handle_joined(peer, name, now);
+        if let State::SignedIn(membership) = &mut self.state
+            && let Some(at) = self.offered_before.get(self.peers.name(peer))
+        {
+            membership.offered.insert(peer, *at);
+        }
         true
     }
 
-    fn handle_left(&mut self, peer: PeerId) {
+    fn handle_left(&mut self, peer: PeerId) -> bool {
         if !self.members.remove(&peer) {
-            return;
+            return false;
         }
         tracing::debug!(%peer, peers = self.members.len(), "a peer has left the server");
         self.peers.handle_dropped(peer);
@@ -371,6 +404,7 @@ impl Client {
             membership.outbox.remove(peer);
             membership.offered.remove(&peer);
         }
+        true
     }
 
     fn handle_message(&mut self, from: PeerId, body: Option<Vec<u8>>, now: Instant) {
@@ -397,7 +431,10 @@ impl Client {
                 }
                 return;
             }
-            Ok(response) if response.is_gone() => return self.handle_left(to),
+            Ok(response) if response.is_gone() => {
+                self.handle_left(to);
+                return;
+            }
             Ok(response) if response.is_sorry() => return self.handle_unknown(now),
             Ok(response) => response.status == 429 || response.status >= 500,
             Err(failure) => !failure.was_sent,
@@ -418,8 +455,15 @@ impl Client {
 
     /// Notes that the daemon is no member, or may be none: all that was known there is forgotten, what is connected goes on.
     fn handle_lost(&mut self, why: String, now: Instant) {
-        for peer in std::mem::take(&mut self.members) {
-            self.peers.handle_dropped(peer);
+        self.offered_before.retain(|_, at| now < *at + BETWEEN_OFFERS);
+        if let State::SignedIn(membership) = &self.state {
+            let fresh = membership.offered.iter().filter(|(_, at)| now < **at + BETWEEN_OFFERS);
+            self.offered_before.extend(fresh.map(|(peer, at)| (self.peers.name(*peer).to_owned(), *at)));
+        }
+        self.members.clear();
+        self.peers.handle_lost(now);
+        if let State::SignedIn(Membership { wait: Wait::Hanging { request, .. }, .. }) = &self.state {
+            self.outputs.push_back(Output::Abandon(*request));
         }
         let random = (self.random)();
         self.state = State::Away { retry_at: now + self.backoff.handle_lost(now, random) };

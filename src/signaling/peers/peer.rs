@@ -13,6 +13,8 @@ pub(super) struct Peer {
     pub(super) call_at: Option<Instant>,
     /// When it was called last.
     pub(super) called_at: Option<Instant>,
+    /// Whether it had a picture when the server was lost, from a session that is not known here any more.
+    pub(super) is_served: bool,
     pub(super) link: Link,
     pub(super) asked: Option<(AskId, Asked)>,
     /// The offer that came while a question was open.

@@ -453,3 +453,44 @@ fn whatever_is_said_the_tables_agree_and_no_session_is_forgotten() {
         assert!(made.len() > 10 && !left.is_empty() && numbers.len() > 4, "seed {seed}");
     }
 }
+
+#[test]
+fn who_has_a_picture_is_not_called_by_a_daemon_that_is_back() {
+    for is_in_list in [true, false] {
+        let mut stage = Stage::signed_in("joined");
+        stage.online("a", "alice");
+        stage.offers("a", 7);
+        stage.settle(described());
+        stage.outputs();
+        stage.core.handle_closed(stage.now);
+        stage.signs_in();
+        if !is_in_list {
+            stage.online("desk-id", "desk");
+        }
+        stage.online("b", "alice");
+        stage.online("c", "bob");
+        stage.passes(CALL_AFTER);
+        let called = stage.outputs().len();
+        assert_eq!(called, if is_in_list { 1 } else { 2 }, "{:?}", stage.names());
+    }
+}
+
+#[test]
+fn a_newcomer_takes_the_place_of_the_oldest_that_has_no_session() {
+    let mut stage = Stage::signed_in("none");
+    stage.offers("first", 7);
+    stage.settle(described());
+    stage.outputs();
+    for number in 1..MOST_PEERS {
+        stage.online(&format!("id{number}"), &format!("name{number}"));
+    }
+    assert_eq!(stage.names().len(), MOST_PEERS);
+    stage.offers("last", 8);
+    assert!(matches!(stage.settle(described()), Question::Offer { .. }), "who comes last is heard");
+    stage.outputs();
+    let names = stage.names();
+    assert_eq!((names.len(), stage.core.ids.len(), stage.core.members.len()), (MOST_PEERS, MOST_PEERS, MOST_PEERS));
+    assert!(!names.contains(&"name1".to_owned()) && names.contains(&"name2".to_owned()));
+    stage.offers("first", 7);
+    assert!(matches!(stage.question().2, Question::Renegotiate { .. }), "who has a picture stays");
+}

@@ -4,6 +4,7 @@
 use super::*;
 use crate::signaling::peers::Question;
 
+mod loss;
 mod random;
 
 const RECORDED: &str = include_str!("../../../../tests/data/peerconnection_server.txt");
@@ -37,6 +38,7 @@ struct Stage {
     posts: Vec<(RequestId, PeerId, String)>,
     asks: Vec<(AskId, PeerId, Question)>,
     left: Vec<SessionId>,
+    abandoned: Vec<RequestId>,
     /// Changes of state, and the ids that were given back.
     changes: Vec<String>,
 }
@@ -50,8 +52,8 @@ impl Stage {
         };
         let now = Instant::now();
         let client = Client::new("desk", CallPolicy::parse(call).unwrap(), sessions, || u32::MAX, now);
-        let (posts, asks, left, changes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { client, now, wait: None, posts, asks, left, changes }
+        let (posts, asks, left, abandoned, changes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { client, now, wait: None, posts, asks, left, abandoned, changes }
     }
 
     /// A daemon that is signed in as 1, with this list beside itself.
@@ -111,6 +113,7 @@ impl Stage {
                     assert_eq!(Some(from), self.own());
                     self.posts.push((request, to, body));
                 }
+                Output::Abandon(request) => self.abandoned.push(request),
                 Output::Send(_, Request::SignIn) => panic!("the test is to ask for it"),
                 Output::Send(_, Request::SignOut(id)) => self.changes.push(format!("leaves {id}")),
                 Output::SignedIn { name, id } => self.changes.push(format!("in as {name},{id}")),
