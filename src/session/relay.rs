@@ -1,7 +1,7 @@
 //! STUN and TURN servers: the daemon's addresses as they see them, and addresses at them (RFC 8489, RFC 8656).
 //!
 //! There is one allocation at each TURN server for the whole daemon, as there is one UDP port: a relayed address is a further local address, which is known before any
-//! viewer comes. The cores are [`probe`], [`allocation`] and [`peers`]; [`table`] is what the media thread, the join thread and the servers' tasks share of them, [`server`] such a task.
+//! viewer comes. The cores are `probe`, `allocation` and `peers`; [`table`] is what the media thread, the join thread and the servers' tasks share of them, [`server`] such a task.
 
 use std::net::SocketAddr;
 
