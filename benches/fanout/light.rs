@@ -58,7 +58,7 @@ impl Light {
     pub fn new(now: Instant, ip: Ipv4Addr, identity: &Identity, hears: bool) -> Self {
         let socket = Socket::open(ip).unwrap();
         let address = socket.address();
-        let (engine, local) = RtcEngine::new(now, identity, &[address], IceRole::Controlling).unwrap();
+        let (engine, local) = RtcEngine::new(now, identity, &[address.into()], IceRole::Controlling).unwrap();
         let offer = signal::offer(&local, &identity.fingerprint(), address, hears);
         // Viewers report at different times: each port has a phase of its own.
         let phase = REPORT_INTERVAL * u32::from(address.port() % 97) / 97;

@@ -44,6 +44,8 @@ struct Entry {
     newcomer: Newcomer,
     /// The session that this one is the second transport of: it takes no place and is not spoken of.
     second_of: Option<SessionId>,
+    /// Whether its viewer has said goodbye already.
+    is_leaving: bool,
 }
 
 /// Pictures are made for an offer, so that the first is there when the viewer is; for one that does not connect, no longer than this.
@@ -185,7 +187,10 @@ impl Broadcast {
         }
         self.numbers += 1;
         let number = self.numbers;
-        self.entries.insert(session, Entry { number, place: Place::Joining, since: now, newcomer, second_of: None });
+        self.entries.insert(
+            session,
+            Entry { number, place: Place::Joining, since: now, newcomer, second_of: None, is_leaving: false },
+        );
         self.update_demand(now);
         Ok(number)
     }
@@ -193,7 +198,8 @@ impl Broadcast {
     /// Takes the second transport of an admitted session: it ends with it.
     pub fn handle_second(&mut self, now: Instant, second: SessionId, of: SessionId, newcomer: Newcomer) {
         let Some(number) = self.entries.get(&of).map(|entry| entry.number) else { return };
-        let entry = Entry { number, place: Place::Joining, since: now, newcomer, second_of: Some(of) };
+        let entry =
+            Entry { number, place: Place::Joining, since: now, newcomer, second_of: Some(of), is_leaving: false };
         self.entries.insert(second, entry);
         self.update_demand(now);
     }
@@ -334,6 +340,11 @@ impl Broadcast {
     /// Who has a session; `None` for one that is not.
     pub fn place(&self, session: SessionId) -> Option<Place> {
         self.entries.get(&session).map(|entry| entry.place)
+    }
+
+    /// Takes the goodbye of a session's viewer; returns whether there is such a session and this is its first one.
+    pub fn handle_goodbye(&mut self, session: SessionId) -> bool {
+        self.entries.get_mut(&session).is_some_and(|entry| !std::mem::replace(&mut entry.is_leaving, true))
     }
 
     /// The number of a session's viewer.

@@ -152,6 +152,22 @@ impl LocalTransport {
     }
 }
 
+/// Where the daemon's side of pairs begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Base {
+    /// The address.
+    pub address: SocketAddr,
+    /// Whether it is at a relay, and none of this machine's.
+    pub is_relayed: bool,
+}
+
+impl From<SocketAddr> for Base {
+    /// An address of this machine.
+    fn from(address: SocketAddr) -> Self {
+        Self { address, is_relayed: false }
+    }
+}
+
 /// Who nominates the pair that media takes (RFC 8445, section 6.1.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IceRole {
@@ -192,7 +208,7 @@ pub trait Engine {
     /// Where it has begun, or the parameters can't be used.
     fn start(&mut self, now: Instant, remote: &RemoteTransport) -> Result<(), TransportError>;
 
-    /// Takes fresh credentials of both sides and the daemon's addresses (RFC 8445, section 9).
+    /// Takes fresh credentials of both sides and where the daemon's side begins (RFC 8445, section 9).
     ///
     /// Keys and media go on as they are; the path changes once a pair of the fresh credentials is nominated, and the former ones are heard until then.
     ///
@@ -203,7 +219,7 @@ pub trait Engine {
         now: Instant,
         remote: &RemoteTransport,
         local: LocalTransport,
-        addresses: &[SocketAddr],
+        bases: &[Base],
     ) -> Result<(), TransportError>;
 
     /// Takes a datagram that came to `path.local` from `path.remote`; returns whether it was authentic.

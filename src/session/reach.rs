@@ -6,6 +6,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::engine::Base;
 use super::udp::{LocalAddress, address_towards, local_addresses};
 use crate::signaling::peers::Glob;
 
@@ -215,11 +216,12 @@ impl ReachConfig {
 }
 
 /// The bases of candidates, each once: what an engine's pairs begin at.
-pub fn bases(candidates: &[LocalCandidate]) -> Vec<SocketAddr> {
+pub fn bases(candidates: &[LocalCandidate]) -> Vec<Base> {
     let mut bases = Vec::new();
     for candidate in candidates {
-        if !bases.contains(&candidate.base) {
-            bases.push(candidate.base);
+        let base = Base { address: candidate.base, is_relayed: candidate.kind == CandidateKind::Relayed };
+        if !bases.contains(&base) {
+            bases.push(base);
         }
     }
     bases

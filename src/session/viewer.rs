@@ -3,13 +3,12 @@
 //! A pure core over [`Engine`] and [`PacketSink`]: `handle_*` takes input, `poll_*` gives output until it is drained.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::allowance::Allowance;
 use super::broadcast::LinkState;
-use super::engine::{Engine, EngineEvent, LocalTransport, Path, Remote, Transmit, TransportError};
+use super::engine::{Base, Engine, EngineEvent, LocalTransport, Path, Remote, Transmit, TransportError};
 use super::sdp::{Agreement, AudioParameters, LocalStreams, VideoParameters};
 use super::sound::SoundStream;
 use super::stream::{PacketSink, VideoStream};
@@ -65,8 +64,8 @@ enum Picture {
 pub struct Change {
     /// The streams, and the other side of the transport.
     pub agreement: Agreement,
-    /// The daemon's side of a new ICE generation, and its addresses.
-    pub restart: Option<(LocalTransport, Vec<SocketAddr>)>,
+    /// The daemon's side of a new ICE generation, and where it begins.
+    pub restart: Option<(LocalTransport, Vec<Base>)>,
 }
 
 /// What a session's streams are made of.
@@ -167,8 +166,8 @@ impl<E: Engine> Viewer<E> {
     pub fn handle_change(&mut self, now: Instant, change: Change) {
         let Change { agreement, restart } = change;
         match restart {
-            Some((local, addresses)) => {
-                match self.engine.restart(now, &agreement.remote, local, &addresses) {
+            Some((local, bases)) => {
+                match self.engine.restart(now, &agreement.remote, local, &bases) {
                     // Once only until it is heard: media goes on along a path that nobody consents to (RFC 7675).
                     Ok(()) => self.restarted = self.restarted.or(Some(now)),
                     // The path that it has goes on.

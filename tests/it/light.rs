@@ -93,7 +93,7 @@ pub fn offer(daemon: &Daemon, ip: IpAddr, manner: Manner) -> Result<Offered, Str
     let _ = sockopt::set_socket_recv_buffer_size_force(&socket, KERNEL_BUFFER);
     socket.set_read_timeout(Some(TURN)).unwrap();
     let address = socket.local_addr().unwrap();
-    let (engine, local) = RtcEngine::new(Instant::now(), &shown, &[address], IceRole::Controlling).unwrap();
+    let (engine, local) = RtcEngine::new(Instant::now(), &shown, &[address.into()], IceRole::Controlling).unwrap();
     let text = signal::offer(&local, &identity.fingerprint(), address, false);
     let mut post = Post::begin(ip, daemon.http(), daemon.code().as_deref(), &text).unwrap();
     let deadline = Instant::now() + ANSWERED;

@@ -110,7 +110,7 @@ fn a_token_that_is_missing_or_wrong_is_said_once_and_read_again_at_each_try() {
     let state = tempfile::tempdir().unwrap();
     let token = state.path().join("token");
     let daemon = publisher(&server, &format!("?token-file={}", token.display()), &[]).start();
-    daemon.logged(&["WARN", "the token in", "No such file"], SOON);
+    daemon.logged(&["WARN", "the token file", "No such file"], SOON);
     fs::write(&token, "wrong").unwrap();
     let refused = server.output.wait_nth(3, 0, SOON, |line| line == "unauthorized POST");
     assert!(refused.is_some(), "it is tried again:\n{}", server.output.tail(40));

@@ -3,7 +3,6 @@
 //! It never says where media goes: an engine has one generation, and a second during an ICE restart. A path is believed once a check of ours was answered on it.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,12 +14,12 @@ use rtc_shared::error::Error;
 use rtc_shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 use sansio::Protocol as _;
 
-use super::{IceRole, LocalTransport, Path, Protocol, Remote, RemoteTransport, Transmit, stun};
+use super::{Base, IceRole, LocalTransport, Path, Protocol, Remote, RemoteTransport, Transmit, stun};
 
 mod agent;
 
 pub(super) use agent::host_candidate;
-use agent::{agent, protocol_of};
+use agent::{agent, base_of, protocol_of};
 
 /// Time between rounds of connectivity checks (RFC 8445, section 14.2 asks for at least 5 ms a check).
 pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(20);
@@ -98,15 +97,15 @@ impl Checks {
         now: Instant,
         crypto: &Arc<dyn RTCCryptoProvider>,
         local: LocalTransport,
-        addresses: &[SocketAddr],
+        bases: &[Base],
         role: IceRole,
     ) -> Result<Self, Error> {
-        let agent = agent(now, crypto, &local, addresses, role)?;
+        let agent = agent(now, crypto, &local, bases, role)?;
         Ok(Self {
             agent,
             crypto: crypto.clone(),
             local,
-            local_port: addresses.first().map_or(0, SocketAddr::port),
+            local_port: bases.iter().find(|base| !base.is_relayed).map_or(0, |base| base.address.port()),
             remote_candidates: 0,
             conflicts: 0,
             validated: Vec::new(),
@@ -268,9 +267,8 @@ impl Checks {
     fn look_again(&mut self, now: Instant, path: Path, data: &[u8]) {
         let Some(remote) = self.agent.get_remote_credentials().cloned() else { return };
         let local = self.agent.get_local_candidates().iter();
-        let addresses: Vec<_> =
-            local.filter(|candidate| protocol_of(candidate) == Protocol::Udp).map(Candidate::addr).collect();
-        let Ok(mut agent) = agent(now, &self.crypto, &self.local, &addresses, IceRole::Controlling) else { return };
+        let bases: Vec<_> = local.filter_map(base_of).collect();
+        let Ok(mut agent) = agent(now, &self.crypto, &self.local, &bases, IceRole::Controlling) else { return };
         if agent.start_connectivity_checks(now, true, remote.ufrag, remote.pwd).is_err() {
             return;
         }

@@ -4,7 +4,7 @@ use std::collections::{HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::{Engine, EngineEvent, Feedback, LocalTransport, Path, RemoteTransport, Transmit, TransportError};
+use super::{Base, Engine, EngineEvent, Feedback, LocalTransport, Path, RemoteTransport, Transmit, TransportError};
 
 /// An engine without a network or a cipher.
 #[derive(Default)]
@@ -46,7 +46,7 @@ impl Engine for PlainEngine {
         _: Instant,
         _: &RemoteTransport,
         _: LocalTransport,
-        _: &[SocketAddr],
+        _: &[Base],
     ) -> Result<(), TransportError> {
         self.restarts += 1;
         Ok(())

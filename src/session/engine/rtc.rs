@@ -4,7 +4,6 @@
 //! rtc-ice never leaves the first pair that was nominated, but a phone that changes from Wi-Fi to mobile does.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 pub use super::LocalTransport;
@@ -12,7 +11,7 @@ use super::checks::Checks;
 use super::handshake::{Handshake, Keys, Outcome};
 use super::identity::Identity;
 use super::{
-    Engine, EngineEnd, EngineEvent, IceRole, Path, Remote, RemoteTransport, Transmit, TransportError, feedback,
+    Base, Engine, EngineEnd, EngineEvent, IceRole, Path, Remote, RemoteTransport, Transmit, TransportError, feedback,
 };
 
 /// Events and datagrams that wait to be polled.
@@ -54,18 +53,18 @@ enum Phase {
 }
 
 impl RtcEngine {
-    /// Makes the daemon's side of a connection, reachable at `addresses`; [`Engine::start`] tells it of the other.
+    /// Makes the daemon's side of a connection, reachable at `bases`; [`Engine::start`] tells it of the other.
     ///
     /// # Errors
     /// Where an address is refused by the crates.
     pub fn new(
         now: Instant,
         identity: &Identity,
-        addresses: &[SocketAddr],
+        bases: &[Base],
         role: IceRole,
     ) -> Result<(Self, LocalTransport), TransportError> {
         let local = LocalTransport::random();
-        Ok((Self::with_credentials(now, identity, addresses, local.clone(), role)?, local))
+        Ok((Self::with_credentials(now, identity, bases, local.clone(), role)?, local))
     }
 
     /// The same, with credentials that were drawn before.
@@ -75,11 +74,11 @@ impl RtcEngine {
     pub fn with_credentials(
         now: Instant,
         identity: &Identity,
-        addresses: &[SocketAddr],
+        bases: &[Base],
         local: LocalTransport,
         role: IceRole,
     ) -> Result<Self, TransportError> {
-        let checks = Checks::new(now, &identity.crypto, local, addresses, role).map_err(unusable)?;
+        let checks = Checks::new(now, &identity.crypto, local, bases, role).map_err(unusable)?;
         Ok(Self {
             identity: identity.clone(),
             checks,
@@ -225,7 +224,7 @@ impl Engine for RtcEngine {
         now: Instant,
         remote: &RemoteTransport,
         local: LocalTransport,
-        addresses: &[SocketAddr],
+        bases: &[Base],
     ) -> Result<(), TransportError> {
         let before = self.remote.as_ref().filter(|_| !matches!(self.phase, Phase::Ended));
         let before = before.ok_or(TransportError::NotRunning)?;
@@ -240,8 +239,7 @@ impl Engine for RtcEngine {
         if count >= MOST_RESTARTS {
             return Err(TransportError::TooManyRestarts(RESTARTS_WITHIN));
         }
-        let mut fresh =
-            Checks::new(now, &self.identity.crypto, local, addresses, self.checks.role()).map_err(unusable)?;
+        let mut fresh = Checks::new(now, &self.identity.crypto, local, bases, self.checks.role()).map_err(unusable)?;
         fresh.start(now, remote).map_err(unusable)?;
         self.restarts = (since, count + 1);
         self.remote = Some(remote.clone());

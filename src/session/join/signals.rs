@@ -55,7 +55,7 @@ impl Join {
                 let _ = reply.send(self.trickle(now, session, &trickle));
             }
             SignalIn::Leave { session, reply } => {
-                let known = self.broadcast.place(session).is_some();
+                let known = self.broadcast.handle_goodbye(session);
                 self.end(now, session, EndReason::Left);
                 let _ = reply.send(match known {
                     _ if self.broadcast.was_kicked(session) => Err(Refusal::Kicked),

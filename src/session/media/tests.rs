@@ -141,7 +141,7 @@ fn the_same_address_by_the_other_protocol_is_another() {
 /// Has a session go live whose media goes along `path`.
 fn adopt(media: &mut Media, now: Instant, n: u8, path: Path) {
     let identity = Identity::generate().unwrap();
-    let (mut engine, local) = RtcEngine::new(now, &identity, &[path.local], IceRole::Controlled).unwrap();
+    let (mut engine, local) = RtcEngine::new(now, &identity, &[path.local.into()], IceRole::Controlled).unwrap();
     engine.set_path(path);
     let streams = LocalStreams {
         video_ssrc: 1,

@@ -15,7 +15,7 @@ use rtc_ice::tcp_type::TcpType;
 use rtc_shared::error::Error;
 
 use super::{CHECK_INTERVAL, CONSENT_INTERVAL};
-use crate::session::engine::{IceRole, LocalTransport, Protocol};
+use crate::session::engine::{Base, IceRole, LocalTransport, Protocol};
 
 /// Checks of a pair that stay unanswered before the controlling side gives it up.
 ///
@@ -29,7 +29,7 @@ pub(super) fn agent(
     now: Instant,
     crypto: &Arc<dyn RTCCryptoProvider>,
     local: &LocalTransport,
-    addresses: &[SocketAddr],
+    bases: &[Base],
     role: IceRole,
 ) -> Result<Agent, Error> {
     let controlling = role == IceRole::Controlling;
@@ -54,17 +54,19 @@ pub(super) fn agent(
         ..Default::default()
     };
     let mut agent = Agent::new(now, Arc::new(config), crypto.clone())?;
-    let port = addresses.first().map(SocketAddr::port);
-    for address in addresses {
-        // What has another port than the media socket is at a relay.
-        let candidate = if Some(address.port()) == port {
-            host_candidate(*address, Protocol::Udp)?
-        } else {
-            relay_candidate(*address)?
-        };
-        agent.add_local_candidate(candidate)?;
+    for base in bases {
+        agent.add_local_candidate(match base.is_relayed {
+            false => host_candidate(base.address, Protocol::Udp)?,
+            true => relay_candidate(base.address)?,
+        })?;
     }
     Ok(agent)
+}
+
+/// Where the pairs of one of the daemon's candidates begin; `None` for a TCP connection's.
+pub(super) fn base_of(candidate: &Candidate) -> Option<Base> {
+    let is_relayed = candidate.candidate_type() == CandidateType::Relay;
+    (protocol_of(candidate) == Protocol::Udp).then(|| Base { address: candidate.addr(), is_relayed })
 }
 
 /// What carries the packets of a candidate.

@@ -18,10 +18,14 @@ struct Side {
     ended: bool,
 }
 
+fn bases(addresses: &[SocketAddr]) -> Vec<Base> {
+    addresses.iter().copied().map(Base::from).collect()
+}
+
 impl Side {
     fn new(now: Instant, address: &str, role: IceRole, dtls_client: bool) -> Self {
         let (identity, addresses) = (Identity::generate().unwrap(), vec![address.parse().unwrap()]);
-        let (engine, local) = RtcEngine::new(now, &identity, &addresses, role).unwrap();
+        let (engine, local) = RtcEngine::new(now, &identity, &bases(&addresses), role).unwrap();
         Self { engine, local, identity, addresses, dtls_client, connected: false, ended: false }
     }
 
@@ -165,9 +169,9 @@ impl Net {
         transport.candidates.retain(|candidate| candidate.contains(&address.ip().to_string()));
         let of_daemon = self.sides[0].transport();
         let (local, addresses) = (self.sides[0].local.clone(), self.sides[0].addresses.clone());
-        self.sides[0].engine.restart(self.now, &transport, local, &addresses)?;
+        self.sides[0].engine.restart(self.now, &transport, local, &bases(&addresses))?;
         let local = self.sides[1].local.clone();
-        self.sides[1].engine.restart(self.now, &of_daemon, local, &[address])
+        self.sides[1].engine.restart(self.now, &of_daemon, local, &[address.into()])
     }
 }
 
@@ -296,7 +300,7 @@ fn datagrams_alone_restart_nothing() {
     let of_daemon = RemoteTransport { ufrag: LocalTransport::random().ufrag, ..net.sides[0].transport() };
     let elsewhere = ["203.0.113.5:50000".parse().unwrap()];
     net.sides[1].addresses.extend(elsewhere);
-    net.sides[1].engine.restart(net.now, &of_daemon, LocalTransport::random(), &elsewhere).unwrap();
+    net.sides[1].engine.restart(net.now, &of_daemon, LocalTransport::random(), &bases(&elsewhere)).unwrap();
     for _ in 0..1_000 {
         net.step();
         assert!(net.media() && net.sides[0].engine.fresh.is_none());
@@ -322,7 +326,7 @@ fn a_restart_before_the_connection_comes_about() {
 fn only_a_restart_is_taken_for_one_and_a_flood_is_bounded() {
     let mut net = Net::connected();
     let stranger = Identity::generate().unwrap();
-    let (now, addresses) = (net.now, net.sides[0].addresses.clone());
+    let (now, addresses) = (net.now, bases(&net.sides[0].addresses));
     let of_viewer = net.sides[1].transport();
     let engine = &mut net.sides[0].engine;
     let mut restart = |now, remote: &RemoteTransport| engine.restart(now, remote, LocalTransport::random(), &addresses);

@@ -160,7 +160,7 @@ impl Pair {
             browsers,
             browser_opens,
         );
-        let (mut engine, local) = RtcEngine::new(now, &daemon_identity, &[daemon()], role).unwrap();
+        let (mut engine, local) = RtcEngine::new(now, &daemon_identity, &[daemon().into()], role).unwrap();
         let controlling = browsers == IceRole::Controlling;
         browser.agent.start_connectivity_checks(now, controlling, local.ufrag, local.password).unwrap();
         browser.agent.add_remote_candidate(host_candidate(daemon(), protocol).unwrap()).unwrap();
