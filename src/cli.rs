@@ -76,7 +76,7 @@ struct Cli {
 enum CliCommand {
     /// Starts the broadcast; Ctrl-C ends it
     Run(Box<RunArgs>),
-    /// Says how the running daemon is: addresses, encoders, viewers, signaling servers
+    /// Says how the running daemon is: addresses, encoders, viewers, signaling, STUN and TURN servers
     Status {
         /// As one line of JSON
         #[arg(long)]

@@ -202,6 +202,8 @@ impl Daemon {
         let ice_servers =
             config.ice_servers.iter().map(|server| ice_server(server, &relays, &identity, clock, &socket));
         let ice_servers = ice_servers.collect::<anyhow::Result<Vec<_>>>()?;
+        let ice_standings =
+            ice_servers.iter().map(|config| (config.server.url(), config.standing.subscribe())).collect();
         let join_config = JoinConfig {
             name: config.name.clone(),
             max_viewers: config.max_viewers,
@@ -251,6 +253,7 @@ impl Daemon {
             http: server.as_ref().map(|server| server.local_addrs().to_vec()).unwrap_or_default(),
             udp: udp_port,
             max_viewers: config.max_viewers,
+            ice_servers: ice_standings,
         };
         let streams = listener.ok().map(|listener| TcpMedia { listener, streams, packets, limits: stream_limits });
         Ok(Self { server, streams, signals, control, facts, clients, ice_servers, join, threads, ended, makers })
@@ -355,6 +358,7 @@ fn ice_server(
         clock,
         tls,
         has_ipv6: socket.has_ipv6(),
+        standing: watch::Sender::default(),
     })
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::wire::{Called, Kicked, Server, Stage, Standing, Status};
+use super::wire::{Called, IceServer, IceStanding, Kicked, Server, Stage, Standing, Status};
 use crate::config::one_line;
 
 /// A reply's value as one line of JSON; its fields are those of [`super::wire`].
@@ -60,6 +60,10 @@ pub fn status(status: &Status) -> String {
         vec![server.server.clone(), peers, standing(server)]
     });
     text += &table("  ", servers);
+    if !status.ice_servers.is_empty() {
+        text += "\nice servers:\n";
+        text += &table("  ", status.ice_servers.iter().map(|server| vec![server.url.clone(), ice_standing(server)]));
+    }
     text
 }
 
@@ -102,9 +106,24 @@ fn standing(server: &Server) -> String {
         Standing::SignedIn if detail.is_empty() => "signed in".to_owned(),
         Standing::SignedIn => format!("signed in as {detail}"),
         Standing::Connecting => "signing in".to_owned(),
-        Standing::Away => format!("away, tries again: {detail}"),
+        Standing::Away => away(server.detail.as_deref()),
         Standing::Unknown => "does not answer".to_owned(),
     }
+}
+
+fn ice_standing(server: &IceServer) -> String {
+    match server.standing {
+        IceStanding::Connecting => "connecting".to_owned(),
+        IceStanding::Ready => "ready".to_owned(),
+        IceStanding::Away => away(server.why.as_deref()),
+        IceStanding::ForViewers => "for viewers only".to_owned(),
+        IceStanding::Other => "other".to_owned(),
+    }
+}
+
+/// That a server is away, and why, where that is known.
+fn away(why: Option<&str>) -> String {
+    why.map_or_else(|| "away, tries again".to_owned(), |why| format!("away, tries again: {}", one_line(why)))
 }
 
 /// Aligned columns, the last as wide as it is; no cell is cut.
@@ -174,7 +193,8 @@ channel+ws://h/: signed in
             "encoders":[{"codec":"h264","running":true,"units":1234,"keyframes":5,"bytes":67890}],
             "viewers":[{"viewer":1,"at":"whep","name":"192.0.2.7","state":"connected","since_s":61,"codecs":["h264","opus"],"rtt_ms":7,"loss_percent":2},
                 {"viewer":12,"at":"room","name":"a b","state":"joining","since_s":0,"codecs":[]}],
-            "signaling":[{"server":"room","standing":"signed-in","detail":"desk","peers":[{"id":2,"name":"a b","viewer":12}]}]}"#;
+            "signaling":[{"server":"room","standing":"signed-in","detail":"desk","peers":[{"id":2,"name":"a b","viewer":12}]}],
+            "ice_servers":[{"url":"stun:h:3478","standing":"ready"},{"url":"turn:relay:3478?transport=tcp","standing":"away","why":"it does not answer"}]}"#;
         let told: Status = serde_json::from_str(json).unwrap();
         let expected = "\
 laterna  1.2.3, up 1h01m
@@ -195,9 +215,14 @@ viewers: 1 connected, of 2 at most
 
 signaling:
   room  1 peer  signed in as desk
+
+ice servers:
+  stun:h:3478                    ready
+  turn:relay:3478?transport=tcp  away, tries again: it does not answer
 ";
         assert_eq!(status(&told), expected);
-        assert!(status(&Status { signaling: Vec::new(), ..told }).ends_with("\nsignaling: none\n"));
+        let bare = Status { signaling: Vec::new(), ice_servers: Vec::new(), ..told };
+        assert!(status(&bare).ends_with("\nsignaling: none\n"));
     }
 
     #[test]

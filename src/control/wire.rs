@@ -108,6 +108,9 @@ pub struct Status {
     pub viewers: Vec<Viewer>,
     /// The signaling servers, the daemon's own room first.
     pub signaling: Vec<Server>,
+    /// STUN and TURN servers, as they were given; none where the daemon is older than this field.
+    #[serde(default)]
+    pub ice_servers: Vec<IceServer>,
 }
 
 /// A source of pictures or sound.
@@ -197,6 +200,35 @@ pub enum Standing {
     /// It can't be said: the one who knows does not answer.
     #[serde(other)]
     Unknown,
+}
+
+/// A STUN or TURN server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IceServer {
+    /// Its URL as browsers take it (RFC 7064, RFC 7065), without credentials.
+    pub url: String,
+    /// How the daemon stands with it.
+    pub standing: IceStanding,
+    /// Why it is away; not there otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// How the daemon stands with a STUN or TURN server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IceStanding {
+    /// It is tried for the first time.
+    Connecting,
+    /// It has told the daemon's address, or relays for it.
+    Ready,
+    /// It does not, and is tried again.
+    Away,
+    /// Viewers are told of it, and the daemon itself has no use for it.
+    ForViewers,
+    /// A standing that a newer daemon has.
+    #[serde(other)]
+    Other,
 }
 
 /// A peer of a signaling server.

@@ -165,6 +165,32 @@ fn members_of_the_room_are_listed_and_called_by_name_and_id() {
 }
 
 #[test]
+fn ice_servers_are_shown_with_their_standing_and_without_their_credentials() {
+    let directory = tempfile::tempdir().unwrap();
+    let password = directory.path().join("password");
+    std::fs::write(&password, "hunter2\n").unwrap();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let relay = format!("turn:{closed}?transport=tcp&user=pupil&password-file={}", password.display());
+    let args = ["--source", "pattern", "--ice-server", &relay, "--ice-server", "stuns:127.0.0.1:9"];
+    let daemon = Setup::new(&args).start();
+    let control = daemon.setup().control();
+    daemon.logged(&["relay is away"], SOON);
+    let status = json_of(&control, &["status", "--json"]);
+    let [relay, stuns] = [0, 1].map(|index| &status["ice_servers"][index]);
+    let url = format!("turn:{closed}?transport=tcp");
+    assert_eq!((&relay["url"], &relay["standing"]), (&json!(url), &json!("away")), "{status}");
+    assert!(relay["why"].as_str().unwrap().contains("Connection refused"), "{status}");
+    assert_eq!(*stuns, json!({ "url": "stuns:127.0.0.1:9", "standing": "for-viewers" }), "{status}");
+    let words = says(&control, &["status"]);
+    let line = words.lines().find(|line| line.contains(&url)).unwrap();
+    assert!(line.contains("away, tries again: ") && line.contains("Connection refused"), "{words}");
+    for secret in ["hunter2", "pupil", "password"] {
+        assert!(!words.contains(secret) && !status.to_string().contains(secret), "{words}");
+    }
+    daemon.stop();
+}
+
+#[test]
 fn where_no_daemon_is_or_the_command_is_wrong_one_line_says_so() {
     let directory = tempfile::tempdir().unwrap();
     let nowhere = directory.path().join("control.sock");
