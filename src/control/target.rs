@@ -61,7 +61,7 @@ mod tests {
 
     fn server(label: &str, peers: &[(u64, &str)]) -> Server {
         let peers = peers.iter().map(|(id, name)| Peer { id: *id, name: (*name).to_owned(), viewer: None }).collect();
-        Server { server: label.to_owned(), standing: Standing::SignedIn, detail: None, peers }
+        Server { server: label.to_owned(), standing: Standing::SignedIn, name: None, why: None, peers }
     }
 
     #[test]

@@ -180,10 +180,13 @@ pub struct Server {
     pub server: String,
     /// How the daemon stands with it.
     pub standing: Standing,
-    /// The name under which the daemon is signed in, or why it is not.
+    /// The name under which the daemon is signed in; not there while it is not, and where there are no names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub detail: Option<String>,
-    /// Who is there, without the daemon itself, by their ids.
+    pub name: Option<String>,
+    /// Why it is away, for people; not there otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Who is there, without the daemon itself, by their ids; where the stream is published, the server itself.
     pub peers: Vec<Peer>,
 }
 
@@ -195,8 +198,12 @@ pub enum Standing {
     Connecting,
     /// It is signed in.
     SignedIn,
-    /// It is not, and will try again.
+    /// The server has the stream, for viewers of its own.
+    Publishing,
+    /// Neither, and it will try again.
     Away,
+    /// The operator has ended what was published there; a call publishes it again.
+    Dismissed,
     /// It can't be said: the one who knows does not answer.
     #[serde(other)]
     Unknown,

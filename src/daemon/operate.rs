@@ -161,20 +161,26 @@ impl Desks {
 }
 
 fn server(desk: &Desk, state: Option<ServerState>, numbers: &HashMap<SessionId, u32>) -> wire::Server {
-    let label = desk.label.to_string();
-    let Some(state) = state else {
-        return wire::Server { server: label, standing: wire::Standing::Unknown, detail: None, peers: Vec::new() };
+    let unknown = wire::Server {
+        server: desk.label.to_string(),
+        standing: wire::Standing::Unknown,
+        name: None,
+        why: None,
+        peers: Vec::new(),
     };
-    let (standing, detail) = match state.standing {
-        Standing::Connecting => (wire::Standing::Connecting, None),
-        Standing::SignedIn(name) => (wire::Standing::SignedIn, Some(name)),
-        Standing::Away(why) => (wire::Standing::Away, Some(why)),
+    let Some(state) = state else { return unknown };
+    let (standing, name, why) = match state.standing {
+        Standing::Connecting => (wire::Standing::Connecting, None, None),
+        Standing::SignedIn(name) => (wire::Standing::SignedIn, Some(name), None),
+        Standing::Publishing => (wire::Standing::Publishing, None, None),
+        Standing::Away(why) => (wire::Standing::Away, None, Some(why)),
+        Standing::Dismissed => (wire::Standing::Dismissed, None, None),
     };
     let peers = state.peers.into_iter().map(|peer| {
         let viewer = peer.session.and_then(|session| numbers.get(&session)).copied();
         wire::Peer { id: peer.id.0, name: peer.name, viewer }
     });
-    wire::Server { server: label, standing, detail, peers: peers.collect() }
+    wire::Server { standing, name, why, peers: peers.collect(), ..unknown }
 }
 
 fn ice_server(url: &str, standing: &relay::Standing) -> wire::IceServer {

@@ -62,8 +62,12 @@ pub enum Standing {
     Connecting,
     /// It is signed in, under this name.
     SignedIn(String),
+    /// The server has the stream, for viewers of its own.
+    Publishing,
     /// It is not, for this reason, and will try again.
     Away(String),
+    /// The operator has ended what was published there: it is not tried again until the operator calls.
+    Dismissed,
 }
 
 /// A server and who is there, for the operator.

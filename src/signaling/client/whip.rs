@@ -11,8 +11,8 @@ use tokio::sync::{mpsc, watch};
 use url::{Host, Url};
 
 use super::{ClientConfig, MOST_SIGNING_OUT, Operation, ServerState, Standing, tls, token};
-use crate::id::{SessionId, random_bytes};
-use crate::signaling::peers::{CallError, Outcome, Question};
+use crate::id::{PeerId, SessionId, random_bytes};
+use crate::signaling::peers::{Outcome, PeerState, Question};
 use crate::signaling::whip::{Output, Request, Response, Whip};
 use crate::signaling::{Caller, Life};
 
@@ -20,6 +20,8 @@ use crate::signaling::{Caller, Life};
 const MOST_CONNECTING: Duration = Duration::from_secs(4);
 const MOST_ANSWERING: Duration = Duration::from_secs(10);
 const MOST_ENDING: Duration = Duration::from_secs(2);
+/// The only one who is there, for the operator: the server itself.
+const SFU: PeerId = PeerId(1);
 /// The most bytes of a response's body.
 const BODY_BYTES: usize = 64 * 1024;
 
@@ -37,17 +39,18 @@ pub(super) async fn run(config: ClientConfig, operations: mpsc::Receiver<Operati
         ca_file: config.url.ca_file.clone(),
         token_file: config.url.token_file.clone(),
     };
+    let said = Standing::Connecting;
     let publisher =
-        Publisher { config, core, http: Some(http), said: Standing::Connecting, word: None, answer: None, life: None };
+        Publisher { config, core, http: Some(http), said, prepared: None, word: None, answer: None, life: None };
     publisher.run(operations, stop).await;
 }
 
 type Pending<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
 
-/// What came of a request, and what is needed for the next.
-type Exchanged = (Http, Result<Response, String>);
+/// What came of a preparation or a request, and what is needed for the next.
+type Exchanged<T> = (Http, Result<T, String>);
 
-/// The core and what it waits for: a word of the broadcast, an answer of the server, a session's life.
+/// The core and what it waits for: a token, a word of the broadcast, an answer of the server, a session's life.
 struct Publisher {
     config: ClientConfig,
     core: Whip,
@@ -55,8 +58,9 @@ struct Publisher {
     http: Option<Http>,
     /// What was logged last.
     said: Standing,
+    prepared: Pending<Exchanged<()>>,
     word: Pending<(SessionId, Outcome)>,
-    answer: Pending<Exchanged>,
+    answer: Pending<Exchanged<Response>>,
     life: Option<(SessionId, watch::Receiver<Life>)>,
 }
 
@@ -81,6 +85,10 @@ impl Publisher {
                     return;
                 }
                 Some(operation) = operations.recv() => self.operate(operation),
+                (http, prepared) = ready(&mut self.prepared) => {
+                    self.http = Some(http);
+                    self.core.handle_prepared(Instant::now(), prepared);
+                }
                 (session, outcome) = ready(&mut self.word) => self.core.handle_outcome(Instant::now(), session, outcome),
                 (http, response) = ready(&mut self.answer) => {
                     self.http = Some(http);
@@ -100,6 +108,12 @@ impl Publisher {
     fn act(&mut self) {
         while let Some(output) = self.core.poll_output() {
             match output {
+                // Where it is not here it is being prepared already, for a publication that was given up.
+                Output::Prepare => {
+                    if let Some(http) = self.http.take() {
+                        self.prepared = Some(Box::pin(http.prepare()));
+                    }
+                }
                 Output::Publish(session) => {
                     let (life, lives) = watch::channel(Life::Joining);
                     self.life = Some((session, lives));
@@ -129,21 +143,23 @@ impl Publisher {
         self.said = standing.clone();
         let server = self.label();
         match standing {
-            Standing::SignedIn(_) => tracing::info!(%server, "publishing"),
+            Standing::Publishing => tracing::info!(%server, "publishing"),
             Standing::Away(why) => tracing::warn!(%server, ?why, "not publishing, and trying again"),
-            Standing::Connecting => {}
+            Standing::Dismissed => tracing::info!(%server, "not publishing any more: the operator has ended it"),
+            Standing::Connecting | Standing::SignedIn(_) => {}
         }
     }
 
-    fn operate(&self, operation: Operation) {
+    fn operate(&mut self, operation: Operation) {
         // Whoever asked may have gone away.
         match operation {
             Operation::Look(reply) => {
-                let standing = self.core.standing().clone();
-                let _ = reply.send(ServerState { label: self.label().to_string(), standing, peers: Vec::new() });
+                let (label, standing) = (self.label().to_string(), self.core.standing().clone());
+                let sfu = PeerState { id: SFU, name: label.clone(), session: self.core.session() };
+                let _ = reply.send(ServerState { label, standing, peers: vec![sfu] });
             }
             Operation::Call(_, reply) => {
-                let _ = reply.send(Err(CallError::Unknown));
+                let _ = reply.send(self.core.call(Instant::now()));
             }
         }
     }
@@ -174,7 +190,7 @@ async fn lived(life: &mut Option<(SessionId, watch::Receiver<Life>)>) -> (Sessio
         // Its last word was heard, or there is none since nobody has the session.
         Err(_) => Life::Ended("the broadcast has no such session".to_owned()),
     };
-    if matches!(word, Life::Ended(_)) {
+    if matches!(word, Life::Ended(_) | Life::Dismissed) {
         *life = None;
     }
     (session, word)
@@ -197,29 +213,35 @@ struct Http {
 }
 
 impl Http {
-    async fn exchange(mut self, request: Request) -> Exchanged {
+    /// Reads what the next publication needs.
+    async fn prepare(mut self) -> Exchanged<()> {
+        let read = self.read_files().await;
+        (self, read)
+    }
+
+    async fn read_files(&mut self) -> Result<(), String> {
+        if self.client.is_none() {
+            let ca_file = self.ca_file.clone();
+            self.client = Some(on_its_own_thread(move || connector(ca_file.as_deref())).await?);
+        }
+        self.token = match self.token_file.clone() {
+            Some(path) => {
+                Some(on_its_own_thread(move || token::bearer(&path).map_err(|error| error.to_string())).await?)
+            }
+            None => None,
+        };
+        Ok(())
+    }
+
+    async fn exchange(self, request: Request) -> Exchanged<Response> {
         let response = self.response(request).await;
         (self, response)
     }
 
-    async fn response(&mut self, request: Request) -> Result<Response, String> {
-        let client = match &self.client {
-            Some(client) => client.clone(),
-            None => {
-                let ca_file = self.ca_file.clone();
-                self.client.insert(on_its_own_thread(move || connector(ca_file.as_deref())).await?).clone()
-            }
-        };
-        if matches!(request, Request::Offer { first: true, .. }) {
-            self.token = match self.token_file.clone() {
-                Some(path) => {
-                    Some(on_its_own_thread(move || token::bearer(&path).map_err(|error| error.to_string())).await?)
-                }
-                None => None,
-            };
-        }
+    async fn response(&self, request: Request) -> Result<Response, String> {
+        let client = self.client.as_ref().ok_or("nothing is prepared; this is a bug")?;
         let (mut builder, patience) = match request {
-            Request::Offer { to, sdp, .. } => {
+            Request::Offer { to, sdp } => {
                 let builder = client.post(to).header(CONTENT_TYPE, "application/sdp").header(ACCEPT, "application/sdp");
                 (builder.body(sdp), MOST_ANSWERING)
             }
