@@ -198,7 +198,8 @@ fn where_no_daemon_is_or_the_command_is_wrong_one_line_says_so() {
         let line = refused(&nowhere, args, 1);
         assert!(line.contains(&nowhere.display().to_string()) && line.contains("laterna run"), "{line}");
     }
-    for args in [&["kick"][..], &["kick", "me"], &["call"], &["status", "now"], &["peers", "--xml"]] {
+    assert!(refused(directory.path(), &["status"], 1).contains("it is a directory"));
+    for args in [&["kick"][..], &["kick", "me"], &["call"], &["call", ""], &["status", "now"], &["peers", "--xml"]] {
         refused(&nowhere, args, 2);
     }
     // Something else that listens there.
