@@ -140,6 +140,9 @@ impl Daemon {
         let identity = Identity::generate()?;
         let socket = MediaSocket::bind(config.udp_port)?;
         let ice = IceServers::open(&config.ice_servers).context("--ice-server")?;
+        for url in &config.signaling {
+            client::check_files(url).with_context(|| format!("--signaling {}", url.label()))?;
+        }
         let (access, code) = access(&config.auth)?;
         let (connection_limits, room_limits, stream_limits) = places();
         let server = match &config.listen {

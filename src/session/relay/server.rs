@@ -24,6 +24,7 @@ use crate::clock::Clock;
 use crate::ice_server::{IceServer, Scheme, Transport};
 use crate::id::random_bytes;
 use crate::signaling::client::backoff::Backoff;
+use crate::signaling::client::why;
 
 /// How long a name's lookup, a connection and its handshake may take together.
 const MOST_OPENING: Duration = Duration::from_secs(10);
@@ -162,7 +163,7 @@ async fn use_server(
             Err(why) => why,
         },
         Ok(Err(why)) => why,
-        Err(_) => format!("it was not reached within {} s", MOST_OPENING.as_secs()),
+        Err(_) => why::unreachable_within(MOST_OPENING),
     }
 }
 
@@ -201,7 +202,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Both for T {}
 async fn open(config: &ServerConfig, attempt: usize) -> Result<Opened, String> {
     let IceServer { host, port, transport, .. } = &config.server;
     let found = tokio::net::lookup_host((host.as_str(), *port)).await;
-    let mut addresses: Vec<_> = found.map_err(|error| format!("its name can't be resolved ({error})"))?.collect();
+    let mut addresses: Vec<_> = found.map_err(why::unreachable)?.collect();
     if *transport == Transport::Udp {
         addresses.retain(|address| address.is_ipv4() || config.has_ipv6);
     }
@@ -213,7 +214,7 @@ async fn open(config: &ServerConfig, attempt: usize) -> Result<Opened, String> {
     if *transport == Transport::Udp {
         return Ok(Opened::Datagrams(address));
     }
-    let stream = TcpStream::connect(address).await.map_err(|error| format!("it can't be connected to ({error})"))?;
+    let stream = TcpStream::connect(address).await.map_err(why::unreachable)?;
     // Neither is worth more than a word in the log.
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "a relay's stream delays small packets");
@@ -224,5 +225,5 @@ async fn open(config: &ServerConfig, attempt: usize) -> Result<Opened, String> {
     let Some(tls) = &config.tls else { return Ok(Opened::Stream(Box::new(stream))) };
     let name = ServerName::try_from(host.clone()).map_err(|_| "its name can't be in a certificate".to_owned())?;
     let stream = TlsConnector::from(tls.clone()).connect(name, stream).await;
-    Ok(Opened::Stream(Box::new(stream.map_err(|error| format!("TLS with it fails ({error})"))?)))
+    Ok(Opened::Stream(Box::new(stream.map_err(|error| format!("TLS with it fails: {error}"))?)))
 }

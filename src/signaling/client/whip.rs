@@ -1,6 +1,5 @@
 //! The shell of WHIP (RFC 9725): the daemon publishes to an SFU.
 
-use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::{Duration, Instant};
@@ -10,7 +9,7 @@ use reqwest::{Client, redirect};
 use tokio::sync::{mpsc, watch};
 use url::{Host, Url};
 
-use super::{ClientConfig, MOST_SIGNING_OUT, Operation, ServerState, Standing, tls, token};
+use super::{ClientConfig, MOST_SIGNING_OUT, Operation, ServerState, Standing, tls, token, why};
 use crate::id::{PeerId, SessionId, random_bytes};
 use crate::signaling::peers::{Outcome, PeerState, Question};
 use crate::signaling::whip::{Output, Request, Response, Whip};
@@ -240,6 +239,9 @@ impl Http {
 
     async fn response(&self, request: Request) -> Result<Response, String> {
         let client = self.client.as_ref().ok_or("nothing is prepared; this is a bug")?;
+        let scheme = match &request {
+            Request::Offer { to: url, .. } | Request::End { at: url } => url.scheme().to_owned(),
+        };
         let (mut builder, patience) = match request {
             Request::Offer { to, sdp } => {
                 let builder = client.post(to).header(CONTENT_TYPE, "application/sdp").header(ACCEPT, "application/sdp");
@@ -250,9 +252,9 @@ impl Http {
         if let Some(token) = &self.token {
             builder = builder.header(AUTHORIZATION, token);
         }
-        let mut response = builder.timeout(patience).send().await.map_err(|error| failure(error, patience))?;
+        let mut response = builder.timeout(patience).send().await.map_err(|error| failure(error, &scheme, patience))?;
         let (status, headers, mut body) = (response.status(), response.headers().clone(), Vec::new());
-        while let Some(chunk) = response.chunk().await.map_err(|error| failure(error, patience))? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| failure(error, &scheme, patience))? {
             if body.len() + chunk.len() > BODY_BYTES {
                 return Err(format!("the server's answer is longer than {} KiB", BODY_BYTES / 1024));
             }
@@ -272,7 +274,7 @@ fn connector(ca_file: Option<&Path>) -> Result<Client, String> {
         .no_proxy()
         .pool_max_idle_per_host(0)
         .connect_timeout(MOST_CONNECTING);
-    builder.build().map_err(|error| format!("HTTP can't be set up: {}", root(&error)))
+    builder.build().map_err(|error| format!("HTTP can't be set up: {}", why::root(&error)))
 }
 
 /// Does what may block, such as reading a file of a server that is away.
@@ -282,14 +284,17 @@ async fn on_its_own_thread<T: Send + 'static>(
     tokio::task::spawn_blocking(act).await.unwrap_or_else(|error| Err(error.to_string()))
 }
 
-/// Why a request failed; a URL's query may hold a secret, so none is said.
-fn failure(error: reqwest::Error, patience: Duration) -> String {
+/// Why a request to a server of this `scheme` failed; a URL's query may hold a secret, so none is said.
+fn failure(error: reqwest::Error, scheme: &str, patience: Duration) -> String {
     let error = error.without_url();
     match (error.is_timeout(), error.is_connect()) {
-        (true, true) => format!("the server can't be reached within {} s", MOST_CONNECTING.as_secs()),
-        (true, false) => format!("the server does not answer within {} s", patience.as_secs()),
-        (false, true) => format!("the server can't be reached: {}", root(&error)),
-        (false, false) => format!("the server's answer can't be read: {}", root(&error)),
+        (true, true) => why::unreachable_within(MOST_CONNECTING),
+        (true, false) => format!("it does not answer within {patience:?}"),
+        (false, true) => why::unreachable(why::root(&error)) + &why::hint_at_none(scheme, &error),
+        (false, false) => {
+            let hint = if why::is_no_http(&error) { why::hint_at_tls(scheme) } else { String::new() };
+            format!("its answer can't be read: {}{hint}", why::root(&error))
+        }
     }
 }
 
@@ -301,13 +306,4 @@ fn is_this_machine(url: &Url) -> bool {
         Some(Host::Domain(name)) => name == "localhost",
         None => false,
     }
-}
-
-/// What an error was caused by in the end.
-fn root(error: &dyn Error) -> String {
-    let mut cause = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string()
 }
