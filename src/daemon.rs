@@ -2,8 +2,6 @@
 //!
 //! The thread that calls [`run`] becomes the control side (HTTP, signals); pictures and packets have threads of their own.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -12,7 +10,7 @@ use anyhow::{Context as _, anyhow};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use crate::alive::Watch;
 use crate::clock::Clock;
@@ -25,14 +23,14 @@ use crate::session::inbox::Inbox;
 use crate::session::join::{Demand, Join, JoinConfig};
 use crate::session::media::{Media, UnitQueues};
 use crate::session::messages::JoinIn;
-use crate::session::reach::{CandidateKind, NetworkFilter, Reach, ReachConfig};
+use crate::session::reach::{Reach, ReachConfig};
 use crate::session::relay;
 use crate::session::relay::table::Relays;
 use crate::session::sdp::Capabilities;
 use crate::session::sink::SocketSink;
 use crate::session::streams::{StreamPacket, Streams};
 use crate::session::tcp::{self, MediaListener};
-use crate::session::udp::{LocalAddress, MediaSocket, local_addresses};
+use crate::session::udp::{MediaSocket, local_addresses};
 use crate::session::wake::Waker;
 use crate::signaling::SignalIn;
 use crate::signaling::access::{Access, Code, OwnNames, state_dir};
@@ -45,7 +43,7 @@ mod announce;
 mod makers;
 mod operate;
 
-use announce::announce;
+use announce::{announce, report};
 use makers::Makers;
 use operate::{Desks, Facts};
 
@@ -426,34 +424,6 @@ fn access(auth: &AuthConfig) -> anyhow::Result<(Access, Option<Code>)> {
         }
     };
     Ok((Access::with_code(code.clone()), Some(code)))
-}
-
-/// Says how many ways viewers are told.
-fn report(reach: &Reach, networks: &NetworkFilter) {
-    let (candidates, _) = reach.candidates();
-    let hosts = candidates.iter().filter(|candidate| candidate.kind == CandidateKind::Host);
-    let addresses: Vec<_> = hosts.map(|candidate| candidate.address.ip()).collect();
-    let tcp = candidates.iter().any(|candidate| candidate.kind == CandidateKind::TcpPassive);
-    info!(addresses = addresses.len(), tcp, "viewers are told how to reach this machine");
-    debug!(?addresses, "what viewers are told");
-    if !addresses.iter().all(IpAddr::is_loopback) {
-        return;
-    }
-    let is_excluded = |address: &LocalAddress| !networks.allows(&address.interface, address.ip);
-    let mut excluded = local_addresses().unwrap_or_default();
-    excluded.retain(|address| !address.ip.is_loopback() && is_excluded(address));
-    let interfaces: BTreeSet<_> = excluded.iter().map(|address| address.interface.as_str()).collect();
-    if interfaces.is_empty() {
-        warn!(
-            "this machine has no address but its own loopback to tell viewers, so none elsewhere finds it: connect it to a network"
-        );
-    } else {
-        warn!(
-            ?interfaces,
-            "--network leaves no address but loopback to tell viewers, so none elsewhere finds this machine but by a relay: \
-             include one of these interfaces, or leave a rule with ! out"
-        );
-    }
 }
 
 /// The places of connections, of the room's members, whose waits are connections too, and of viewers over TCP: of the descriptors that the process may have.

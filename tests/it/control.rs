@@ -47,7 +47,7 @@ fn done(command: &mut Command) -> Done {
 }
 
 /// What a command says of the daemon at `control`; it must succeed.
-fn says(control: &Path, args: &[&str]) -> String {
+pub fn says(control: &Path, args: &[&str]) -> String {
     let done = done(&mut command(args, &[("LATERNA_CONTROL", control)]));
     assert!(done.code == Some(0) && done.err.is_empty(), "{args:?}: {done:?}");
     done.out
@@ -187,6 +187,14 @@ fn ice_servers_are_shown_with_their_standing_and_without_their_credentials() {
     for secret in ["hunter2", "pupil", "password"] {
         assert!(!words.contains(secret) && !status.to_string().contains(secret), "{words}");
     }
+    daemon.stop();
+}
+
+#[test]
+fn a_filter_of_networks_that_leaves_none_is_said() {
+    let daemon = Setup::new(&["--source", "pattern", "--network", "!*"]).start();
+    let line = daemon.logged(&["WARN", "no address but"], SOON).text;
+    println!("{line}");
     daemon.stop();
 }
 

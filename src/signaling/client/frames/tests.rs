@@ -220,6 +220,23 @@ fn a_refusal_says_what_the_server_said() {
 }
 
 #[test]
+fn a_server_that_speaks_no_http_may_speak_tls() {
+    run_test(async {
+        // The alert of a server of TLS, and one that closes only.
+        for said in [&b"\x15\x03\x01\x00\x02\x02\x46"[..], b""] {
+            let client = Running::ordinary().await;
+            let (mut stream, _) = client.listener.accept().await.unwrap();
+            let count = stream.read(&mut [0; 4096]).await.unwrap();
+            assert!(count > 0);
+            stream.write_all(said).await.unwrap();
+            drop(stream);
+            let why = client.why_it_came_again().await;
+            assert!(why.starts_with("no WebSocket there: ") && why.ends_with("; if it speaks TLS, write wss"), "{why}");
+        }
+    });
+}
+
+#[test]
 fn the_token_and_the_subprotocol_are_in_the_request() {
     run_test(async {
         let directory = tempfile::tempdir().unwrap();

@@ -262,7 +262,28 @@ mod tests {
             assert!(
                 reply.is_err_and(|failure| failure.was_sent && failure.why.starts_with("the connection was lost: "))
             );
+            let alert = b"\x15\x03\x01\x00\x02\x02\x46".to_vec();
+            for said in [alert, Vec::new()] {
+                let (_, reply) = served("", "desk", Request::SignIn, said).await;
+                let why = reply.unwrap_err().why;
+                assert!(why.ends_with("; if it speaks TLS, write https"), "{why}");
+            }
             let url = |text: &str| SignalingUrl::parse(text).unwrap();
+            let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = plain.local_addr().unwrap();
+            let mut secure = HttpServer::new(url(&format!("peerconnection+https://{address}")), "desk");
+            let serving = async {
+                let (mut stream, _) = plain.accept().await.unwrap();
+                let count = stream.read(&mut [0; 4096]).await.unwrap();
+                stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+                (stream, count)
+            };
+            let (_, reply) = tokio::join!(serving, secure.send(&Request::SignIn));
+            let why = reply.unwrap_err().why;
+            assert!(
+                why.starts_with("it can't be reached: ") && why.ends_with("; if it speaks no TLS, write http"),
+                "{why}"
+            );
             let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
             let refused = HttpServer::new(url(&format!("peerconnection+http://{closed}?secret=1")), "desk");
             let missing =
