@@ -109,7 +109,7 @@ fn in_an_open_room_a_page_that_only_joins_is_called_and_plays() {
 fn a_page_that_the_operator_ended_is_called_again_by_the_operator_only() {
     let _machine = heavy();
     let server = open_room();
-    let daemon = signed_in(server.http(), "?call=joined");
+    let daemon = signed_in(server.http(), "?call=glob:pupil");
     let control = daemon.setup().control();
     let page = InRoom::join(daemon, "/room_page.html", &format!("http://{}", server.http()), "pupil");
     page.goes_on();
