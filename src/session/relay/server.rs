@@ -225,5 +225,6 @@ async fn open(config: &ServerConfig, attempt: usize) -> Result<Opened, String> {
     let Some(tls) = &config.tls else { return Ok(Opened::Stream(Box::new(stream))) };
     let name = ServerName::try_from(host.clone()).map_err(|_| "its name can't be in a certificate".to_owned())?;
     let stream = TlsConnector::from(tls.clone()).connect(name, stream).await;
-    Ok(Opened::Stream(Box::new(stream.map_err(|error| format!("TLS with it fails: {error}"))?)))
+    let failed = |error| format!("TLS with it fails: {error}{}", why::hint_at_none("turns", &error));
+    Ok(Opened::Stream(Box::new(stream.map_err(failed)?)))
 }

@@ -69,7 +69,7 @@ pub fn hint_at_tls(scheme: &str) -> String {
 /// What to try where TLS failed: the server may speak none.
 pub fn hint_at_none(scheme: &str, error: &(dyn Error + 'static)) -> String {
     match scheme.strip_suffix('s') {
-        Some(plain @ ("http" | "ws")) if is_no_tls(error) => format!("; if it speaks no TLS, write {plain}"),
+        Some(plain @ ("http" | "ws" | "turn")) if is_no_tls(error) => format!("; if it speaks no TLS, write {plain}"),
         _ => String::new(),
     }
 }
@@ -126,6 +126,7 @@ mod tests {
         let corrupt = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, corrupt));
         assert_eq!(hint_at_none("wss", &corrupt), "; if it speaks no TLS, write ws");
         assert_eq!(hint_at_none("https", &corrupt), "; if it speaks no TLS, write http");
+        assert_eq!(hint_at_none("turns", &corrupt), "; if it speaks no TLS, write turn");
         assert_eq!(hint_at_none("http", &corrupt), "");
         let expired = rustls::Error::InvalidCertificate(rustls::CertificateError::Expired);
         assert_eq!(hint_at_none("https", &io::Error::other(expired)), "");

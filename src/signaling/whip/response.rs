@@ -84,7 +84,9 @@ impl Response {
     fn refusal(&self) -> String {
         let hint = match self.status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "; is ?token-file=PATH given, and the token right?",
-            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => "; is this URL a WHIP endpoint?",
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
+                "; is this URL a WHIP endpoint?"
+            }
             StatusCode::OK => "; a WHIP endpoint answers 201",
             _ => "",
         };
