@@ -76,7 +76,7 @@ struct Cli {
 enum CliCommand {
     /// Starts the broadcast; Ctrl-C ends it
     Run(Box<RunArgs>),
-    /// Says how the running daemon is: addresses, encoders, viewers, signaling servers
+    /// Says how the running daemon is: addresses, encoders, viewers, signaling, STUN and TURN servers
     Status {
         /// As one line of JSON
         #[arg(long)]
@@ -289,6 +289,11 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Cli
         }
         CliCommand::Status { json, watch, daemon } => operate(Operation::Status { json, watch }, daemon),
         CliCommand::Peers { json, daemon } => operate(Operation::Peers { json }, daemon),
+        CliCommand::Call { peer, .. } if peer.trim().is_empty() => Err(CliError::Unknown {
+            asked: format!("call '{}'", one_line(&peer)),
+            found: "an empty name".to_owned(),
+            advice: "write the id or the name of a peer, as `laterna peers` lists them".to_owned(),
+        }),
         CliCommand::Call { peer, server, daemon } => operate(Operation::Call { peer, server }, daemon),
         CliCommand::Kick { viewer, daemon } => operate(Operation::Kick { viewer }, daemon),
         CliCommand::Other(words) => Err(refuse_command(&words)),
@@ -452,6 +457,15 @@ mod tests {
         for (line, expected) in table {
             let found = refused(line);
             assert!(found.starts_with(expected) && !found.contains('\n'), "{line}: {found}");
+        }
+    }
+
+    #[test]
+    fn nobody_without_a_name_is_called() {
+        for name in ["", " ", "\n"] {
+            let line = parse(["laterna", "call", name].map(OsString::from)).unwrap_err().to_string();
+            assert!(line.starts_with("call '") && line.contains("an empty name; write the id"), "{line}");
+            assert!(!line.contains('\n'), "{line}");
         }
     }
 

@@ -2,7 +2,6 @@
 //!
 //! The thread that calls [`run`] becomes the control side (HTTP, signals); pictures and packets have threads of their own.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -11,7 +10,7 @@ use anyhow::{Context as _, anyhow};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use crate::alive::Watch;
 use crate::clock::Clock;
@@ -24,7 +23,7 @@ use crate::session::inbox::Inbox;
 use crate::session::join::{Demand, Join, JoinConfig};
 use crate::session::media::{Media, UnitQueues};
 use crate::session::messages::JoinIn;
-use crate::session::reach::{CandidateKind, Reach, ReachConfig};
+use crate::session::reach::{Reach, ReachConfig};
 use crate::session::relay;
 use crate::session::relay::table::Relays;
 use crate::session::sdp::Capabilities;
@@ -44,7 +43,7 @@ mod announce;
 mod makers;
 mod operate;
 
-use announce::announce;
+use announce::{announce, report};
 use makers::Makers;
 use operate::{Desks, Facts};
 
@@ -139,6 +138,9 @@ impl Daemon {
         let identity = Identity::generate()?;
         let socket = MediaSocket::bind(config.udp_port)?;
         let ice = IceServers::open(&config.ice_servers).context("--ice-server")?;
+        for url in &config.signaling {
+            client::check_files(url).with_context(|| format!("--signaling {}", url.label()))?;
+        }
         let (access, code) = access(&config.auth)?;
         let (connection_limits, room_limits, stream_limits) = places();
         let server = match &config.listen {
@@ -196,12 +198,14 @@ impl Daemon {
             public_ips: config.public_ips.clone(),
             networks: config.networks.clone(),
         });
-        report(&reach);
+        report(&reach, &config.networks);
         let reach = Arc::new(reach);
         let relays = Arc::new(Relays::new(reach.clone(), media.waker().clone()));
         let ice_servers =
             config.ice_servers.iter().map(|server| ice_server(server, &relays, &identity, clock, &socket));
         let ice_servers = ice_servers.collect::<anyhow::Result<Vec<_>>>()?;
+        let ice_standings =
+            ice_servers.iter().map(|config| (config.server.url(), config.standing.subscribe())).collect();
         let join_config = JoinConfig {
             name: config.name.clone(),
             max_viewers: config.max_viewers,
@@ -251,6 +255,7 @@ impl Daemon {
             http: server.as_ref().map(|server| server.local_addrs().to_vec()).unwrap_or_default(),
             udp: udp_port,
             max_viewers: config.max_viewers,
+            ice_servers: ice_standings,
         };
         let streams = listener.ok().map(|listener| TcpMedia { listener, streams, packets, limits: stream_limits });
         Ok(Self { server, streams, signals, control, facts, clients, ice_servers, join, threads, ended, makers })
@@ -355,6 +360,7 @@ fn ice_server(
         clock,
         tls,
         has_ipv6: socket.has_ipv6(),
+        standing: watch::Sender::default(),
     })
 }
 
@@ -418,21 +424,6 @@ fn access(auth: &AuthConfig) -> anyhow::Result<(Access, Option<Code>)> {
         }
     };
     Ok((Access::with_code(code.clone()), Some(code)))
-}
-
-/// Says how many ways viewers are told.
-fn report(reach: &Reach) {
-    let (candidates, _) = reach.candidates();
-    let hosts = candidates.iter().filter(|candidate| candidate.kind == CandidateKind::Host);
-    let addresses: Vec<_> = hosts.map(|candidate| candidate.address.ip()).collect();
-    let tcp = candidates.iter().any(|candidate| candidate.kind == CandidateKind::TcpPassive);
-    info!(addresses = addresses.len(), tcp, "viewers are told how to reach this machine");
-    debug!(?addresses, "what viewers are told");
-    if addresses.iter().all(IpAddr::is_loopback) {
-        warn!(
-            "viewers are told no address but this machine's own loopback, so none elsewhere finds it: look at the network, or at --network"
-        );
-    }
 }
 
 /// The places of connections, of the room's members, whose waits are connections too, and of viewers over TCP: of the descriptors that the process may have.

@@ -82,6 +82,9 @@ pub enum IceServerError {
     /// A relay that nobody signs in at, or a name without a password's file.
     #[error("no way to sign in")]
     NoCredentials,
+    /// A shared secret beside a name or a password.
+    #[error("two ways to sign in")]
+    TwoCredentials,
 }
 
 impl IceServer {
@@ -124,6 +127,7 @@ impl IceServer {
             (Scheme::Stun | Scheme::Stuns, ..) => Credentials::None,
             (_, Some(user), Some(password_file), None) => Credentials::LongTerm { user, password_file },
             (_, None, None, Some(secret_file)) => Credentials::Shared { secret_file },
+            (_, _, _, Some(_)) => return Err(IceServerError::TwoCredentials),
             _ => return Err(IceServerError::NoCredentials),
         };
         Ok(Self { scheme, host, port, transport, credentials, ca_file })
@@ -201,7 +205,9 @@ mod tests {
             ("turn:relay?password=secret", E::Password),
             ("turn:relay", E::NoCredentials),
             ("turn:relay?user=u", E::NoCredentials),
-            ("turn:relay?user=u&password-file=/p&secret-file=/s", E::NoCredentials),
+            ("turn:relay?password-file=/p", E::NoCredentials),
+            ("turn:relay?user=u&password-file=/p&secret-file=/s", E::TwoCredentials),
+            ("turn:relay?user=u&secret-file=/s", E::TwoCredentials),
             ("turns:relay?transport=udp&secret-file=/s", E::Option("transport".to_owned())),
             ("stun:relay?user=u", E::Option("user".to_owned())),
             ("turn:relay?secret-file=/s&ca-file=/c", E::Option("ca-file".to_owned())),

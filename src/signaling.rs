@@ -131,6 +131,8 @@ pub enum Life {
     Live,
     /// It is over, for this reason.
     Ended(String),
+    /// It is over since an operator ended it: no other is to follow by itself.
+    Dismissed,
 }
 
 /// Who a viewer is, for the operator's eyes; nothing is decided by it.

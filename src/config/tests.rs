@@ -220,7 +220,9 @@ fn servers_and_networks_that_are_none_are_refused_and_passwords_not_repeated() {
     for (flags, expected) in [
         ("--signaling http://h", "no such protocol"),
         ("--signaling mdn+ws://me:hunter2@h", "a password in a URL"),
-        ("--signaling whip+http://h?call=all", "the option call"),
+        ("--signaling mdn+ws://h?call=all", "the option call"),
+        ("--signaling whip+http://h?call=joined", "whip has no option call"),
+        ("--ice-server turn:h?user=u&secret-file=/s", "two ways to sign in; give either"),
         ("--ice-server h", "not a STUN or TURN server"),
         ("--ice-server turn:me:hunter2@h", "a password in a URL"),
         ("--ice-server turn:h", "no way to sign in"),

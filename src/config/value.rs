@@ -231,6 +231,7 @@ pub(super) fn signaling(asked: Asked) -> Result<SignalingUrl, ConfigError> {
                 "write peerconnection+http://HOST:PORT, mdn+ws://…, socketio+http://…, channel+ws://… or whip+http://…, or with https and wss"
             }
             SignalingUrlError::Credentials => "write the token into a file and ?token-file=PATH after the URL",
+            SignalingUrlError::OtherProtocols { .. } => "leave it out, or give it to one of those",
             SignalingUrlError::Option("call") => "write ?call=none, call=joined or call=glob:PATTERN",
             SignalingUrlError::Option("sign-in") => "write the query of its sign-in with {name} for the name, as ?sign-in=peer_name%3D{name}",
             SignalingUrlError::Option(_) => "write the path of a file",
@@ -248,6 +249,7 @@ pub(super) fn ice_server(asked: Asked) -> Result<IceServer, ConfigError> {
             IceServerError::Password => "write the password into a file and password-file=PATH, or a shared secret and secret-file=PATH",
             IceServerError::Option(_) => "turn: takes transport=udp or tcp, user, password-file and secret-file; turns: transport=tcp; stun: nothing",
             IceServerError::NoCredentials => "write ?user=NAME&password-file=PATH, or ?secret-file=PATH for passwords that expire",
+            IceServerError::TwoCredentials => "give either user=NAME and password-file=PATH, or secret-file=PATH alone: names and passwords that expire are made of the secret",
         };
         let asked = if error == IceServerError::Password { asked.hidden() } else { asked };
         asked.invalid(&error.to_string(), advice)

@@ -170,6 +170,10 @@ impl Daemon {
                     let (path, lines) = (path.clone(), Lines::new(MOST_LINE));
                     return Ok(Self { stream, path, lines, ended: false });
                 }
+                Err(_) if path.is_dir() => {
+                    let why = format!("it is a directory; is {} meant?", path.join("control.sock").display());
+                    tried.push((path.clone(), io::Error::other(why)));
+                }
                 Err(error) => tried.push((path.clone(), error)),
             }
         }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::wire::{Called, Kicked, Server, Stage, Standing, Status};
+use super::wire::{Called, IceServer, IceStanding, Kicked, Server, Stage, Standing, Status};
 use crate::config::one_line;
 
 /// A reply's value as one line of JSON; its fields are those of [`super::wire`].
@@ -60,6 +60,10 @@ pub fn status(status: &Status) -> String {
         vec![server.server.clone(), peers, standing(server)]
     });
     text += &table("  ", servers);
+    if !status.ice_servers.is_empty() {
+        text += "\nice servers:\n";
+        text += &table("  ", status.ice_servers.iter().map(|server| vec![server.url.clone(), ice_standing(server)]));
+    }
     text
 }
 
@@ -90,21 +94,45 @@ pub fn called(called: &Called) -> String {
     one_line(&format!("called {} ({} at {})", called.name, called.id, called.server))
 }
 
-/// Whose connection is ended.
+/// Whose connection is ended, and until when it stays so.
 pub fn kicked(kicked: &Kicked) -> String {
-    let who = if kicked.name.is_empty() { kicked.at.clone() } else { format!("{} at {}", kicked.name, kicked.at) };
-    one_line(&format!("ended viewer {} ({who})", kicked.viewer))
+    let Kicked { viewer, at, name } = kicked;
+    let who = if name.is_empty() { at.clone() } else { format!("{name} at {at}") };
+    let until = if at.starts_with("whip+") {
+        format!("; nothing is published there until `laterna call {at}`, or the daemon's next start")
+    } else if at == "whep" {
+        "; its page stays away until it is loaded again".to_owned()
+    } else {
+        "; it is not called again by itself while it stays signed in".to_owned()
+    };
+    one_line(&format!("ended viewer {viewer} ({who}){until}"))
 }
 
 fn standing(server: &Server) -> String {
-    let detail = server.detail.as_deref().map(one_line).unwrap_or_default();
-    match server.standing {
-        Standing::SignedIn if detail.is_empty() => "signed in".to_owned(),
-        Standing::SignedIn => format!("signed in as {detail}"),
-        Standing::Connecting => "signing in".to_owned(),
-        Standing::Away => format!("away, tries again: {detail}"),
-        Standing::Unknown => "does not answer".to_owned(),
+    match (server.standing, &server.name) {
+        (Standing::SignedIn, None) => "signed in".to_owned(),
+        (Standing::SignedIn, Some(name)) => format!("signed in as {}", one_line(name)),
+        (Standing::Publishing, _) => "publishing".to_owned(),
+        (Standing::Connecting, _) => "signing in".to_owned(),
+        (Standing::Away, _) => away(server.why.as_deref()),
+        (Standing::Dismissed, _) => format!("ended by the operator; `laterna call {}` publishes again", server.server),
+        (Standing::Unknown, _) => "does not answer".to_owned(),
     }
+}
+
+fn ice_standing(server: &IceServer) -> String {
+    match server.standing {
+        IceStanding::Connecting => "connecting".to_owned(),
+        IceStanding::Ready => "ready".to_owned(),
+        IceStanding::Away => away(server.why.as_deref()),
+        IceStanding::ForViewers => "for viewers only".to_owned(),
+        IceStanding::Other => "other".to_owned(),
+    }
+}
+
+/// That a server is away, and why, where that is known.
+fn away(why: Option<&str>) -> String {
+    why.map_or_else(|| "away, tries again".to_owned(), |why| format!("away, tries again: {}", one_line(why)))
 }
 
 /// Aligned columns, the last as wide as it is; no cell is cut.
@@ -143,17 +171,21 @@ mod tests {
         let room = Server {
             server: "room".into(),
             standing: Standing::SignedIn,
-            detail: Some("laterna@host".into()),
+            name: Some("laterna@host".into()),
+            why: None,
             peers: vec![peer(2, "alice", Some(11)), peer(1234, "two\nlines", None)],
         };
         let away = Server {
             server: "mdn+ws://h/".into(),
             standing: Standing::Away,
-            detail: Some("refused".into()),
+            name: None,
+            why: Some("refused".into()),
             peers: vec![],
         };
-        let channel =
-            Server { server: "channel+ws://h/".into(), standing: Standing::SignedIn, detail: None, peers: vec![] };
+        let channel = Server { server: "channel+ws://h/".into(), name: None, peers: vec![], ..room.clone() };
+        let server = "whip+http://h/w".to_owned();
+        let whip =
+            Server { standing: Standing::Dismissed, peers: vec![peer(1, &server, None)], server, ..channel.clone() };
         let expected = "\
 room: signed in as laterna@host
   ID    VIEWER  NAME
@@ -162,8 +194,11 @@ room: signed in as laterna@host
 mdn+ws://h/: away, tries again: refused
 channel+ws://h/: signed in
   nobody else is there
+whip+http://h/w: ended by the operator; `laterna call whip+http://h/w` publishes again
+  ID  VIEWER  NAME
+  1   -       whip+http://h/w
 ";
-        assert_eq!(peers(&[room, away, channel]), expected);
+        assert_eq!(peers(&[room, away, channel, whip]), expected);
         assert!(peers(&[]).contains("--signaling"));
     }
 
@@ -174,7 +209,8 @@ channel+ws://h/: signed in
             "encoders":[{"codec":"h264","running":true,"units":1234,"keyframes":5,"bytes":67890}],
             "viewers":[{"viewer":1,"at":"whep","name":"192.0.2.7","state":"connected","since_s":61,"codecs":["h264","opus"],"rtt_ms":7,"loss_percent":2},
                 {"viewer":12,"at":"room","name":"a b","state":"joining","since_s":0,"codecs":[]}],
-            "signaling":[{"server":"room","standing":"signed-in","detail":"desk","peers":[{"id":2,"name":"a b","viewer":12}]}]}"#;
+            "signaling":[{"server":"room","standing":"signed-in","name":"desk","peers":[{"id":2,"name":"a b","viewer":12}]}],
+            "ice_servers":[{"url":"stun:h:3478","standing":"ready"},{"url":"turn:relay:3478?transport=tcp","standing":"away","why":"it does not answer"}]}"#;
         let told: Status = serde_json::from_str(json).unwrap();
         let expected = "\
 laterna  1.2.3, up 1h01m
@@ -195,9 +231,29 @@ viewers: 1 connected, of 2 at most
 
 signaling:
   room  1 peer  signed in as desk
+
+ice servers:
+  stun:h:3478                    ready
+  turn:relay:3478?transport=tcp  away, tries again: it does not answer
 ";
         assert_eq!(status(&told), expected);
-        assert!(status(&Status { signaling: Vec::new(), ..told }).ends_with("\nsignaling: none\n"));
+        let bare = Status { signaling: Vec::new(), ice_servers: Vec::new(), ..told };
+        assert!(status(&bare).ends_with("\nsignaling: none\n"));
+    }
+
+    #[test]
+    fn whoever_is_ended_stays_so_until_that_is_told() {
+        let kicked = |at: &str, name: &str| kicked(&Kicked { viewer: 3, at: at.into(), name: name.into() });
+        for (line, expected) in [
+            (kicked("whep", "192.0.2.7"), "ended viewer 3 (192.0.2.7 at whep); its page stays away"),
+            (kicked("room", "alice"), "ended viewer 3 (alice at room); it is not called again by itself"),
+            (
+                kicked("whip+http://h/w", ""),
+                "ended viewer 3 (whip+http://h/w); nothing is published there until `laterna call whip+http://h/w`",
+            ),
+        ] {
+            assert!(line.starts_with(expected), "{line}");
+        }
     }
 
     #[test]

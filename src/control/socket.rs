@@ -42,6 +42,12 @@ pub enum SocketError {
         /// The place.
         path: PathBuf,
     },
+    /// A directory is there.
+    #[error("control socket {path}: it is a directory; name the socket in it, as --control {path}/control.sock")]
+    Directory {
+        /// The place.
+        path: PathBuf,
+    },
     /// The system refuses.
     #[error("control socket {path}: {what}: {error}; choose another place with --control PATH")]
     System {
@@ -72,6 +78,9 @@ impl ControlSocket {
     /// Where a daemon answers there, or the system refuses.
     pub fn bind(path: &Path) -> Result<Self, SocketError> {
         let refused = |what| move |error| SocketError::System { path: path.to_owned(), what, error };
+        if path.is_dir() {
+            return Err(SocketError::Directory { path: path.to_owned() });
+        }
         if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
             match DirBuilder::new().mode(0o700).create(directory) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -282,6 +291,9 @@ mod tests {
         assert!(matches!(ControlSocket::bind(&path), Err(SocketError::System { .. })));
         std::fs::remove_file(&lock).unwrap();
         assert_eq!(std::fs::read_to_string(&precious).unwrap(), "kept");
+        let error = ControlSocket::bind(directory.path()).unwrap_err().to_string();
+        assert!(error.contains("it is a directory; name the socket in it"), "{error}");
+        assert!(!beside(directory.path(), ".lock").exists());
         // Another one's socket that has taken the place meanwhile.
         let socket = ControlSocket::bind(&path).unwrap();
         std::fs::remove_file(&path).unwrap();

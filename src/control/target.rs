@@ -7,6 +7,10 @@ use super::wire::{Complaint, Kind, Peer, Server};
 /// # Errors
 /// Where none is meant, or several.
 pub fn resolve<'a>(servers: &'a [Server], wanted: &str, at: Option<&str>) -> Result<(usize, &'a Peer), Complaint> {
+    if wanted.trim().is_empty() {
+        let message = "nobody is called by an empty name; give an id or a name, as `laterna peers` lists them";
+        return Err(Complaint::new(Kind::BadRequest, message));
+    }
     let only = at.map(|label| named(servers, label)).transpose()?;
     let all = servers.iter().enumerate().filter(|(index, _)| only.is_none_or(|only| only == *index));
     let servers: Vec<(usize, &Server)> = all.collect();
@@ -61,7 +65,7 @@ mod tests {
 
     fn server(label: &str, peers: &[(u64, &str)]) -> Server {
         let peers = peers.iter().map(|(id, name)| Peer { id: *id, name: (*name).to_owned(), viewer: None }).collect();
-        Server { server: label.to_owned(), standing: Standing::SignedIn, detail: None, peers }
+        Server { server: label.to_owned(), standing: Standing::SignedIn, name: None, why: None, peers }
     }
 
     #[test]
@@ -95,8 +99,10 @@ mod tests {
     }
 
     #[test]
-    fn a_name_of_digits_is_found_where_no_id_is_so() {
-        let servers = [server("room", &[(2, "77"), (3, "x")])];
+    fn a_name_of_digits_is_found_where_no_id_is_so_and_no_name_is_nobodys() {
+        let servers = [server("room", &[(2, "77"), (3, "")])];
         assert_eq!(resolve(&servers, "77", None).unwrap().1.id, 2);
+        assert_eq!(resolve(&servers, "3", None).unwrap().1.id, 3);
+        assert_eq!(resolve(&servers, "", None).unwrap_err().kind, Kind::BadRequest, "whoever has no name has an id");
     }
 }

@@ -108,6 +108,9 @@ pub struct Status {
     pub viewers: Vec<Viewer>,
     /// The signaling servers, the daemon's own room first.
     pub signaling: Vec<Server>,
+    /// STUN and TURN servers, as they were given; none where the daemon is older than this field.
+    #[serde(default)]
+    pub ice_servers: Vec<IceServer>,
 }
 
 /// A source of pictures or sound.
@@ -177,10 +180,13 @@ pub struct Server {
     pub server: String,
     /// How the daemon stands with it.
     pub standing: Standing,
-    /// The name under which the daemon is signed in, or why it is not.
+    /// The name under which the daemon is signed in; not there while it is not, and where there are no names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub detail: Option<String>,
-    /// Who is there, without the daemon itself, by their ids.
+    pub name: Option<String>,
+    /// Why it is away, for people; not there otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Who is there, without the daemon itself, by their ids; where the stream is published, the server itself.
     pub peers: Vec<Peer>,
 }
 
@@ -192,11 +198,44 @@ pub enum Standing {
     Connecting,
     /// It is signed in.
     SignedIn,
-    /// It is not, and will try again.
+    /// The server has the stream, for viewers of its own.
+    Publishing,
+    /// Neither, and it will try again.
     Away,
+    /// The operator has ended what was published there; a call publishes it again.
+    Dismissed,
     /// It can't be said: the one who knows does not answer.
     #[serde(other)]
     Unknown,
+}
+
+/// A STUN or TURN server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IceServer {
+    /// Its URL as browsers take it (RFC 7064, RFC 7065), without credentials.
+    pub url: String,
+    /// How the daemon stands with it.
+    pub standing: IceStanding,
+    /// Why it is away; not there otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// How the daemon stands with a STUN or TURN server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IceStanding {
+    /// It is tried for the first time.
+    Connecting,
+    /// It has told the daemon's address, or relays for it.
+    Ready,
+    /// It does not, and is tried again.
+    Away,
+    /// Viewers are told of it, and the daemon itself has no use for it.
+    ForViewers,
+    /// A standing that a newer daemon has.
+    #[serde(other)]
+    Other,
 }
 
 /// A peer of a signaling server.

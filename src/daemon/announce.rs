@@ -1,9 +1,13 @@
-//! What the daemon prints once it is ready: the lines of the contract, and a QR code on a terminal.
+//! What the daemon says of the ways to it: the lines of the contract once it is ready, a QR code on a terminal, and what viewers are told in the log.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::session::udp::local_addresses;
+use tracing::{debug, info, warn};
+
+use crate::session::reach::{CandidateKind, NetworkFilter, Reach};
+use crate::session::udp::{LocalAddress, local_addresses};
 use crate::signaling::access::Code;
 use crate::signaling::server::Server;
 
@@ -24,6 +28,34 @@ pub(super) fn announce(server: Option<&Server>, udp_port: u16, code: Option<&Cod
         writeln!(out, "{picture}\n{name}: scan this with a phone, or open one of the addresses above")?;
     }
     out.flush()
+}
+
+/// Says how many ways viewers are told.
+pub(super) fn report(reach: &Reach, networks: &NetworkFilter) {
+    let (candidates, _) = reach.candidates();
+    let hosts = candidates.iter().filter(|candidate| candidate.kind == CandidateKind::Host);
+    let addresses: Vec<_> = hosts.map(|candidate| candidate.address.ip()).collect();
+    let tcp = candidates.iter().any(|candidate| candidate.kind == CandidateKind::TcpPassive);
+    info!(addresses = addresses.len(), tcp, "viewers are told how to reach this machine");
+    debug!(?addresses, "what viewers are told");
+    if !addresses.iter().all(IpAddr::is_loopback) {
+        return;
+    }
+    let is_excluded = |address: &LocalAddress| !networks.allows(&address.interface, address.ip);
+    let mut excluded = local_addresses().unwrap_or_default();
+    excluded.retain(|address| !address.ip.is_loopback() && is_excluded(address));
+    let interfaces: BTreeSet<_> = excluded.iter().map(|address| address.interface.as_str()).collect();
+    if interfaces.is_empty() {
+        warn!(
+            "this machine has no address but its own loopback to tell viewers, so none elsewhere finds it: connect it to a network"
+        );
+    } else {
+        warn!(
+            ?interfaces,
+            "--network leaves no address but loopback to tell viewers, so none elsewhere finds this machine but by a relay: \
+             include one of these interfaces, or leave a rule with ! out"
+        );
+    }
 }
 
 /// The addresses to open: those of all interfaces for a wildcard, loopback last and once.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -20,6 +20,7 @@ use crate::id::{PeerId, SessionId};
 use crate::session::broadcast::{BroadcastState, Place, ViewerState};
 use crate::session::inbox::Inbox;
 use crate::session::messages::JoinIn;
+use crate::session::relay::server as relay;
 use crate::signaling::client::{Desk, ServerState, Standing};
 
 /// How long a server's task may take to say how it stands.
@@ -57,6 +58,8 @@ pub(super) struct Facts {
     pub(super) http: Vec<SocketAddr>,
     pub(super) udp: u16,
     pub(super) max_viewers: usize,
+    /// The URLs of STUN and TURN servers, and where each one's task tells how it stands.
+    pub(super) ice_servers: Vec<(String, watch::Receiver<relay::Standing>)>,
 }
 
 /// Answers operators.
@@ -100,6 +103,7 @@ impl Desks {
             encoders: makers.encoders(&state.wanted),
             viewers: state.viewers.iter().map(|viewer| told(viewer, now)).collect(),
             signaling,
+            ice_servers: facts.ice_servers.iter().map(|(url, standing)| ice_server(url, &standing.borrow())).collect(),
         })
     }
 
@@ -157,20 +161,36 @@ impl Desks {
 }
 
 fn server(desk: &Desk, state: Option<ServerState>, numbers: &HashMap<SessionId, u32>) -> wire::Server {
-    let label = desk.label.to_string();
-    let Some(state) = state else {
-        return wire::Server { server: label, standing: wire::Standing::Unknown, detail: None, peers: Vec::new() };
+    let unknown = wire::Server {
+        server: desk.label.to_string(),
+        standing: wire::Standing::Unknown,
+        name: None,
+        why: None,
+        peers: Vec::new(),
     };
-    let (standing, detail) = match state.standing {
-        Standing::Connecting => (wire::Standing::Connecting, None),
-        Standing::SignedIn(name) => (wire::Standing::SignedIn, Some(name)),
-        Standing::Away(why) => (wire::Standing::Away, Some(why)),
+    let Some(state) = state else { return unknown };
+    let (standing, name, why) = match state.standing {
+        Standing::Connecting => (wire::Standing::Connecting, None, None),
+        Standing::SignedIn(name) => (wire::Standing::SignedIn, Some(name), None),
+        Standing::Publishing => (wire::Standing::Publishing, None, None),
+        Standing::Away(why) => (wire::Standing::Away, None, Some(why)),
+        Standing::Dismissed => (wire::Standing::Dismissed, None, None),
     };
     let peers = state.peers.into_iter().map(|peer| {
         let viewer = peer.session.and_then(|session| numbers.get(&session)).copied();
         wire::Peer { id: peer.id.0, name: peer.name, viewer }
     });
-    wire::Server { server: label, standing, detail, peers: peers.collect() }
+    wire::Server { standing, name, why, peers: peers.collect(), ..unknown }
+}
+
+fn ice_server(url: &str, standing: &relay::Standing) -> wire::IceServer {
+    let (standing, why) = match standing {
+        relay::Standing::Connecting => (wire::IceStanding::Connecting, None),
+        relay::Standing::Ready => (wire::IceStanding::Ready, None),
+        relay::Standing::Away(why) => (wire::IceStanding::Away, Some(why.clone())),
+        relay::Standing::ForViewers => (wire::IceStanding::ForViewers, None),
+    };
+    wire::IceServer { url: url.to_owned(), standing, why }
 }
 
 fn told(viewer: &ViewerState, now: Instant) -> wire::Viewer {

@@ -191,7 +191,10 @@ impl Join {
         self.dialogues.remove(&session);
         self.tell_media(MediaIn::Forget(session));
         if let Some(life) = self.lives.remove(&session) {
-            life.send_replace(Life::Ended(reason.to_string()));
+            life.send_replace(match &reason {
+                EndReason::Kicked => Life::Dismissed,
+                other => Life::Ended(other.to_string()),
+            });
         }
         self.broadcast.handle_ended(at, session, reason);
     }

@@ -25,6 +25,7 @@ mod token;
 pub mod url;
 mod websocket;
 mod whip;
+pub mod why;
 
 use url::{Protocol, SignalingUrl};
 
@@ -62,8 +63,12 @@ pub enum Standing {
     Connecting,
     /// It is signed in, under this name.
     SignedIn(String),
+    /// The server has the stream, for viewers of its own.
+    Publishing,
     /// It is not, for this reason, and will try again.
     Away(String),
+    /// The operator has ended what was published there: it is not tried again until the operator calls.
+    Dismissed,
 }
 
 /// A server and who is there, for the operator.
@@ -126,6 +131,27 @@ pub struct Client {
     pub desk: Desk,
     /// Its task.
     pub task: JoinHandle<()>,
+}
+
+/// Why a file that a URL names is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// That of the token.
+    #[error(transparent)]
+    Token(#[from] token::TokenError),
+    /// That of the certificates.
+    #[error(transparent)]
+    Certificates(#[from] tls::TlsError),
+}
+
+/// Reads the files that a URL names, once: whatever is wrong with them at the daemon's start is a mistake. Later they are read anew at each connection.
+///
+/// # Errors
+/// Where one of them can't be read, or is none.
+pub fn check_files(url: &SignalingUrl) -> Result<(), FileError> {
+    url.token_file.as_deref().map(token::bearer).transpose()?;
+    url.ca_file.as_deref().map(|path| tls::client(Some(path))).transpose()?;
+    Ok(())
 }
 
 /// Starts the client of a server; to be called in a tokio runtime. It ends after `stop` has become true.

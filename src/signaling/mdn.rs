@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::id::{PeerId, SessionId};
 use crate::signaling::Trickle;
 use crate::signaling::client::frames::{Breach, FrameProtocol, Output};
-use crate::signaling::peers::{self, CallPolicy, Peers, Useless};
+use crate::signaling::peers::{CallPolicy, Peers, Useless};
 use crate::signaling::words::{self, Kind, Word};
 
 #[cfg(test)]
@@ -297,19 +297,14 @@ impl FrameProtocol for Mdn {
         self.peers.poll_timeout()
     }
 
-    fn poll_output(&mut self) -> Option<Output> {
-        if let Some(output) = self.outputs.pop_front() {
-            return Some(output);
-        }
-        loop {
-            match self.peers.poll_output()? {
-                peers::Output::Say { to, word } => match self.frame(to, &word) {
-                    Some(frame) => return Some(Output::Frame(frame)),
-                    None => tracing::debug!(peer = %to, "a word is not said: the user is gone, or it is too long"),
-                },
-                peers::Output::Withdraw { .. } => {}
-                output => return Some(Output::Broadcast(output)),
-            }
+    fn poll_own(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    fn say(&mut self, to: PeerId, word: &Word) {
+        match self.frame(to, word) {
+            Some(frame) => self.outputs.push_back(Output::Frame(frame)),
+            None => tracing::debug!(peer = %to, "a word is not said: the user is gone, or it is too long"),
         }
     }
 

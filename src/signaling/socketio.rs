@@ -15,7 +15,7 @@ use url::Url;
 
 use super::Trickle;
 use super::client::frames::{Breach, FrameProtocol, Output};
-use super::peers::{self, CallError, CallPolicy, Peers, Useless};
+use super::peers::{CallError, CallPolicy, Peers, Useless};
 use super::words::{self, Kind, Word};
 use crate::id::{PeerId, SessionId};
 
@@ -285,17 +285,6 @@ impl SocketIo {
         trickling.sort_unstable();
         trickling.pop().filter(|_| !alone || trickling.is_empty()).map(|(_, peer)| peer)
     }
-
-    fn say(&mut self, to: PeerId, word: &Word) {
-        let Some(member) = self.members.get(&to) else { return };
-        // The daemon's candidates are in its descriptions, and it never hangs up by a word.
-        let Word::Description { kind, sdp } = word else { return };
-        let event = if *kind == Kind::Offer { "offer" } else { "answer" };
-        self.engine.send(event, &[json!(member.id), words::described(*kind, sdp)]);
-        if *kind == Kind::Offer && member.talk != Talk::Asked {
-            self.has_described(to, true);
-        }
-    }
 }
 
 impl FrameProtocol for SocketIo {
@@ -354,20 +343,19 @@ impl FrameProtocol for SocketIo {
         self.peers.poll_timeout().into_iter().chain(self.engine.poll_timeout()).min()
     }
 
-    fn poll_output(&mut self) -> Option<Output> {
-        loop {
-            if let Some(frame) = self.engine.poll_frame() {
-                return Some(Output::Frame(frame));
-            }
-            if let Some(name) = self.signed_in.take() {
-                return Some(Output::SignedIn(name));
-            }
-            match self.peers.poll_output()? {
-                peers::Output::Say { to, word } => self.say(to, &word),
-                // What was sent can't be taken back.
-                peers::Output::Withdraw { .. } => {}
-                output => return Some(Output::Broadcast(output)),
-            }
+    fn poll_own(&mut self) -> Option<Output> {
+        let frame = self.engine.poll_frame().map(Output::Frame);
+        frame.or_else(|| self.signed_in.take().map(Output::SignedIn))
+    }
+
+    fn say(&mut self, to: PeerId, word: &Word) {
+        let Some(member) = self.members.get(&to) else { return };
+        // The daemon's candidates are in its descriptions, and it never hangs up by a word.
+        let Word::Description { kind, sdp } = word else { return };
+        let event = if *kind == Kind::Offer { "offer" } else { "answer" };
+        self.engine.send(event, &[json!(member.id), words::described(*kind, sdp)]);
+        if *kind == Kind::Offer && member.talk != Talk::Asked {
+            self.has_described(to, true);
         }
     }
 

@@ -12,7 +12,7 @@ use url::Url;
 use super::Life;
 use super::client::Standing;
 use super::client::backoff::Backoff;
-use super::peers::Outcome;
+use super::peers::{CallError, Outcome};
 use crate::id::SessionId;
 
 pub mod link;
@@ -25,14 +25,14 @@ pub use response::Response;
 use link::OfferedServer;
 use response::Said;
 
-/// What [`Standing::SignedIn`] says once the server has the stream.
-pub const PUBLISHING: &str = "publishing";
 /// Redirections of one publication that are followed.
 const MOST_REDIRECTIONS: u32 = 5;
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
+    /// The token is read, so that nothing is published in vain; what came of it comes back by [`Whip::handle_prepared`].
+    Prepare,
     /// The broadcast is asked for an offer; what it says comes back by [`Whip::handle_outcome`], how the session goes by [`Whip::handle_life`].
     Publish(SessionId),
     /// The broadcast is given the server's answer; what it says comes back by [`Whip::handle_outcome`].
@@ -59,8 +59,6 @@ pub enum Request {
         to: Url,
         /// The offer.
         sdp: String,
-        /// Whether it begins a publication.
-        first: bool,
     },
     /// DELETE: to end a session.
     End {
@@ -72,6 +70,8 @@ pub enum Request {
 enum State {
     /// Nothing is published until then.
     Waiting(Instant),
+    /// The token is being read.
+    Preparing,
     /// The broadcast makes an offer.
     Offering(SessionId),
     /// The server has it.
@@ -89,15 +89,28 @@ enum State {
     Published(SessionId, Option<Url>),
     /// The server is told that it is over; the next publication begins then.
     Ending(Instant),
+    /// Nothing is published until the operator calls.
+    Dismissed,
     /// Nothing will be done any more.
     Over,
+}
+
+/// What follows once a publication is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    /// Another.
+    Another,
+    /// None, until the operator calls.
+    Call,
+    /// None.
+    Stop,
 }
 
 /// The daemon at one server.
 pub struct Whip {
     endpoint: Url,
     state: State,
-    stopping: bool,
+    then: Then,
     standing: Standing,
     backoff: Backoff,
     sessions: Box<dyn FnMut() -> SessionId + Send>,
@@ -116,7 +129,7 @@ impl Whip {
         Self {
             endpoint,
             state: State::Waiting(now),
-            stopping: false,
+            then: Then::Another,
             standing: Standing::Connecting,
             backoff: Backoff::default(),
             sessions: Box::new(sessions),
@@ -140,10 +153,56 @@ impl Whip {
         if let State::Waiting(until) = self.state
             && now >= until
         {
-            let session = (self.sessions)();
-            self.state = State::Offering(session);
-            self.outputs.push_back(Output::Publish(session));
+            self.state = State::Preparing;
+            self.outputs.push_back(Output::Prepare);
         }
+    }
+
+    /// Takes word of what the next publication needs: it is there, or why it is not.
+    pub fn handle_prepared(&mut self, now: Instant, prepared: Result<(), String>) {
+        match (&self.state, prepared) {
+            (State::Preparing, Ok(())) => {
+                let session = (self.sessions)();
+                self.state = State::Offering(session);
+                self.outputs.push_back(Output::Publish(session));
+            }
+            (State::Preparing, Err(why)) => self.lose(now, why, Duration::ZERO),
+            // It was given up meanwhile.
+            _ => {}
+        }
+    }
+
+    /// The session of the present publication.
+    pub fn session(&self) -> Option<SessionId> {
+        match &self.state {
+            State::Offering(session)
+            | State::Posting { session, .. }
+            | State::Connecting(session, _)
+            | State::Published(session, _) => Some(*session),
+            State::Waiting(_) | State::Preparing | State::Ending(_) | State::Dismissed | State::Over => None,
+        }
+    }
+
+    /// Publishes at once, by the operator's word.
+    ///
+    /// # Errors
+    /// Where that is done already, or the daemon is ending.
+    pub fn call(&mut self, now: Instant) -> Result<(), CallError> {
+        if self.then == Then::Stop {
+            return Err(CallError::Unknown);
+        }
+        let is_over = matches!(&self.state, State::Posting { over: Some(_), .. });
+        match &mut self.state {
+            State::Waiting(until) | State::Ending(until) => *until = now,
+            State::Dismissed => self.state = State::Waiting(now),
+            // What is left of the last is ended first.
+            State::Posting { .. } if is_over => {}
+            _ => return Err(CallError::Published),
+        }
+        if std::mem::replace(&mut self.then, Then::Another) == Then::Call {
+            self.standing = Standing::Connecting;
+        }
+        Ok(())
     }
 
     /// When [`Whip::handle_timeout`] is due.
@@ -179,8 +238,9 @@ impl Whip {
             (State::Connecting(session, resource), Life::Live) if *session == of => {
                 self.state = State::Published(of, resource.take());
                 self.backoff.handle_signed_in(now);
-                self.standing = Standing::SignedIn(PUBLISHING.to_owned());
+                self.standing = Standing::Publishing;
             }
+            (_, Life::Dismissed) => self.dismiss(now, of),
             // The request can't be taken back: its answer says what to end.
             (State::Posting { session, over, .. }, Life::Ended(why)) if *session == of => *over = Some(why),
             (
@@ -188,6 +248,20 @@ impl Whip {
                 Life::Ended(why),
             ) if *session == of => self.lose(now, why, Duration::ZERO),
             _ => {}
+        }
+    }
+
+    fn dismiss(&mut self, now: Instant, of: SessionId) {
+        if self.then == Then::Stop || self.session().is_some_and(|session| session != of) {
+            return;
+        }
+        (self.then, self.standing) = (Then::Call, Standing::Dismissed);
+        match &mut self.state {
+            // The request can't be taken back: its answer says what to end.
+            State::Posting { over, .. } => *over = Some("ended by the operator".to_owned()),
+            // It may have been given up before this is heard.
+            State::Ending(_) | State::Dismissed | State::Over => {}
+            _ => self.end(now),
         }
     }
 
@@ -215,7 +289,7 @@ impl Whip {
         (sdp, redirections): (String, u32),
         over: Option<String>,
     ) {
-        let given_up = self.stopping || over.is_some();
+        let given_up = self.then != Then::Another || over.is_some();
         match said {
             Said::Answer { sdp, resource, servers } if !given_up => {
                 if !servers.is_empty() {
@@ -246,20 +320,14 @@ impl Whip {
 
     /// Ends what there is; [`Whip::is_over`] once that is done.
     pub fn stop(&mut self, now: Instant) {
-        self.stopping = true;
-        let session = match &self.state {
-            State::Waiting(_) | State::Ending(_) | State::Over => None,
-            State::Offering(session) | State::Connecting(session, _) | State::Published(session, _) => Some(*session),
-            State::Posting { session, over, .. } => Some(*session).filter(|_| over.is_none()),
-        };
-        if let Some(session) = session {
-            self.outputs.push_back(Output::Leave(session));
-        }
+        self.then = Then::Stop;
+        let is_over = matches!(&self.state, State::Posting { over: Some(_), .. });
+        self.outputs.extend(self.session().filter(|_| !is_over).map(Output::Leave));
         match &mut self.state {
             State::Ending(_) | State::Over => {}
             // What the server answers may have to be ended.
             State::Posting { over, .. } => *over = Some(String::new()),
-            State::Waiting(_) | State::Offering(_) | State::Connecting(..) | State::Published(..) => self.end(now),
+            _ => self.end(now),
         }
     }
 
@@ -269,14 +337,14 @@ impl Whip {
     }
 
     fn post(&mut self, session: SessionId, to: Url, sdp: String, redirections: u32) {
-        let request = Request::Offer { to: to.clone(), sdp: sdp.clone(), first: redirections == 0 };
+        let request = Request::Offer { to: to.clone(), sdp: sdp.clone() };
         self.state = State::Posting { session, at: to, sdp, redirections, over: None };
         self.outputs.push_back(Output::Ask(request));
     }
 
     /// The stream is not, or no more, at the server: what is left there is ended, and after a pause it is tried again.
     fn lose(&mut self, now: Instant, why: String, at_least: Duration) {
-        if !self.stopping {
+        if self.then == Then::Another {
             self.standing = Standing::Away(why);
         }
         let pause = self.backoff.handle_lost(now, (self.random)());
@@ -295,6 +363,10 @@ impl Whip {
     }
 
     fn rest(&mut self, until: Instant) {
-        self.state = if self.stopping { State::Over } else { State::Waiting(until) };
+        self.state = match self.then {
+            Then::Another => State::Waiting(until),
+            Then::Call => State::Dismissed,
+            Then::Stop => State::Over,
+        };
     }
 }

@@ -47,7 +47,7 @@ fn done(command: &mut Command) -> Done {
 }
 
 /// What a command says of the daemon at `control`; it must succeed.
-fn says(control: &Path, args: &[&str]) -> String {
+pub fn says(control: &Path, args: &[&str]) -> String {
     let done = done(&mut command(args, &[("LATERNA_CONTROL", control)]));
     assert!(done.code == Some(0) && done.err.is_empty(), "{args:?}: {done:?}");
     done.out
@@ -105,7 +105,7 @@ fn a_viewer_is_shown_and_ended_and_its_page_stays_away_until_it_is_loaded_again(
     let watched = Output::follow(watching.child().stdout.take().unwrap());
     assert!(watched.wait(SOON, |line| line.contains("\"state\":\"connected\"")).is_some());
     assert!(refused(&control, &["kick", "2"], 1).contains("no viewer has the number 2"));
-    assert_eq!(says(&control, &["kick", "1"]), "ended viewer 1 (127.0.0.1 at whep)\n");
+    assert!(says(&control, &["kick", "1"]).starts_with("ended viewer 1 (127.0.0.1 at whep); its page stays away"));
     stage.daemon.logged(&[GONE[0], "viewer=1", "ended by the operator"], SOON);
     stage.awaits_state(&["dismissed"], SOON);
     assert!(watched.wait(SOON, |line| line.contains("\"viewers\":[]")).is_some(), "{}", watched.tail(9));
@@ -145,7 +145,7 @@ fn members_of_the_room_are_listed_and_called_by_name_and_id() {
     let [old, bob, new] = ["alice", "bob", "alice"].map(sign_in);
     let peers = json_of(&control, &["peers", "--json"]);
     let listed = json!([{ "id": old, "name": "alice" }, { "id": bob, "name": "bob" }, { "id": new, "name": "alice" }]);
-    assert_eq!((&peers[0]["detail"], &peers[0]["peers"]), (&json!("the desk"), &listed));
+    assert_eq!((&peers[0]["name"], &peers[0]["peers"]), (&json!("the desk"), &listed));
     assert_eq!(says(&control, &["call", "alice"]), format!("called alice ({new} at room)\n"));
     offer_to(new);
     assert!(refused(&control, &["call", "alice"], 1).contains("under way"));
@@ -159,8 +159,42 @@ fn members_of_the_room_are_listed_and_called_by_name_and_id() {
     let (room, joining) = (json!("room"), json!("joining"));
     assert_eq!(viewers, [(&json!("alice"), &room, &joining), (&json!("bob"), &room, &joining)]);
     assert_eq!(status["signaling"][0]["peers"][2], json!({ "id": new, "name": "alice", "viewer": 1 }));
-    assert_eq!(says(&control, &["kick", "1"]), "ended viewer 1 (alice at room)\n");
+    assert!(says(&control, &["kick", "1"]).starts_with("ended viewer 1 (alice at room); it is not called again"));
     daemon.logged(&["viewer never connected", "viewer=1", "ended by the operator"], SOON);
+    daemon.stop();
+}
+
+#[test]
+fn ice_servers_are_shown_with_their_standing_and_without_their_credentials() {
+    let directory = tempfile::tempdir().unwrap();
+    let password = directory.path().join("password");
+    std::fs::write(&password, "hunter2\n").unwrap();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let relay = format!("turn:{closed}?transport=tcp&user=pupil&password-file={}", password.display());
+    let args = ["--source", "pattern", "--ice-server", &relay, "--ice-server", "stuns:127.0.0.1:9"];
+    let daemon = Setup::new(&args).start();
+    let control = daemon.setup().control();
+    daemon.logged(&["relay is away"], SOON);
+    let status = json_of(&control, &["status", "--json"]);
+    let [relay, stuns] = [0, 1].map(|index| &status["ice_servers"][index]);
+    let url = format!("turn:{closed}?transport=tcp");
+    assert_eq!((&relay["url"], &relay["standing"]), (&json!(url), &json!("away")), "{status}");
+    assert!(relay["why"].as_str().unwrap().contains("Connection refused"), "{status}");
+    assert_eq!(*stuns, json!({ "url": "stuns:127.0.0.1:9", "standing": "for-viewers" }), "{status}");
+    let words = says(&control, &["status"]);
+    let line = words.lines().find(|line| line.contains(&url)).unwrap();
+    assert!(line.contains("away, tries again: ") && line.contains("Connection refused"), "{words}");
+    for secret in ["hunter2", "pupil", "password"] {
+        assert!(!words.contains(secret) && !status.to_string().contains(secret), "{words}");
+    }
+    daemon.stop();
+}
+
+#[test]
+fn a_filter_of_networks_that_leaves_none_is_said() {
+    let daemon = Setup::new(&["--source", "pattern", "--network", "!*"]).start();
+    let line = daemon.logged(&["WARN", "no address but"], SOON).text;
+    println!("{line}");
     daemon.stop();
 }
 
@@ -172,7 +206,8 @@ fn where_no_daemon_is_or_the_command_is_wrong_one_line_says_so() {
         let line = refused(&nowhere, args, 1);
         assert!(line.contains(&nowhere.display().to_string()) && line.contains("laterna run"), "{line}");
     }
-    for args in [&["kick"][..], &["kick", "me"], &["call"], &["status", "now"], &["peers", "--xml"]] {
+    assert!(refused(directory.path(), &["status"], 1).contains("it is a directory"));
+    for args in [&["kick"][..], &["kick", "me"], &["call"], &["call", ""], &["status", "now"], &["peers", "--xml"]] {
         refused(&nowhere, args, 2);
     }
     // Something else that listens there.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::control::{json_of, says};
 use crate::room_pages::InRoom;
 use crate::stage::{CAME, FAILED, GONE, SOON};
 use crate::support::daemon::{Daemon, Setup};
@@ -100,6 +101,27 @@ fn in_an_open_room_a_page_that_only_joins_is_called_and_plays() {
     let daemon = signed_in(server.http(), "?call=glob:pupil");
     let page = InRoom::join(daemon, "/room_page.html", &format!("http://{}", server.http()), "pupil");
     plays_and_goes(&page);
+    page.daemon.stop();
+    server.stop();
+}
+
+#[test]
+fn a_page_that_the_operator_ended_is_called_again_by_the_operator_only() {
+    let _machine = heavy();
+    let server = open_room();
+    let daemon = signed_in(server.http(), "?call=glob:pupil");
+    let control = daemon.setup().control();
+    let page = InRoom::join(daemon, "/room_page.html", &format!("http://{}", server.http()), "pupil");
+    page.goes_on();
+    assert!(says(&control, &["kick", "1"]).contains("it is not called again by itself"));
+    page.daemon.logged(&[GONE[0], "ended by the operator"], SOON);
+    page.browser.run::<Value>("return lt.pass(4000)", &[]);
+    let status = json_of(&control, &["status", "--json"]);
+    assert_eq!(status["viewers"], serde_json::json!([]), "{status}");
+    says(&control, &["call", "pupil"]);
+    page.daemon.logged_times(2, CAME, SOON);
+    let status = json_of(&control, &["status", "--json"]);
+    assert_eq!(status["viewers"][0]["viewer"], 2, "nobody was called between: {status}");
     page.daemon.stop();
     server.stop();
 }

@@ -14,7 +14,7 @@ use crate::support::{long, report_wall_time};
 /// What the log line says once the daemon is signed in.
 pub const SIGNED_IN: &[&str] = &["signed in", "server="];
 /// What it says once the server is away.
-pub const AWAY: &[&str] = &["the signaling server is away"];
+pub const AWAY: &[&str] = &["signaling server is away"];
 /// How soon after its return the daemon is to be signed in to a server.
 const AGAIN: Duration = Duration::from_secs(6);
 const PATTERN: [u16; 2] = [1280, 720];

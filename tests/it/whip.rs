@@ -5,6 +5,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
+use crate::control::{json_of, says};
 use crate::stage::SOON;
 use crate::support::daemon::{Daemon, Setup};
 use crate::support::long;
@@ -105,20 +108,60 @@ fn a_server_whose_ice_is_lite_and_that_hangs_up_is_published_to_again() {
 }
 
 #[test]
-fn a_token_that_is_missing_or_wrong_is_said_once_and_read_again_at_each_try() {
+fn a_token_that_is_wrong_or_gone_is_said_once_and_read_again_at_each_try() {
     let server = receiver(&["--token", "right"]);
     let state = tempfile::tempdir().unwrap();
     let token = state.path().join("token");
-    let daemon = publisher(&server, &format!("?token-file={}", token.display()), &[]).start();
-    daemon.logged(&["WARN", "the token file", "No such file"], SOON);
     fs::write(&token, "wrong").unwrap();
+    let daemon = publisher(&server, &format!("?token-file={}", token.display()), &[]).start();
     let refused = server.output.wait_nth(3, 0, SOON, |line| line == "unauthorized POST");
     assert!(refused.is_some(), "it is tried again:\n{}", server.output.tail(40));
     daemon.logged(&["WARN", "401 Unauthorized: a token is needed"], SOON);
+    fs::remove_file(&token).unwrap();
+    daemon.logged(&["WARN", "the token file", "No such file"], SOON);
     fs::write(&token, "right").unwrap();
     daemon.logged(PUBLISHING, SOON);
     awaits_pictures(&server, 0);
     assert_eq!(daemon.count_logged(AWAY), 2, "one line for each reason:\n{}", daemon.log().tail(30));
+    stops(daemon, &server);
+}
+
+#[test]
+fn a_token_that_is_not_there_at_the_start_is_an_end_that_names_it() {
+    let url = "whip+http://127.0.0.1:9/whip?token-file=/nowhere/token";
+    let failure = Setup::new(&["--source", "pattern", "--signaling", url]).fail();
+    assert_eq!(failure.status.code(), Some(1));
+    let last = failure.stderr.last().unwrap();
+    assert!(last.contains("--signaling whip+http://127.0.0.1:9/whip: ") && last.contains("/nowhere/token"), "{last}");
+}
+
+#[test]
+fn a_publication_that_the_operator_ended_stays_away_until_it_is_called() {
+    let server = receiver(&[]);
+    let daemon = publisher(&server, "", &[]).start();
+    let (control, label) = (daemon.setup().control(), format!("whip+http://{}/whip", server.address));
+    daemon.logged(PUBLISHING, SOON);
+    awaits_pictures(&server, 0);
+    let at = |status: &Value| {
+        let servers = status["signaling"].as_array().unwrap();
+        servers.iter().find(|at| at["server"] == label.as_str()).unwrap().clone()
+    };
+    let sfu = at(&json_of(&control, &["status", "--json"]));
+    let peers = json!([{ "id": 1, "name": label, "viewer": 1 }]);
+    assert_eq!((&sfu["standing"], &sfu["peers"]), (&json!("publishing"), &peers), "{sfu}");
+    let mark = server.output.mark();
+    let words = says(&control, &["kick", "1"]);
+    assert!(words.contains("nothing is published there until") && words.contains(&label), "{words}");
+    said(&server, mark, "ended", SOON);
+    daemon.logged(&["INFO", "the operator has ended it"], SOON);
+    let sfu = at(&json_of(&control, &["status", "--json"]));
+    assert_eq!((&sfu["standing"], &sfu["peers"][0]["viewer"]), (&json!("dismissed"), &Value::Null), "{sfu}");
+    let mark = server.output.mark();
+    says(&control, &["call", &label]);
+    daemon.logged_times(2, PUBLISHING, SOON);
+    awaits_pictures(&server, mark);
+    let status = json_of(&control, &["status", "--json"]);
+    assert_eq!(at(&status)["peers"][0]["viewer"], 2, "nothing was tried between: {status}");
     stops(daemon, &server);
 }
 

@@ -51,11 +51,16 @@ struct Served {
 }
 
 fn served() -> Served {
+    let long = Duration::from_secs(3600);
+    served_with(Patience { closed: long, gives_way: long })
+}
+
+fn served_with(patience: Patience) -> Served {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("control.sock");
     let (stop, stopped) = watch::channel(false);
     let operator = Arc::<Echo>::default();
-    let task = tokio::spawn(serve(ControlSocket::bind(&path).unwrap(), Arc::clone(&operator), stopped));
+    let task = tokio::spawn(serve_with(patience, ControlSocket::bind(&path).unwrap(), Arc::clone(&operator), stopped));
     Served { path, operator, stop, task, _directory: directory }
 }
 
@@ -177,6 +182,56 @@ async fn one_too_many_is_told_so_and_gets_in_when_another_has_left() {
         }
     };
     timeout(WITHIN, got_in).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_sends_no_whole_line_is_closed_however_many_bytes_come() {
+    let served = served_with(Patience { closed: Duration::from_millis(300), ..Patience::default() });
+    let mut silent = Client::new(&served.path).await;
+    assert_eq!(silent.reply().await, None);
+    let mut spoken = Client::new(&served.path).await;
+    spoken.kick(1).await;
+    assert_eq!(spoken.kicked().await, 1);
+    assert_eq!(spoken.reply().await, None);
+    let mut dripping = UnixStream::connect(&served.path).await.unwrap();
+    let drips = async { while dripping.write_all(b"x").await.is_ok() {} };
+    timeout(WITHIN, drips).await.unwrap();
+    // Whoever waits for an answer is not silent.
+    let mut waiting = Client::new(&served.path).await;
+    waiting.kick(0).await;
+    served.operator.asked.notified().await;
+    let mut silent = Client::new(&served.path).await;
+    assert_eq!(silent.reply().await, None);
+    served.operator.go.notify_one();
+    assert_eq!(waiting.kicked().await, 0);
+}
+
+#[tokio::test]
+async fn where_all_places_are_taken_the_one_silent_longest_gives_way() {
+    let served = served_with(Patience { gives_way: Duration::ZERO, closed: Duration::from_secs(3600) });
+    let mut asking = Client::new(&served.path).await;
+    asking.kick(0).await;
+    served.operator.asked.notified().await;
+    let mut inside = Vec::new();
+    for viewer in 2..=MOST_CLIENTS as u32 {
+        let mut client = Client::new(&served.path).await;
+        client.kick(viewer).await;
+        assert_eq!(client.kicked().await, viewer);
+        inside.push(client);
+    }
+    // The oldest speaks again: now the second is.
+    inside[0].kick(1).await;
+    assert_eq!(inside[0].kicked().await, 1);
+    let mut newcomer = Client::new(&served.path).await;
+    newcomer.kick(99).await;
+    assert_eq!(newcomer.kicked().await, 99);
+    assert_eq!(inside.remove(1).reply().await, None);
+    for client in &mut inside {
+        client.kick(5).await;
+        assert_eq!(client.kicked().await, 5);
+    }
+    served.operator.go.notify_one();
+    assert_eq!(asking.kicked().await, 0, "whoever waits for an answer stays");
 }
 
 #[tokio::test]

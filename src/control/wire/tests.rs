@@ -26,9 +26,14 @@ fn status() -> Status {
         signaling: vec![Server {
             server: "room".into(),
             standing: Standing::SignedIn,
-            detail: Some("laterna@host".into()),
+            name: Some("laterna@host".into()),
+            why: None,
             peers: vec![Peer { id: 2, name: "a \"b\"\n\u{1f4fa}".into(), viewer: None }],
         }],
+        ice_servers: vec![
+            IceServer { url: "stun:h:3478".into(), standing: IceStanding::ForViewers, why: None },
+            IceServer { url: "turn:h:1".into(), standing: IceStanding::Away, why: Some("x".into()) },
+        ],
     }
 }
 
@@ -63,7 +68,7 @@ fn requests_and_replies_survive_the_wire_on_one_line_each() {
 #[test]
 fn the_names_in_version_1_stay() {
     let line = Reply::Status(Box::new(status())).line();
-    let expected = r#"{"laterna":1,"status":{"version":"0.1.0","name":"laterna@host","uptime_s":7,"http":["[::]:8888","127.0.0.1:80"],"udp":8889,"max_viewers":500,"source":{"what":"pattern 1280x720","running":true},"sound":null,"size":"1280x720","encoders":[{"codec":"h264","running":true,"units":3,"keyframes":1,"bytes":999}],"viewers":[{"viewer":1,"at":"whep","name":"127.0.0.1","state":"connected","since_s":2,"codecs":["h264"],"rtt_ms":12}],"signaling":[{"server":"room","standing":"signed-in","detail":"laterna@host","peers":[{"id":2,"name":"a \"b\"\n📺"}]}]}}"#.replace('\n', "\\n");
+    let expected = r#"{"laterna":1,"status":{"version":"0.1.0","name":"laterna@host","uptime_s":7,"http":["[::]:8888","127.0.0.1:80"],"udp":8889,"max_viewers":500,"source":{"what":"pattern 1280x720","running":true},"sound":null,"size":"1280x720","encoders":[{"codec":"h264","running":true,"units":3,"keyframes":1,"bytes":999}],"viewers":[{"viewer":1,"at":"whep","name":"127.0.0.1","state":"connected","since_s":2,"codecs":["h264"],"rtt_ms":12}],"signaling":[{"server":"room","standing":"signed-in","name":"laterna@host","peers":[{"id":2,"name":"a \"b\"\n📺"}]}],"ice_servers":[{"url":"stun:h:3478","standing":"for-viewers"},{"url":"turn:h:1","standing":"away","why":"x"}]}}"#.replace('\n', "\\n");
     assert_eq!(line.trim_end(), expected);
     let kick = Request::parse(br#"{"laterna":1,"ask":"kick","viewer":3,"more":"of a newer one"}"#);
     assert_eq!(kick, Ok(Request::Kick { viewer: 3 }));

@@ -10,7 +10,7 @@ use rtc_crypto::RTCCryptoProvider;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tracing::{debug, info, warn};
@@ -24,6 +24,7 @@ use crate::clock::Clock;
 use crate::ice_server::{IceServer, Scheme, Transport};
 use crate::id::random_bytes;
 use crate::signaling::client::backoff::Backoff;
+use crate::signaling::client::why;
 
 /// How long a name's lookup, a connection and its handshake may take together.
 const MOST_OPENING: Duration = Duration::from_secs(10);
@@ -48,6 +49,22 @@ pub struct ServerConfig {
     pub tls: Option<Arc<rustls::ClientConfig>>,
     /// Whether the media socket reaches IPv6.
     pub has_ipv6: bool,
+    /// Is told how the daemon stands with the server.
+    pub standing: watch::Sender<Standing>,
+}
+
+/// How the daemon stands with a STUN or TURN server.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// It is tried for the first time.
+    #[default]
+    Connecting,
+    /// It does what it is for.
+    Ready,
+    /// It does not, for this reason, and is tried again.
+    Away(String),
+    /// The daemon has no use for it: it is for viewers only.
+    ForViewers,
 }
 
 /// Starts the task of a server, to be called in a tokio runtime; it never ends by itself. `None` where the daemon has no use for the server: what is seen of a stream's
@@ -55,6 +72,7 @@ pub struct ServerConfig {
 pub fn start(config: ServerConfig) -> Option<JoinHandle<()>> {
     if config.server.scheme == Scheme::Stuns {
         debug!(server = config.server.url(), "a STUN server by TLS is for viewers only");
+        config.standing.send_replace(Standing::ForViewers);
         return None;
     }
     Some(tokio::spawn(run(config)))
@@ -63,44 +81,46 @@ pub fn start(config: ServerConfig) -> Option<JoinHandle<()>> {
 async fn run(config: ServerConfig) {
     let (sender, mut news) = mpsc::channel(MOST_NEWS);
     let id = config.relays.add(sender);
-    let (mut backoff, mut standing) = (Backoff::default(), Standing::new(&config.server));
+    let (mut backoff, teller) = (Backoff::default(), Teller::new(&config));
     for attempt in 0_usize.. {
         // What was said of the former attempt is no news.
         while news.try_recv().is_ok() {}
         let mut ready = || {
-            standing.ready();
+            teller.ready();
             backoff.handle_signed_in(Instant::now());
         };
         let why = use_server(&config, id, attempt, &mut news, &mut ready).await;
         config.relays.close(id);
-        standing.away(&why);
+        teller.away(why);
         let pause = backoff.handle_lost(Instant::now(), u32::from_ne_bytes(random_bytes()));
         tokio::time::sleep(pause).await;
     }
 }
 
-/// Whether the server does what it is for, as the log has it: a line for each change.
-struct Standing {
+/// Tells how the daemon stands with a server; the log has a line for each change.
+struct Teller<'a> {
     server: String,
     relays: bool,
-    is_ready: Option<bool>,
+    standing: &'a watch::Sender<Standing>,
 }
 
-impl Standing {
-    fn new(server: &IceServer) -> Self {
-        Self { server: server.url(), relays: server.scheme != Scheme::Stun, is_ready: None }
+impl<'a> Teller<'a> {
+    fn new(config: &'a ServerConfig) -> Self {
+        let server = &config.server;
+        Self { server: server.url(), relays: server.scheme != Scheme::Stun, standing: &config.standing }
     }
 
-    fn ready(&mut self) {
-        if self.is_ready.replace(true) != Some(true) {
+    fn ready(&self) {
+        if self.standing.send_replace(Standing::Ready) != Standing::Ready {
             let server = &self.server;
             if self.relays { info!(server, "relay is ready") } else { info!(server, "STUN server has answered") }
         }
     }
 
-    fn away(&mut self, why: &str) {
+    fn away(&self, why: String) {
         let server = &self.server;
-        if self.is_ready.replace(false) == Some(false) {
+        let before = self.standing.send_replace(Standing::Away(why.clone()));
+        if matches!(before, Standing::Away(_)) {
             debug!(server, why, "an ICE server is still away");
         } else if self.relays {
             warn!(server, why, "relay is away: viewers that need it can't come; it is tried again");
@@ -143,7 +163,7 @@ async fn use_server(
             Err(why) => why,
         },
         Ok(Err(why)) => why,
-        Err(_) => format!("it was not reached within {} s", MOST_OPENING.as_secs()),
+        Err(_) => why::unreachable_within(MOST_OPENING),
     }
 }
 
@@ -182,7 +202,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Both for T {}
 async fn open(config: &ServerConfig, attempt: usize) -> Result<Opened, String> {
     let IceServer { host, port, transport, .. } = &config.server;
     let found = tokio::net::lookup_host((host.as_str(), *port)).await;
-    let mut addresses: Vec<_> = found.map_err(|error| format!("its name can't be resolved ({error})"))?.collect();
+    let mut addresses: Vec<_> = found.map_err(why::unreachable)?.collect();
     if *transport == Transport::Udp {
         addresses.retain(|address| address.is_ipv4() || config.has_ipv6);
     }
@@ -194,7 +214,7 @@ async fn open(config: &ServerConfig, attempt: usize) -> Result<Opened, String> {
     if *transport == Transport::Udp {
         return Ok(Opened::Datagrams(address));
     }
-    let stream = TcpStream::connect(address).await.map_err(|error| format!("it can't be connected to ({error})"))?;
+    let stream = TcpStream::connect(address).await.map_err(why::unreachable)?;
     // Neither is worth more than a word in the log.
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "a relay's stream delays small packets");
@@ -205,5 +225,6 @@ async fn open(config: &ServerConfig, attempt: usize) -> Result<Opened, String> {
     let Some(tls) = &config.tls else { return Ok(Opened::Stream(Box::new(stream))) };
     let name = ServerName::try_from(host.clone()).map_err(|_| "its name can't be in a certificate".to_owned())?;
     let stream = TlsConnector::from(tls.clone()).connect(name, stream).await;
-    Ok(Opened::Stream(Box::new(stream.map_err(|error| format!("TLS with it fails ({error})"))?)))
+    let failed = |error| format!("TLS with it fails: {error}{}", why::hint_at_none("turns", &error));
+    Ok(Opened::Stream(Box::new(stream.map_err(failed)?)))
 }

@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::signaling::peers::{AskId, CALL_AFTER, Outcome, Question};
+use crate::signaling::peers::{self, AskId, CALL_AFTER, Outcome, Question};
 
 struct Stage {
     channel: Channel,

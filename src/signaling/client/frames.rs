@@ -12,10 +12,11 @@ use url::Url;
 use super::backoff::Backoff;
 use super::websocket::{Address, ConnectError, Lost, Patience, WebSocket};
 use super::{ClientConfig, MOST_SIGNING_OUT, Operation, ServerState, Standing};
-use crate::id::random_bytes;
+use crate::id::{PeerId, random_bytes};
 use crate::signaling::Caller;
 use crate::signaling::peers::{self, AskId, Outcome, Peers};
 use crate::signaling::server::complaint::Noted;
+use crate::signaling::words::Word;
 
 #[cfg(test)]
 mod tests;
@@ -83,8 +84,26 @@ pub trait FrameProtocol: Send {
     /// When [`FrameProtocol::handle_timeout`] is due.
     fn poll_timeout(&self) -> Option<Instant>;
 
+    /// What the protocol itself wants next.
+    fn poll_own(&mut self) -> Option<Output>;
+
+    /// Says a word to a peer, where the protocol has one for it: [`FrameProtocol::poll_own`] has it then.
+    fn say(&mut self, to: PeerId, word: &Word);
+
     /// What is to be done next.
-    fn poll_output(&mut self) -> Option<Output>;
+    fn poll_output(&mut self) -> Option<Output> {
+        loop {
+            if let Some(own) = self.poll_own() {
+                return Some(own);
+            }
+            match self.peers_mut().poll_output()? {
+                peers::Output::Say { to, word } => self.say(to, &word),
+                // What was sent can't be taken back.
+                peers::Output::Withdraw { .. } => {}
+                output => return Some(Output::Broadcast(output)),
+            }
+        }
+    }
 
     /// The talks with those who are there.
     fn peers(&self) -> &Peers;
@@ -280,9 +299,11 @@ impl<P: FrameProtocol> Shell<P> {
         self.line = Line::Pausing(now + pause);
         match &self.standing {
             Standing::Away(_) => {
-                tracing::debug!(server = %self.label, %why, ?pause, "the signaling server is still away")
+                tracing::debug!(server = %self.label, %why, ?pause, "signaling server is still away")
             }
-            _ => tracing::warn!(server = %self.label, %why, "the signaling server is away; it is tried again for ever"),
+            _ => {
+                tracing::warn!(server = %self.label, %why, "signaling server is away; it is tried again until it is back")
+            }
         }
         self.standing = Standing::Away(why.to_string());
     }

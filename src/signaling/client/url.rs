@@ -36,6 +36,15 @@ impl Protocol {
         }
     }
 
+    /// Whether a URL of this protocol may have an option of laterna's own; all have `token-file` and `ca-file`.
+    fn has_option(self, option: &str) -> bool {
+        match option {
+            "call" => self != Self::Whip,
+            "sign-in" => self == Self::PeerConnection,
+            _ => true,
+        }
+    }
+
     fn transports(self) -> [&'static str; 2] {
         match self {
             Self::PeerConnection | Self::SocketIo | Self::Whip => ["http", "https"],
@@ -76,6 +85,20 @@ pub enum SignalingUrlError {
     /// An option's value is none.
     #[error("the option {0} has no such value")]
     Option(&'static str),
+    /// An option that this protocol has not.
+    #[error("{protocol} has no option {option}, which is of {}", names(.of))]
+    OtherProtocols {
+        /// The option.
+        option: &'static str,
+        /// The protocol.
+        protocol: &'static str,
+        /// Those that have it.
+        of: Vec<Protocol>,
+    },
+}
+
+fn names(protocols: &[Protocol]) -> String {
+    protocols.iter().map(|protocol| protocol.name()).collect::<Vec<_>>().join(", ")
 }
 
 impl SignalingUrl {
@@ -105,6 +128,11 @@ impl SignalingUrl {
         for pair in url.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let decoded = url::form_urlencoded::parse(pair.as_bytes()).next();
             let Some((name, value)) = decoded else { continue };
+            let own = ["call", "sign-in"].into_iter().find(|own| *own == name && !protocol.has_option(own));
+            if let Some(option) = own {
+                let of = Protocol::ALL.into_iter().filter(|known| known.has_option(option)).collect();
+                return Err(SignalingUrlError::OtherProtocols { option, protocol: protocol.name(), of });
+            }
             match &*name {
                 "call" => call = Some(CallPolicy::parse(&value).ok_or(SignalingUrlError::Option("call"))?),
                 "token-file" => token_file = path(&value, "token-file")?,
@@ -164,6 +192,15 @@ mod tests {
             ("peerconnection+http://h?sign-in=me", E::Option("sign-in")),
         ] {
             assert_eq!(SignalingUrl::parse(text), Err(error), "{text}");
+        }
+        for (text, words) in [
+            (
+                "whip+http://h?call=joined",
+                "whip has no option call, which is of peerconnection, mdn, socketio, channel",
+            ),
+            ("mdn+ws://h?sign-in={name}", "mdn has no option sign-in, which is of peerconnection"),
+        ] {
+            assert_eq!(SignalingUrl::parse(text).unwrap_err().to_string(), words);
         }
     }
 }

@@ -18,7 +18,6 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
-use tokio_tungstenite::tungstenite::handshake::client::Response;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Bytes, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
@@ -26,6 +25,7 @@ use url::{Host, Url};
 
 use super::tls::{self, TlsError};
 use super::token::{self, TokenError};
+use super::why;
 use crate::signaling::server::notice_its_end;
 
 /// The longest message that is taken.
@@ -34,8 +34,6 @@ const MESSAGE_BYTES: usize = 1 << 20;
 const UNSENT_BYTES: usize = 4 << 20;
 /// A server's messages are few and small.
 const BUFFER_BYTES: usize = 16 << 10;
-/// How much of what a server says with its refusal is repeated.
-const REFUSAL_CHARACTERS: usize = 120;
 
 /// How long a connection is waited for.
 #[derive(Debug, Clone, Copy)]
@@ -88,32 +86,19 @@ pub(super) enum ConnectError {
     /// The certificates can't be read.
     #[error(transparent)]
     Certificates(#[from] TlsError),
-    /// The name has no address.
-    #[error("the host {host} has no address: {error}")]
-    Name {
-        /// The name.
-        host: String,
-        /// What the resolver says.
-        error: io::Error,
-    },
-    /// None of the addresses takes a connection.
-    #[error("no connection to {host}: {error}")]
-    Tcp {
-        /// The host.
-        host: String,
-        /// What the last of them says.
-        error: io::Error,
-    },
-    /// It is none that is trusted, or speaks no TLS.
-    #[error("no TLS with {host}: {error}")]
+    /// The name has no address, or none of the addresses takes a connection.
+    #[error("{}", why::unreachable(.0))]
+    Tcp(io::Error),
+    /// The server's certificate is none that is trusted, or it speaks no TLS.
+    #[error("TLS with it fails: {error}{}", why::hint_at_none(.scheme, .error))]
     Tls {
-        /// The host.
-        host: String,
+        /// The URL's scheme.
+        scheme: String,
         /// What is wrong.
         error: io::Error,
     },
     /// The server answers, and refuses.
-    #[error("the server refuses: {said}")]
+    #[error("{said}")]
     Refused {
         /// Its status (HTTP).
         status: u16,
@@ -124,7 +109,7 @@ pub(super) enum ConnectError {
     #[error("no WebSocket there: {0}")]
     NoWebSocket(String),
     /// It takes too long.
-    #[error("not connected within {0:?}")]
+    #[error("{}", why::unreachable_within(*.0))]
     Late(Duration),
 }
 
@@ -270,24 +255,19 @@ impl WebSocket {
 }
 
 /// What a server says with its closing.
-fn closing(why: &tungstenite::protocol::CloseFrame) -> String {
-    let reason = words(&why.reason);
+fn closing(close: &tungstenite::protocol::CloseFrame) -> String {
+    let reason = why::words(&close.reason);
     if reason.is_empty() {
-        format!(": {}", u16::from(why.code))
+        format!(": {}", u16::from(close.code))
     } else {
-        format!(": {}, {reason}", u16::from(why.code))
+        format!(": {}, {reason}", u16::from(close.code))
     }
-}
-
-/// What can be printed of a server's words, in one line.
-fn words(text: &str) -> String {
-    let one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    one_line.chars().filter(|c| !c.is_control()).take(REFUSAL_CHARACTERS).collect()
 }
 
 async fn handshake(address: Address, patience: Patience) -> Result<WebSocketStream<Box<dyn Transport>>, ConnectError> {
     let Address { mut url, subprotocol, token_file, ca_file, .. } = address;
-    let is_secure = matches!(url.scheme(), "https" | "wss");
+    let scheme = url.scheme().to_owned();
+    let is_secure = matches!(scheme.as_str(), "https" | "wss");
     // Both of a pair are special schemes: one becomes the other.
     let _ = url.set_scheme(if is_secure { "wss" } else { "ws" });
     // Files may have changed since the last time, and reading them blocks.
@@ -299,18 +279,17 @@ async fn handshake(address: Address, patience: Patience) -> Result<WebSocketStre
     let (token, tls) = read.await.map_err(|error| ConnectError::NoWebSocket(error.to_string()))??;
 
     let host = url.host_str().unwrap_or_default().to_owned();
-    let tcp = connect_tcp(&url, &host, patience.each_address).await?;
+    let tcp = connect_tcp(&url, patience.each_address).await?;
     let stream: Box<dyn Transport> = match tls {
         None => Box::new(tcp),
         Some(tls) => {
-            let failed = |error| ConnectError::Tls { host: host.clone(), error };
+            let failed = |error| ConnectError::Tls { scheme: scheme.clone(), error };
             let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned());
             let name = name.map_err(|error| failed(io::Error::other(error)))?;
             Box::new(TlsConnector::from(tls).connect(name, tcp).await.map_err(failed)?)
         }
     };
 
-    let no_socket = |error: tungstenite::Error| ConnectError::NoWebSocket(error.to_string());
     let uri = url.as_str().parse().map_err(|_| ConnectError::NoWebSocket("its URL can't be asked for".to_owned()))?;
     let mut request = ClientRequestBuilder::new(uri);
     if let Some(subprotocol) = subprotocol {
@@ -329,22 +308,23 @@ async fn handshake(address: Address, patience: Patience) -> Result<WebSocketStre
     match client_async_with_config(request, stream, Some(limits)).await {
         Ok((stream, _)) => Ok(stream),
         Err(tungstenite::Error::Http(response)) => {
-            Err(ConnectError::Refused { status: response.status().as_u16(), said: refusal(&response) })
+            let (status, body) = (response.status(), response.body().as_deref().unwrap_or_default());
+            Err(ConnectError::Refused { status: status.as_u16(), said: why::refusal(status, body) })
         }
-        Err(error) => Err(no_socket(error)),
+        Err(error) => {
+            let hint = if is_no_http(&error) { why::hint_at_tls(&scheme) } else { String::new() };
+            Err(ConnectError::NoWebSocket(format!("{error}{hint}")))
+        }
     }
 }
 
 /// Connects to the first of the host's addresses that takes it.
-async fn connect_tcp(url: &Url, host: &str, each: Duration) -> Result<TcpStream, ConnectError> {
+async fn connect_tcp(url: &Url, each: Duration) -> Result<TcpStream, ConnectError> {
     let port = url.port_or_known_default().unwrap_or_default();
     let addresses: Vec<SocketAddr> = match url.host() {
         Some(Host::Ipv4(ip)) => vec![(ip, port).into()],
         Some(Host::Ipv6(ip)) => vec![(ip, port).into()],
-        Some(Host::Domain(name)) => {
-            let resolved = lookup_host((name, port)).await;
-            resolved.map_err(|error| ConnectError::Name { host: host.to_owned(), error })?.collect()
-        }
+        Some(Host::Domain(name)) => lookup_host((name, port)).await.map_err(ConnectError::Tcp)?.collect(),
         None => Vec::new(),
     };
     let mut error = io::Error::from(io::ErrorKind::AddrNotAvailable);
@@ -360,12 +340,12 @@ async fn connect_tcp(url: &Url, host: &str, each: Duration) -> Result<TcpStream,
             Err(_) => error = io::ErrorKind::TimedOut.into(),
         }
     }
-    Err(ConnectError::Tcp { host: host.to_owned(), error })
+    Err(ConnectError::Tcp(error))
 }
 
-/// What a server says instead of switching: its status, and the beginning of what comes with it.
-fn refusal(response: &Response) -> String {
-    let body = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
-    let said = words(&body);
-    if said.is_empty() { response.status().to_string() } else { format!("{}, {said}", response.status()) }
+/// Whether what answered spoke no HTTP, or closed instead.
+fn is_no_http(error: &tungstenite::Error) -> bool {
+    use tungstenite::Error;
+    use tungstenite::error::ProtocolError::{HandshakeIncomplete, HttparseError};
+    matches!(error, Error::Io(_) | Error::Protocol(HandshakeIncomplete | HttparseError(_)))
 }

@@ -1,6 +1,5 @@
 //! The shell of WHIP (RFC 9725): the daemon publishes to an SFU.
 
-use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::{Duration, Instant};
@@ -10,9 +9,9 @@ use reqwest::{Client, redirect};
 use tokio::sync::{mpsc, watch};
 use url::{Host, Url};
 
-use super::{ClientConfig, MOST_SIGNING_OUT, Operation, ServerState, Standing, tls, token};
-use crate::id::{SessionId, random_bytes};
-use crate::signaling::peers::{CallError, Outcome, Question};
+use super::{ClientConfig, MOST_SIGNING_OUT, Operation, ServerState, Standing, tls, token, why};
+use crate::id::{PeerId, SessionId, random_bytes};
+use crate::signaling::peers::{Outcome, PeerState, Question};
 use crate::signaling::whip::{Output, Request, Response, Whip};
 use crate::signaling::{Caller, Life};
 
@@ -20,6 +19,8 @@ use crate::signaling::{Caller, Life};
 const MOST_CONNECTING: Duration = Duration::from_secs(4);
 const MOST_ANSWERING: Duration = Duration::from_secs(10);
 const MOST_ENDING: Duration = Duration::from_secs(2);
+/// The only one who is there, for the operator: the server itself.
+const SFU: PeerId = PeerId(1);
 /// The most bytes of a response's body.
 const BODY_BYTES: usize = 64 * 1024;
 
@@ -37,17 +38,18 @@ pub(super) async fn run(config: ClientConfig, operations: mpsc::Receiver<Operati
         ca_file: config.url.ca_file.clone(),
         token_file: config.url.token_file.clone(),
     };
+    let said = Standing::Connecting;
     let publisher =
-        Publisher { config, core, http: Some(http), said: Standing::Connecting, word: None, answer: None, life: None };
+        Publisher { config, core, http: Some(http), said, prepared: None, word: None, answer: None, life: None };
     publisher.run(operations, stop).await;
 }
 
 type Pending<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
 
-/// What came of a request, and what is needed for the next.
-type Exchanged = (Http, Result<Response, String>);
+/// What came of a preparation or a request, and what is needed for the next.
+type Exchanged<T> = (Http, Result<T, String>);
 
-/// The core and what it waits for: a word of the broadcast, an answer of the server, a session's life.
+/// The core and what it waits for: a token, a word of the broadcast, an answer of the server, a session's life.
 struct Publisher {
     config: ClientConfig,
     core: Whip,
@@ -55,8 +57,9 @@ struct Publisher {
     http: Option<Http>,
     /// What was logged last.
     said: Standing,
+    prepared: Pending<Exchanged<()>>,
     word: Pending<(SessionId, Outcome)>,
-    answer: Pending<Exchanged>,
+    answer: Pending<Exchanged<Response>>,
     life: Option<(SessionId, watch::Receiver<Life>)>,
 }
 
@@ -81,6 +84,10 @@ impl Publisher {
                     return;
                 }
                 Some(operation) = operations.recv() => self.operate(operation),
+                (http, prepared) = ready(&mut self.prepared) => {
+                    self.http = Some(http);
+                    self.core.handle_prepared(Instant::now(), prepared);
+                }
                 (session, outcome) = ready(&mut self.word) => self.core.handle_outcome(Instant::now(), session, outcome),
                 (http, response) = ready(&mut self.answer) => {
                     self.http = Some(http);
@@ -100,6 +107,12 @@ impl Publisher {
     fn act(&mut self) {
         while let Some(output) = self.core.poll_output() {
             match output {
+                // Where it is not here it is being prepared already, for a publication that was given up.
+                Output::Prepare => {
+                    if let Some(http) = self.http.take() {
+                        self.prepared = Some(Box::pin(http.prepare()));
+                    }
+                }
                 Output::Publish(session) => {
                     let (life, lives) = watch::channel(Life::Joining);
                     self.life = Some((session, lives));
@@ -129,21 +142,23 @@ impl Publisher {
         self.said = standing.clone();
         let server = self.label();
         match standing {
-            Standing::SignedIn(_) => tracing::info!(%server, "publishing"),
+            Standing::Publishing => tracing::info!(%server, "publishing"),
             Standing::Away(why) => tracing::warn!(%server, ?why, "not publishing, and trying again"),
-            Standing::Connecting => {}
+            Standing::Dismissed => tracing::info!(%server, "not publishing any more: the operator has ended it"),
+            Standing::Connecting | Standing::SignedIn(_) => {}
         }
     }
 
-    fn operate(&self, operation: Operation) {
+    fn operate(&mut self, operation: Operation) {
         // Whoever asked may have gone away.
         match operation {
             Operation::Look(reply) => {
-                let standing = self.core.standing().clone();
-                let _ = reply.send(ServerState { label: self.label().to_string(), standing, peers: Vec::new() });
+                let (label, standing) = (self.label().to_string(), self.core.standing().clone());
+                let sfu = PeerState { id: SFU, name: label.clone(), session: self.core.session() };
+                let _ = reply.send(ServerState { label, standing, peers: vec![sfu] });
             }
             Operation::Call(_, reply) => {
-                let _ = reply.send(Err(CallError::Unknown));
+                let _ = reply.send(self.core.call(Instant::now()));
             }
         }
     }
@@ -174,7 +189,7 @@ async fn lived(life: &mut Option<(SessionId, watch::Receiver<Life>)>) -> (Sessio
         // Its last word was heard, or there is none since nobody has the session.
         Err(_) => Life::Ended("the broadcast has no such session".to_owned()),
     };
-    if matches!(word, Life::Ended(_)) {
+    if matches!(word, Life::Ended(_) | Life::Dismissed) {
         *life = None;
     }
     (session, word)
@@ -197,29 +212,38 @@ struct Http {
 }
 
 impl Http {
-    async fn exchange(mut self, request: Request) -> Exchanged {
+    /// Reads what the next publication needs.
+    async fn prepare(mut self) -> Exchanged<()> {
+        let read = self.read_files().await;
+        (self, read)
+    }
+
+    async fn read_files(&mut self) -> Result<(), String> {
+        if self.client.is_none() {
+            let ca_file = self.ca_file.clone();
+            self.client = Some(on_its_own_thread(move || connector(ca_file.as_deref())).await?);
+        }
+        self.token = match self.token_file.clone() {
+            Some(path) => {
+                Some(on_its_own_thread(move || token::bearer(&path).map_err(|error| error.to_string())).await?)
+            }
+            None => None,
+        };
+        Ok(())
+    }
+
+    async fn exchange(self, request: Request) -> Exchanged<Response> {
         let response = self.response(request).await;
         (self, response)
     }
 
-    async fn response(&mut self, request: Request) -> Result<Response, String> {
-        let client = match &self.client {
-            Some(client) => client.clone(),
-            None => {
-                let ca_file = self.ca_file.clone();
-                self.client.insert(on_its_own_thread(move || connector(ca_file.as_deref())).await?).clone()
-            }
+    async fn response(&self, request: Request) -> Result<Response, String> {
+        let client = self.client.as_ref().ok_or("nothing is prepared; this is a bug")?;
+        let scheme = match &request {
+            Request::Offer { to: url, .. } | Request::End { at: url } => url.scheme().to_owned(),
         };
-        if matches!(request, Request::Offer { first: true, .. }) {
-            self.token = match self.token_file.clone() {
-                Some(path) => {
-                    Some(on_its_own_thread(move || token::bearer(&path).map_err(|error| error.to_string())).await?)
-                }
-                None => None,
-            };
-        }
         let (mut builder, patience) = match request {
-            Request::Offer { to, sdp, .. } => {
+            Request::Offer { to, sdp } => {
                 let builder = client.post(to).header(CONTENT_TYPE, "application/sdp").header(ACCEPT, "application/sdp");
                 (builder.body(sdp), MOST_ANSWERING)
             }
@@ -228,9 +252,9 @@ impl Http {
         if let Some(token) = &self.token {
             builder = builder.header(AUTHORIZATION, token);
         }
-        let mut response = builder.timeout(patience).send().await.map_err(|error| failure(error, patience))?;
+        let mut response = builder.timeout(patience).send().await.map_err(|error| failure(error, &scheme, patience))?;
         let (status, headers, mut body) = (response.status(), response.headers().clone(), Vec::new());
-        while let Some(chunk) = response.chunk().await.map_err(|error| failure(error, patience))? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| failure(error, &scheme, patience))? {
             if body.len() + chunk.len() > BODY_BYTES {
                 return Err(format!("the server's answer is longer than {} KiB", BODY_BYTES / 1024));
             }
@@ -250,7 +274,7 @@ fn connector(ca_file: Option<&Path>) -> Result<Client, String> {
         .no_proxy()
         .pool_max_idle_per_host(0)
         .connect_timeout(MOST_CONNECTING);
-    builder.build().map_err(|error| format!("HTTP can't be set up: {}", root(&error)))
+    builder.build().map_err(|error| format!("HTTP can't be set up: {}", why::root(&error)))
 }
 
 /// Does what may block, such as reading a file of a server that is away.
@@ -260,14 +284,17 @@ async fn on_its_own_thread<T: Send + 'static>(
     tokio::task::spawn_blocking(act).await.unwrap_or_else(|error| Err(error.to_string()))
 }
 
-/// Why a request failed; a URL's query may hold a secret, so none is said.
-fn failure(error: reqwest::Error, patience: Duration) -> String {
+/// Why a request to a server of this `scheme` failed; a URL's query may hold a secret, so none is said.
+fn failure(error: reqwest::Error, scheme: &str, patience: Duration) -> String {
     let error = error.without_url();
     match (error.is_timeout(), error.is_connect()) {
-        (true, true) => format!("the server can't be reached within {} s", MOST_CONNECTING.as_secs()),
-        (true, false) => format!("the server does not answer within {} s", patience.as_secs()),
-        (false, true) => format!("the server can't be reached: {}", root(&error)),
-        (false, false) => format!("the server's answer can't be read: {}", root(&error)),
+        (true, true) => why::unreachable_within(MOST_CONNECTING),
+        (true, false) => format!("it does not answer within {patience:?}"),
+        (false, true) => why::unreachable(why::root(&error)) + &why::hint_at_none(scheme, &error),
+        (false, false) => {
+            let hint = if why::is_no_http(&error) { why::hint_at_tls(scheme) } else { String::new() };
+            format!("its answer can't be read: {}{hint}", why::root(&error))
+        }
     }
 }
 
@@ -279,13 +306,4 @@ fn is_this_machine(url: &Url) -> bool {
         Some(Host::Domain(name)) => name == "localhost",
         None => false,
     }
-}
-
-/// What an error was caused by in the end.
-fn root(error: &dyn Error) -> String {
-    let mut cause = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string()
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::signaling::peers::{AskId, CALL_AFTER, Outcome, Question};
+use crate::signaling::peers::{self, AskId, CALL_AFTER, Outcome, Question};
 
 const RECORDED: &str = include_str!("../../../tests/data/mdn_chatserver.txt");
 

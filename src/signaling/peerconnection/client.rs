@@ -269,7 +269,7 @@ impl Client {
                 Some(id) => Ok((id, response.body.unwrap_or_default())),
                 None => Err("its reply has no Pragma with the daemon's id: it does not speak this protocol".to_owned()),
             },
-            Ok(response) => Err(request::refused(response.status)),
+            Ok(response) => Err(request::refused(&response)),
             Err(failure) => Err(failure.why),
         };
         let (id, body) = match added {

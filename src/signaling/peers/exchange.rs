@@ -133,4 +133,7 @@ pub enum CallError {
     /// The daemon's offer is under way to it, or its own is being answered.
     #[error("a call of this peer is under way")]
     Busy,
+    /// The server has the stream, or is being offered it.
+    #[error("the stream is published there, or about to be")]
+    Published,
 }

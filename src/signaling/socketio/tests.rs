@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::*;
-use crate::signaling::peers::{AskId, CALL_AFTER, Outcome, Question};
+use crate::signaling::peers::{self, AskId, CALL_AFTER, Outcome, Question};
 
 mod handshake;
 

@@ -7,11 +7,10 @@ use hyper::{HeaderMap, StatusCode};
 use url::Url;
 
 use super::link::{self, OfferedServer};
+use crate::signaling::client::why;
 
 /// The longest that a server may have the daemon wait.
 const MOST_RETRY_AFTER: Duration = Duration::from_secs(300);
-/// So much of a server's own reason is repeated.
-const REASON_CHARACTERS: usize = 160;
 
 /// A server's response.
 #[derive(Debug, Clone)]
@@ -85,16 +84,13 @@ impl Response {
     fn refusal(&self) -> String {
         let hint = match self.status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "; is ?token-file=PATH given, and the token right?",
-            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => "; is this URL a WHIP endpoint?",
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
+                "; is this URL a WHIP endpoint?"
+            }
             StatusCode::OK => "; a WHIP endpoint answers 201",
             _ => "",
         };
-        let text = String::from_utf8_lossy(&self.body);
-        let is_page = text.trim_start().starts_with('<');
-        let text = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
-        let reason: String = text.collect::<Vec<_>>().join(" ").chars().take(REASON_CHARACTERS).collect();
-        let reason = if reason.is_empty() || is_page { String::new() } else { format!(": {reason}") };
-        format!("the server refuses with {}{reason}{hint}", self.status)
+        why::refusal(self.status, &self.body) + hint
     }
 
     fn retry_after(&self) -> Duration {

@@ -39,8 +39,8 @@ fn outputs(whip: &mut Whip) -> Vec<Output> {
     std::iter::from_fn(|| whip.poll_output()).collect()
 }
 
-fn post(to: &str, first: bool) -> Output {
-    Output::Ask(Request::Offer { to: Url::parse(to).unwrap(), sdp: OFFER.to_owned(), first })
+fn post(to: &str) -> Output {
+    Output::Ask(Request::Offer { to: Url::parse(to).unwrap(), sdp: OFFER.to_owned() })
 }
 
 fn delete(at: &str) -> Output {
@@ -58,12 +58,19 @@ fn away(whip: &Whip) -> &str {
     }
 }
 
+/// A core that asks the broadcast for its `n`th offer.
+fn asking(whip: &mut Whip, now: Instant, n: u8) {
+    whip.handle_timeout(now);
+    assert_eq!(outputs(whip), [Output::Prepare]);
+    whip.handle_prepared(now, Ok(()));
+    assert_eq!(outputs(whip), [Output::Publish(id(n))]);
+}
+
 /// A core whose `n`th offer is at the server.
 fn offering(whip: &mut Whip, now: Instant, n: u8, endpoint: &str) {
-    whip.handle_timeout(now);
-    assert_eq!(outputs(whip), [Output::Publish(id(n))]);
+    asking(whip, now, n);
     whip.handle_outcome(now, id(n), Outcome::Described(OFFER.to_owned()));
-    assert_eq!(outputs(whip), [post(endpoint, true)]);
+    assert_eq!(outputs(whip), [post(endpoint)]);
 }
 
 /// What becomes of a first offer that the server responds to so.
@@ -89,7 +96,7 @@ fn a_publication_from_the_offer_to_its_end_and_to_the_next() {
     whip.handle_outcome(now, id(1), Outcome::Accepted);
     assert_eq!(whip.standing(), &Standing::Connecting, "nothing has arrived there yet");
     whip.handle_life(now, id(1), Life::Live);
-    assert_eq!(whip.standing(), &Standing::SignedIn(PUBLISHING.to_owned()));
+    assert_eq!(whip.standing(), &Standing::Publishing);
     assert_eq!((outputs(&mut whip), whip.poll_timeout()), (vec![], None));
 
     // The session ends: what the server still has of it is ended, then it is published anew.
@@ -145,7 +152,7 @@ fn redirections_are_followed_with_the_offer_and_never_to_where_the_token_can_be_
         for status in [307, 308] {
             let (whip, said) = responded(start, response(status, &[("location", location)], ""));
             match found {
-                Ok(to) => assert_eq!(said, [post(to, false)]),
+                Ok(to) => assert_eq!(said, [post(to)]),
                 Err(why) => {
                     assert_eq!(said, [Output::Leave(id(1))]);
                     assert!(away(&whip).contains(why) && !away(&whip).contains("secret"), "{}", away(&whip));
@@ -248,16 +255,70 @@ fn refusals_say_the_servers_reason_once_and_are_tried_again() {
 fn a_broadcast_that_refuses_or_is_silent_is_asked_again() {
     let now = Instant::now();
     let mut whip = whip_at(now, "http://sfu/");
-    whip.handle_timeout(now);
-    outputs(&mut whip);
+    asking(&mut whip, now, 1);
     whip.handle_outcome(now, id(1), Outcome::Refused(Refusal::Full { limit: 3 }));
     assert!(outputs(&mut whip).is_empty() && away(&whip).contains("all 3 places"));
-    whip.handle_timeout(now + SECOND);
-    outputs(&mut whip);
+    asking(&mut whip, now + SECOND, 2);
     whip.handle_outcome(now, id(2), Outcome::Unanswered);
     assert_eq!(outputs(&mut whip), [Output::Leave(id(2))]);
     whip.stop(now);
     assert!(whip.is_over(), "nothing is anywhere");
+}
+
+#[test]
+fn without_its_token_nothing_is_published_and_it_is_read_again() {
+    let now = Instant::now();
+    let mut whip = whip_at(now, "http://sfu/");
+    for _ in 0..2 {
+        let due = whip.poll_timeout().unwrap();
+        whip.handle_timeout(due);
+        assert_eq!(outputs(&mut whip), [Output::Prepare]);
+        whip.handle_prepared(due, Err("no such file".into()));
+        assert_eq!((outputs(&mut whip), away(&whip)), (vec![], "no such file"));
+    }
+    let due = whip.poll_timeout().unwrap();
+    offering(&mut whip, due, 1, "http://sfu/");
+    assert_eq!(away(&whip), "no such file", "as long as nothing better is known");
+    whip.stop(due);
+    whip.handle_prepared(due, Ok(()));
+    assert_eq!(outputs(&mut whip), [Output::Leave(id(1))]);
+}
+
+#[test]
+fn what_the_operator_ended_is_published_again_when_it_is_called_only() {
+    let (endpoint, now) = ("http://sfu/", Instant::now());
+    let (mut whip, _) = responded(endpoint, response(201, &[("location", "/s/1")], ANSWER));
+    assert_eq!(whip.call(now), Err(CallError::Published));
+    whip.handle_outcome(now, id(1), Outcome::Accepted);
+    whip.handle_life(now, id(1), Life::Live);
+    assert_eq!((whip.call(now), whip.session()), (Err(CallError::Published), Some(id(1))));
+    whip.handle_life(now, id(1), Life::Dismissed);
+    assert_eq!(outputs(&mut whip), [delete("http://sfu/s/1")]);
+    whip.handle_response(now, response(200, &[], ""));
+    assert_eq!((whip.standing(), whip.poll_timeout()), (&Standing::Dismissed, None));
+    whip.handle_timeout(now + 1000 * SECOND);
+    assert_eq!(outputs(&mut whip), []);
+    assert_eq!(whip.call(now), Ok(()));
+    assert_eq!((whip.standing(), whip.poll_timeout()), (&Standing::Connecting, Some(now)));
+    offering(&mut whip, now, 2, endpoint);
+
+    // While the server thinks; the word comes before, or after, its answer was made use of.
+    whip.handle_life(now, id(2), Life::Dismissed);
+    assert_eq!((outputs(&mut whip), whip.standing()), (vec![], &Standing::Dismissed));
+    whip.handle_response(now, response(201, &[("location", "/s/2")], ANSWER));
+    assert_eq!(outputs(&mut whip), [delete("http://sfu/s/2")]);
+    assert_eq!(whip.call(now), Ok(()), "once the last is ended");
+    whip.handle_response(now, response(200, &[], ""));
+    offering(&mut whip, now, 3, endpoint);
+    whip.handle_response(now, response(201, &[], ANSWER));
+    assert_eq!(outputs(&mut whip), [accept(3)]);
+    whip.handle_outcome(now, id(3), Outcome::Refused(Refusal::UnknownSession));
+    assert!(whip.poll_timeout().is_some());
+    whip.handle_life(now, id(3), Life::Dismissed);
+    assert_eq!((whip.standing(), whip.poll_timeout()), (&Standing::Dismissed, None));
+    whip.stop(now);
+    assert!(whip.is_over());
+    assert_eq!(whip.call(now), Err(CallError::Unknown));
 }
 
 /// Draws numbers that look random (xorshift64*).
@@ -275,6 +336,7 @@ impl Draw {
 /// The world around a core: what it has asked and not been told, and what is left at the server.
 #[derive(Default)]
 struct World {
+    preparing: bool,
     question: Option<(SessionId, bool)>,
     request: Option<Request>,
     living: BTreeSet<SessionId>,
@@ -287,6 +349,7 @@ impl World {
     fn take(&mut self, whip: &mut Whip) {
         for output in outputs(whip) {
             match output {
+                Output::Prepare => self.preparing = true,
                 Output::Publish(session) => {
                     assert!(self.living.insert(session), "sessions are fresh");
                     assert_eq!(self.living.len(), 1, "one publication at a time");
@@ -345,7 +408,14 @@ fn whatever_comes_in_whatever_order_all_that_was_begun_is_ended() {
         for _ in 0..200 {
             now += Duration::from_millis(draw.below(3000));
             match draw.below(6) {
-                0 => whip.handle_timeout(now),
+                0 => {
+                    if std::mem::take(&mut world.preparing) {
+                        whip.handle_prepared(now, if draw.below(4) == 0 { Err("no token".into()) } else { Ok(()) });
+                    } else if draw.below(8) == 0 {
+                        let _ = whip.call(now);
+                    }
+                    whip.handle_timeout(now);
+                }
                 1 => {
                     if let Some(response) = world.respond(&mut draw) {
                         whip.handle_response(now, response);
@@ -376,14 +446,20 @@ fn whatever_comes_in_whatever_order_all_that_was_begun_is_ended() {
                 }
                 _ => {
                     if let Some(session) = world.living.pop_first() {
-                        whip.handle_life(now, session, Life::Ended("over".into()));
+                        let is_kicked = draw.below(3) == 0;
+                        whip.handle_life(
+                            now,
+                            session,
+                            if is_kicked { Life::Dismissed } else { Life::Ended("over".into()) },
+                        );
                     }
                 }
             }
             world.take(&mut whip);
             assert!(world.resources.len() <= 1, "the last publication is ended before the next: {:?}", world.resources);
-            let waits = whip.poll_timeout().is_some();
-            let is_idle = world.question.is_none() && world.request.is_none() && world.living.is_empty();
+            let waits = whip.poll_timeout().is_some() || *whip.standing() == Standing::Dismissed;
+            let is_idle =
+                !world.preparing && world.question.is_none() && world.request.is_none() && world.living.is_empty();
             assert!(waits || !is_idle, "it waits for nothing that will ever come (seed {seed})");
         }
         whip.stop(now);

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rtc_dtls::config::{ClientAuthType, ConfigBuilder, HandshakeConfig};

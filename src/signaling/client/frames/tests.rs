@@ -79,14 +79,12 @@ impl FrameProtocol for Plain {
         self.peers.poll_timeout()
     }
 
-    fn poll_output(&mut self) -> Option<Output> {
-        if !self.outputs.is_empty() {
-            return Some(self.outputs.remove(0));
-        }
-        Some(match self.peers.poll_output()? {
-            peers::Output::Say { to, .. } => Output::Frame(format!("word for {to}")),
-            other => Output::Broadcast(other),
-        })
+    fn poll_own(&mut self) -> Option<Output> {
+        (!self.outputs.is_empty()).then(|| self.outputs.remove(0))
+    }
+
+    fn say(&mut self, to: PeerId, _: &Word) {
+        self.outputs.push(Output::Frame(format!("word for {to}")));
     }
 
     fn peers(&self) -> &Peers {
@@ -216,8 +214,25 @@ fn a_refusal_says_what_the_server_said() {
         assert!(request[..length].starts_with(b"GET /a/plain?is=here HTTP/1.1\r\n"));
         let refusal = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 25\r\n\r\nno\x1b[31m such\r\ntoken, sorry";
         stream.write_all(refusal.as_bytes()).await.unwrap();
-        assert_eq!(client.why_it_came_again().await, "the server refuses: 401 Unauthorized, no[31m such token, sorry");
+        assert_eq!(client.why_it_came_again().await, "it refuses: 401 Unauthorized: no[31m such token, sorry");
         assert_eq!(client.heard.recv().await.unwrap(), "(refused: 401)");
+    });
+}
+
+#[test]
+fn a_server_that_speaks_no_http_may_speak_tls() {
+    run_test(async {
+        // The alert of a server of TLS, and one that closes only.
+        for said in [&b"\x15\x03\x01\x00\x02\x02\x46"[..], b""] {
+            let client = Running::ordinary().await;
+            let (mut stream, _) = client.listener.accept().await.unwrap();
+            let count = stream.read(&mut [0; 4096]).await.unwrap();
+            assert!(count > 0);
+            stream.write_all(said).await.unwrap();
+            drop(stream);
+            let why = client.why_it_came_again().await;
+            assert!(why.starts_with("no WebSocket there: ") && why.ends_with("; if it speaks TLS, write wss"), "{why}");
+        }
     });
 }
 
@@ -272,7 +287,7 @@ fn who_breaks_the_protocol_or_is_silent_or_takes_nothing_is_given_up() {
         let patience = Patience { connecting: soon, ..Patience::default() };
         let client = Running::start(patience, SIGNING_IN, None).await;
         let (_stream, _) = client.listener.accept().await.unwrap();
-        assert_eq!(client.why_it_came_again().await, "not connected within 400ms");
+        assert_eq!(client.why_it_came_again().await, "it can't be reached within 400ms");
     });
 }
 

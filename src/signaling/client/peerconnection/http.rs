@@ -1,6 +1,5 @@
 //! Requests of the protocol as they are in HTTP/1.1.
 
-use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use url::form_urlencoded::byte_serialize;
 
 use crate::id::PeerId;
 use crate::signaling::client::url::SignalingUrl;
-use crate::signaling::client::{tls, token};
+use crate::signaling::client::{tls, token, why};
 use crate::signaling::peerconnection::client::{Failure, MOST_REPLY, Reply, Request, Response, list};
 
 /// How long a connection may take to stand.
@@ -45,6 +44,8 @@ impl HttpServer {
             self.client = Arc::default();
         }
         let (cell, url, is_wait) = (Arc::clone(&self.client), self.url.clone(), matches!(request, Request::Wait(_)));
+        // At the first only it may be that something else is spoken there.
+        let scheme = (*request == Request::SignIn).then(|| self.url.url.scheme().to_owned());
         let (to, body) = match request {
             Request::SignIn => (self.address("sign_in", &self.sign_in()), None),
             Request::Wait(id) => (self.address("wait", &own(*id)), None),
@@ -65,9 +66,9 @@ impl HttpServer {
                 Some(body) => client.post(to).header(CONTENT_TYPE, "text/plain").body(body),
             };
             if is_wait {
-                return exchange(prepared).await;
+                return exchange(prepared, None).await;
             }
-            let replied = tokio::time::timeout(REPLYING, exchange(prepared)).await;
+            let replied = tokio::time::timeout(REPLYING, exchange(prepared, scheme.as_deref())).await;
             replied.unwrap_or_else(|_| Err(Failure { why: format!("no reply within {REPLYING:?}"), was_sent: true }))
         }
     }
@@ -120,12 +121,13 @@ fn client(url: &SignalingUrl) -> Result<reqwest::Client, String> {
         .tcp_keepalive(ALIVE_AFTER)
         .tcp_keepalive_interval(ALIVE_EVERY)
         .tcp_keepalive_retries(ALIVE_TRIES);
-    builder.build().map_err(|error| innermost(&error))
+    builder.build().map_err(|error| why::root(&error))
 }
 
 /// Sends a request and reads its reply, the body by its length: the original server does not close.
-async fn exchange(request: RequestBuilder) -> Reply {
-    let mut response = request.send().await.map_err(|error| failure(&error))?;
+async fn exchange(request: RequestBuilder, scheme: Option<&str>) -> Reply {
+    let failure = |error| failure(error, scheme.unwrap_or_default());
+    let mut response = request.send().await.map_err(failure)?;
     let status = response.status().as_u16();
     let pragma = response.headers().get(PRAGMA).and_then(|value| list::id(value.as_bytes()));
     let mut body = Vec::new();
@@ -139,25 +141,22 @@ async fn exchange(request: RequestBuilder) -> Reply {
         Ok(true)
     };
     let late = || Failure { why: format!("a reply's body did not come within {REPLYING:?}"), was_sent: true };
-    let is_whole = tokio::time::timeout(REPLYING, read).await.map_err(|_| late())?.map_err(|error| failure(&error))?;
+    let is_whole = tokio::time::timeout(REPLYING, read).await.map_err(|_| late())?.map_err(failure)?;
     Ok(Response { status, pragma, body: is_whole.then_some(body) })
 }
 
-fn failure(error: &reqwest::Error) -> Failure {
-    let (what, was_sent) =
-        if error.is_connect() { ("it can't be reached", false) } else { ("the connection was lost", true) };
-    Failure { why: format!("{what}: {}", innermost(error)), was_sent }
-}
-
-/// What is behind an error, without the address: that may hold a secret, and the log line names the server.
-fn innermost(error: &reqwest::Error) -> String {
-    let mut source = error.source();
-    let mut text = None;
-    while let Some(error) = source {
-        text = Some(error.to_string());
-        source = error.source();
-    }
-    text.unwrap_or_else(|| "no reason is known".to_owned())
+/// Why a request to a server of this `scheme` failed, without the address: that may hold a secret, and the log line names the server.
+fn failure(error: reqwest::Error, scheme: &str) -> Failure {
+    let error = error.without_url();
+    let why = match (error.is_connect(), error.is_timeout()) {
+        (true, true) => why::unreachable_within(CONNECTING),
+        (true, false) => why::unreachable(why::root(&error)) + &why::hint_at_none(scheme, &error),
+        (false, _) => {
+            let hint = if why::is_no_http(&error) { why::hint_at_tls(scheme) } else { String::new() };
+            format!("the connection was lost: {}{hint}", why::root(&error))
+        }
+    };
+    Failure { why, was_sent: !error.is_connect() }
 }
 
 #[cfg(test)]
@@ -263,7 +262,28 @@ mod tests {
             assert!(
                 reply.is_err_and(|failure| failure.was_sent && failure.why.starts_with("the connection was lost: "))
             );
+            let alert = b"\x15\x03\x01\x00\x02\x02\x46".to_vec();
+            for said in [alert, Vec::new()] {
+                let (_, reply) = served("", "desk", Request::SignIn, said).await;
+                let why = reply.unwrap_err().why;
+                assert!(why.ends_with("; if it speaks TLS, write https"), "{why}");
+            }
             let url = |text: &str| SignalingUrl::parse(text).unwrap();
+            let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = plain.local_addr().unwrap();
+            let mut secure = HttpServer::new(url(&format!("peerconnection+https://{address}")), "desk");
+            let serving = async {
+                let (mut stream, _) = plain.accept().await.unwrap();
+                let count = stream.read(&mut [0; 4096]).await.unwrap();
+                stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+                (stream, count)
+            };
+            let (_, reply) = tokio::join!(serving, secure.send(&Request::SignIn));
+            let why = reply.unwrap_err().why;
+            assert!(
+                why.starts_with("it can't be reached: ") && why.ends_with("; if it speaks no TLS, write http"),
+                "{why}"
+            );
             let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
             let refused = HttpServer::new(url(&format!("peerconnection+http://{closed}?secret=1")), "desk");
             let missing =

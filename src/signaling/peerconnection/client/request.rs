@@ -1,6 +1,9 @@
 //! What is asked of a server of this protocol, and what its replies mean.
 
+use hyper::StatusCode;
+
 use crate::id::PeerId;
+use crate::signaling::client::why;
 
 /// The most bytes of a reply that are read: a list of all peers has its place in them.
 pub const MOST_REPLY: usize = 1 << 20;
@@ -74,13 +77,17 @@ impl Response {
 }
 
 /// Why a server does not let the daemon in, and what may help.
-pub(super) fn refused(status: u16) -> String {
-    let advice = match status {
+pub(super) fn refused(response: &Response) -> String {
+    let advice = match response.status {
         300..400 => "; it is at another address: give that one",
         400 => "; it may expect another query: give it by sign-in=, as ?sign-in=peer_name%3D{name}",
         401 | 403 => "; it wants a token, or another: give its file by token-file=",
         404 | 405 | 500 | 501 => "; is the address that of a server of this protocol?",
         _ => "",
     };
-    format!("it replied {status} to the sign-in{advice}")
+    let body = response.body.as_deref().unwrap_or_default();
+    match StatusCode::from_u16(response.status) {
+        Ok(status) => why::refusal(status, body) + advice,
+        Err(_) => format!("it refuses: {}{advice}", response.status),
+    }
 }

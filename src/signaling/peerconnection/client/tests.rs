@@ -309,7 +309,9 @@ fn a_server_that_is_away_is_complained_of_once_and_tried_for_ever() {
     }
     assert_eq!(stage.changes, ["away: as the test wants"]);
     assert!(stage.now - start > Duration::from_secs(200), "it is not hammered");
-    for (status, words) in [(400, "sign-in="), (401, "token-file="), (302, "another address"), (503, "replied 503")] {
+    for (status, words) in
+        [(400, "sign-in="), (401, "token-file="), (302, "another address"), (503, "503 Service Unavailable")]
+    {
         let request = stage.signs_in();
         stage.reply(request, replied(status, 0, ""));
         assert!(matches!(stage.client.standing(), Standing::Away(why) if why.contains(words)), "{status}");

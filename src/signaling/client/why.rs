@@ -1,0 +1,138 @@
+//! Why a server is away, in words for the operator: the same whatever is spoken there.
+//!
+//! Pure. A server's own words are cut to a bounded line; no URL is repeated, since its query may hold a secret.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use hyper::StatusCode;
+
+/// So much of a server's own words is repeated.
+const MOST_CHARACTERS: usize = 160;
+
+/// That no connection comes about.
+pub fn unreachable(why: impl fmt::Display) -> String {
+    format!("it can't be reached: {why}")
+}
+
+/// That none has come about in time.
+pub fn unreachable_within(most: Duration) -> String {
+    format!("it can't be reached within {most:?}")
+}
+
+/// That the server refuses by `status`, with what its `body` says beside that.
+pub fn refusal(status: StatusCode, body: &[u8]) -> String {
+    let text = words(&String::from_utf8_lossy(body));
+    // Pages are for browsers.
+    let said = if text.starts_with('<') { "" } else { beside(&text, status) };
+    if said.is_empty() { format!("it refuses: {status}") } else { format!("it refuses: {status}: {said}") }
+}
+
+/// What can be printed of a server's words, in one line.
+pub fn words(text: &str) -> String {
+    let one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    one_line.chars().filter(|c| !c.is_control()).take(MOST_CHARACTERS).collect()
+}
+
+/// A text without the status that it begins with, as in `404: Not Found`.
+fn beside(text: &str, status: StatusCode) -> &str {
+    let reason = status.canonical_reason().unwrap_or_default();
+    let echoes = [status.to_string(), status.as_str().to_owned(), reason.to_owned()];
+    let rest = echoes.iter().find_map(|echo| after(text, echo)).unwrap_or(text);
+    rest.trim_start_matches(|c: char| !c.is_alphanumeric() && !matches!(c, '{' | '[' | '"'))
+}
+
+/// What follows the words of `start` in a text, whatever is between and after them.
+fn after<'a>(text: &'a str, start: &str) -> Option<&'a str> {
+    let mut rest = text;
+    for word in start.split(' ').filter(|word| !word.is_empty()) {
+        let found = rest.trim_start_matches(|c: char| !c.is_alphanumeric());
+        let head = found.get(..word.len()).filter(|head| head.eq_ignore_ascii_case(word))?;
+        rest = &found[head.len()..];
+        if rest.starts_with(char::is_alphanumeric) {
+            return None;
+        }
+    }
+    Some(rest).filter(|rest| rest.len() < text.len())
+}
+
+/// What to try where an answer was no HTTP: the URL may say `ws` to a server that speaks TLS.
+pub fn hint_at_tls(scheme: &str) -> String {
+    match scheme {
+        "http" | "ws" => format!("; if it speaks TLS, write {scheme}s"),
+        _ => String::new(),
+    }
+}
+
+/// What to try where TLS failed: the server may speak none.
+pub fn hint_at_none(scheme: &str, error: &(dyn Error + 'static)) -> String {
+    match scheme.strip_suffix('s') {
+        Some(plain @ ("http" | "ws" | "turn")) if is_no_tls(error) => format!("; if it speaks no TLS, write {plain}"),
+        _ => String::new(),
+    }
+}
+
+/// Whether what came was no TLS.
+fn is_no_tls(error: &(dyn Error + 'static)) -> bool {
+    if let Some(error) = error.downcast_ref::<rustls::Error>() {
+        return matches!(error, rustls::Error::InvalidMessage(_));
+    }
+    // An I/O error does not name the one inside as its source.
+    let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    inner.is_some_and(|inner| is_no_tls(inner)) || error.source().is_some_and(is_no_tls)
+}
+
+/// Whether a client of HTTP got something else, or nothing, for an answer.
+pub fn is_no_http(error: &(dyn Error + 'static)) -> bool {
+    let own = error.downcast_ref::<hyper::Error>();
+    own.is_some_and(|error| error.is_parse() || error.is_incomplete_message()) || error.source().is_some_and(is_no_http)
+}
+
+/// What an error was caused by in the end.
+pub fn root(error: &(dyn Error + 'static)) -> String {
+    error.source().map_or_else(|| error.to_string(), root)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_each_thing_once() {
+        for (status, body, expected) in [
+            (404, "404: Not Found", "404 Not Found"),
+            (404, "Not Found\n", "404 Not Found"),
+            (404, "not found: no such room", "404 Not Found: no such room"),
+            (404, "404 - no such room", "404 Not Found: no such room"),
+            (404, "4041 rooms", "404 Not Found: 4041 rooms"),
+            (404, "Nothing Found", "404 Not Found: Nothing Found"),
+            (404, "<!DOCTYPE html><h1>404</h1>", "404 Not Found"),
+            (403, "{\"error\":\"no\r\n\ttoken\"}", "403 Forbidden: {\"error\":\"no token\"}"),
+            (401, "", "401 Unauthorized"),
+            (401, "\u{1b}[31mé", "401 Unauthorized: [31mé"),
+            (599, "ü", "599 <unknown status code>: ü"),
+        ] {
+            let Ok(status) = StatusCode::from_u16(status) else { panic!("{status}") };
+            assert_eq!(refusal(status, body.as_bytes()), format!("it refuses: {expected}"), "{body}");
+        }
+        assert!(refusal(StatusCode::OK, &[b'x'; 5000]).len() < 200);
+    }
+
+    #[test]
+    fn the_other_scheme_is_named_where_it_may_be_meant() {
+        let corrupt = rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType);
+        let corrupt = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, corrupt));
+        assert_eq!(hint_at_none("wss", &corrupt), "; if it speaks no TLS, write ws");
+        assert_eq!(hint_at_none("https", &corrupt), "; if it speaks no TLS, write http");
+        assert_eq!(hint_at_none("turns", &corrupt), "; if it speaks no TLS, write turn");
+        assert_eq!(hint_at_none("http", &corrupt), "");
+        let expired = rustls::Error::InvalidCertificate(rustls::CertificateError::Expired);
+        assert_eq!(hint_at_none("https", &io::Error::other(expired)), "");
+        assert_eq!(
+            (hint_at_tls("ws"), hint_at_tls("https")),
+            ("; if it speaks TLS, write wss".to_owned(), String::new())
+        );
+    }
+}
