@@ -1,6 +1,7 @@
 //! The `laterna` binary: arguments → logs → run → exit code.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use laterna::cli::{self, Invocation, RunArgs};
@@ -15,7 +16,9 @@ use tracing_subscriber::prelude::*;
 fn main() -> ExitCode {
     let exit = match cli::parse(std::env::args_os()) {
         Ok(Invocation::Run(args)) => load(&args).map_or_else(refuse, run),
-        Ok(Invocation::CheckConfig(args)) => load(&args).map_or_else(refuse, |loaded| say(&print::verdict(&loaded))),
+        Ok(Invocation::CheckConfig(args)) => {
+            load(&args).map_or_else(refuse, |loaded| say(&print::verdict(&loaded, &places())))
+        }
         Ok(Invocation::PrintConfig(args)) => load(&args).map_or_else(refuse, |loaded| say(&print::print(&loaded))),
         Ok(Invocation::DefaultConfig) => say(MANUAL),
         Ok(Invocation::Operate { operation, control }) => {
@@ -35,12 +38,16 @@ fn main() -> ExitCode {
 
 /// The configuration that is asked for, as far as it makes sense on this machine.
 fn load(args: &RunArgs) -> Result<Loaded, LoadError> {
-    let places = load::places(|name| std::env::var_os(name));
-    let loaded = load::load(&args.written, args.file.as_deref(), &places, &hostname())?;
+    let loaded = load::load(&args.written, args.file.as_deref(), &places(), &hostname())?;
     match laterna::daemon::check(&loaded) {
         Ok(()) => Ok(loaded),
         Err(error) => Err(LoadError::Invalid(vec![error])),
     }
+}
+
+/// Where the config file is looked for.
+fn places() -> Vec<PathBuf> {
+    load::places(|name| std::env::var_os(name))
 }
 
 fn run(loaded: Loaded) -> Exit {

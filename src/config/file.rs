@@ -2,6 +2,7 @@
 //!
 //! Knows the form of each setting, not what its values mean. Pure: the text is an argument.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -18,16 +19,19 @@ const TABLES_NOT_YET: &[&str] = &["scenes", "codes", "tokens", "limits"];
 
 /// Reads the text of `file`. What can be read is given along with what is wrong, so that the values can be judged too.
 pub fn parse(file: &Arc<Path>, text: &str) -> (Written, Vec<ConfigError>) {
-    let (table, broken) = DeTable::parse_recoverable(text);
+    let (mut table, mut broken) = DeTable::parse_recoverable(text);
+    // The parser stops at a line that is neither a setting nor a table: what comes after it is read without that line.
+    let rest = without_stray_lines(text, &broken);
+    if let Some(rest) = &rest {
+        let (of_rest, more) = DeTable::parse_recoverable(rest);
+        table = of_rest;
+        let told = |error: &toml::de::Error| (error.span().map(|span| span.start), error.message().to_owned());
+        let known: BTreeSet<_> = broken.iter().map(told).collect();
+        broken.extend(more.into_iter().filter(|error| !known.contains(&told(error))));
+    }
     let text = Text { file, text, starts: line_starts(text) };
-    let mut errors: Vec<_> = broken
-        .iter()
-        .map(|error| {
-            let found = format!("not TOML: {}", one_line(error.message()));
-            text.error(error.span().unwrap_or(0..0), found, "`laterna config default` shows how settings are written")
-        })
-        .collect();
-    let broken: Vec<usize> = errors.iter().filter_map(|error| error.place()).map(|place| place.line).collect();
+    let mut errors: Vec<_> = broken.iter().map(|error| text.syntax(error)).collect();
+    let broken: BTreeSet<usize> = errors.iter().filter_map(|error| error.place()).map(|place| place.line).collect();
     // What is made of a line that is no TOML is a guess, so nothing more is said of it.
     let is_broken = |place: &Place| broken.contains(&place.line);
     let mut written = Written::default();
@@ -49,6 +53,31 @@ pub fn parse(file: &Arc<Path>, text: &str) -> (Written, Vec<ConfigError>) {
     (written, errors)
 }
 
+/// The text with spaces in place of the lines that hold a syntax error and can be no part of what is around them; `None` where there are none.
+fn without_stray_lines(text: &str, broken: &[toml::de::Error]) -> Option<String> {
+    let starts = line_starts(text);
+    let lines: BTreeSet<_> = broken.iter().filter_map(|error| Some(line_of(&starts, error.span()?.start))).collect();
+    let mut found = false;
+    let lines = text.split_inclusive('\n').enumerate().map(|(at, line)| {
+        let quotes = |quote| line.matches(quote).count() % 2 == 0 && !line.contains(&String::from(quote).repeat(3));
+        let is_stray =
+            lines.contains(&(at + 1)) && !line.contains(['=', '[', ']', '{', '}']) && quotes('"') && quotes('\'');
+        found |= is_stray;
+        if is_stray {
+            line.bytes().map(|byte| if byte == b'\n' { '\n' } else { ' ' }).collect()
+        } else {
+            line.to_owned()
+        }
+    });
+    let rest: String = lines.collect();
+    found.then_some(rest)
+}
+
+/// The line that a byte is in, from 1.
+fn line_of(starts: &[usize], byte: usize) -> usize {
+    starts.partition_point(|start| *start <= byte).max(1)
+}
+
 /// The byte at which each line starts.
 fn line_starts(text: &str) -> Vec<usize> {
     std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect()
@@ -63,13 +92,26 @@ struct Text<'a> {
 
 impl Text<'_> {
     fn place(&self, byte: usize) -> Place {
-        let line = self.starts.partition_point(|start| *start <= byte).max(1);
+        let line = line_of(&self.starts, byte);
         let before = self.text.get(self.starts[line - 1]..byte).unwrap_or_default();
         Place { file: Arc::clone(self.file), line, column: before.chars().count() + 1 }
     }
 
     fn error(&self, span: Range<usize>, found: String, advice: impl Into<String>) -> ConfigError {
         ConfigError::File { place: self.place(span.start), found, advice: advice.into() }
+    }
+
+    /// What is no TOML.
+    fn syntax(&self, error: &toml::de::Error) -> ConfigError {
+        let message = error.message();
+        let unquoted =
+            ["invalid boolean", "string values must be quoted"].iter().any(|start| message.starts_with(start));
+        let (found, advice) = if unquoted {
+            ("neither a number nor a text in quotes".to_owned(), "put texts in quotes, as room = \"open\"")
+        } else {
+            (one_line(message), "`laterna config default` shows how settings are written")
+        };
+        self.error(error.span().unwrap_or(0..0), format!("not TOML: {found}"), advice)
     }
 
     /// What is wrong with a key that no setting has.

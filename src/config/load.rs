@@ -21,6 +21,15 @@ const SYSTEM_FILE: &str = "/etc/laterna/laterna.toml";
 /// What is larger is no config file.
 const MOST_BYTES: u64 = 1 << 20;
 
+/// A config file as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Where it is.
+    pub path: Arc<Path>,
+    /// What is in it.
+    pub bytes: Vec<u8>,
+}
+
 /// A configuration, and where it comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loaded {
@@ -94,19 +103,18 @@ pub fn places(variable: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
 /// Where a file can't be read, or something is written that can't be.
 pub fn load(given: &Written, named: Option<&Path>, places: &[PathBuf], hostname: &str) -> Result<Loaded, LoadError> {
     let found = find(named, places)?;
-    let found = found.as_ref().map(|(path, bytes)| (path, bytes.as_slice()));
-    layer(given, found, hostname).map_err(LoadError::Invalid)
+    layer(given, found.as_ref(), hostname).map_err(LoadError::Invalid)
 }
 
-fn find(named: Option<&Path>, places: &[PathBuf]) -> Result<Option<(Arc<Path>, Vec<u8>)>, LoadError> {
+fn find(named: Option<&Path>, places: &[PathBuf]) -> Result<Option<Found>, LoadError> {
     if let Some(path) = named {
         let advice = "name one that can be read with --config or LATERNA_CONFIG, or leave that out";
         let bytes = read(path).map_err(|error| LoadError::Unreadable { path: path.to_owned(), error, advice })?;
-        return Ok(Some((path.into(), bytes)));
+        return Ok(Some(Found { path: path.into(), bytes }));
     }
     for path in places {
         match read(path) {
-            Ok(bytes) => return Ok(Some((path.as_path().into(), bytes))),
+            Ok(bytes) => return Ok(Some(Found { path: path.as_path().into(), bytes })),
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
             Err(error) => {
                 let advice = "let this user read it, or name another with --config (/dev/null for none)";
@@ -130,11 +138,11 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// All that is wrong with the file, also where a flag or variable is over it, and then what is wrong with those.
-pub fn layer(given: &Written, file: Option<(&Arc<Path>, &[u8])>, hostname: &str) -> Result<Loaded, Vec<ConfigError>> {
-    let (lower, mut errors) = match file {
-        Some((path, bytes)) => match std::str::from_utf8(bytes) {
-            Ok(text) => file::parse(path, text),
-            Err(error) => (Written::default(), vec![not_text(path, bytes, error.valid_up_to())]),
+pub fn layer(given: &Written, found: Option<&Found>, hostname: &str) -> Result<Loaded, Vec<ConfigError>> {
+    let (lower, mut errors) = match found {
+        Some(found) => match std::str::from_utf8(&found.bytes) {
+            Ok(text) => file::parse(&found.path, text),
+            Err(error) => (Written::default(), vec![not_text(found, error.valid_up_to())]),
         },
         None => (Written::default(), Vec::new()),
     };
@@ -142,7 +150,7 @@ pub fn layer(given: &Written, file: Option<(&Arc<Path>, &[u8])>, hostname: &str)
     errors.sort_by_key(|error| error.place().map(|place| (place.line, place.column)));
     let written = given.clone().over(&lower);
     match RunConfig::resolve(&written, hostname) {
-        Ok(config) if errors.is_empty() => Ok(Loaded { config, written, file: file.map(|(path, _)| path.clone()) }),
+        Ok(config) if errors.is_empty() => Ok(Loaded { config, written, file: found.map(|found| found.path.clone()) }),
         Ok(_) => Err(errors),
         Err(more) => {
             // Those of the file are known already.
@@ -152,11 +160,11 @@ pub fn layer(given: &Written, file: Option<(&Arc<Path>, &[u8])>, hostname: &str)
     }
 }
 
-fn not_text(path: &Arc<Path>, bytes: &[u8], valid: usize) -> ConfigError {
-    let before = String::from_utf8_lossy(&bytes[..valid]);
+fn not_text(found: &Found, valid: usize) -> ConfigError {
+    let before = String::from_utf8_lossy(&found.bytes[..valid]);
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-    let place = Place { file: path.clone(), line, column };
+    let place = Place { file: found.path.clone(), line, column };
     ConfigError::File {
         place,
         found: "a byte that is no UTF-8".to_owned(),

@@ -1,6 +1,7 @@
 //! What `laterna config check` and `print` say of a configuration: that it is one, and the TOML that would give it, each value with where it comes from.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use super::load::Loaded;
 use super::one_line;
@@ -10,11 +11,14 @@ use super::written::{Origin, in_toml};
 /// Where the comments begin, where the values leave room.
 const COMMENTS: usize = 40;
 
-/// That a configuration is one, in a line.
-pub fn verdict(loaded: &Loaded) -> String {
+/// That a configuration is one, in a line; `places` are those where its file was looked for.
+pub fn verdict(loaded: &Loaded, places: &[PathBuf]) -> String {
     match &loaded.file {
         Some(file) => format!("{}: ok\n", one_line(&file.to_string_lossy())),
-        None => "there is no config file: ok\n".to_owned(),
+        None => {
+            let places: Vec<_> = places.iter().map(|place| one_line(&place.to_string_lossy())).collect();
+            format!("no config file at {}; the defaults hold: ok\n", places.join(" or "))
+        }
     }
 }
 

@@ -31,9 +31,9 @@ fn variables(line: &str) -> Written {
 }
 
 fn over(given: &Written, text: &str) -> Result<Loaded, String> {
-    let path: Arc<Path> = Path::new("/f").into();
+    let found = Found { path: Path::new("/f").into(), bytes: text.into() };
     let lines = |errors: Vec<ConfigError>| LoadError::Invalid(errors).to_string();
-    layer(given, Some((&path, text.as_bytes())), "host").map_err(lines)
+    layer(given, Some(&found), "host").map_err(lines)
 }
 
 /// What is wrong with a file, a line each.
@@ -113,8 +113,23 @@ fn all_that_is_wrong_is_told_with_its_line() {
             "log = \"loud\"\nfps = 0\nmoon = 1\nroom = \"ajar\"",
             &["/f:1:7: log", "/f:2:7: fps", "/f:3:1: moon", "/f:4:8: room"],
         ),
-        ("fps = fast\nroom = \"ajar\"", &["/f:1:7: not TOML: ", "/f:2:8: room"]),
-        ("fps 30", &["/f:1:5: not TOML: "]),
+        ("fps = fast\nroom = \"ajar\"", &["/f:1:7: not TOML: neither a number nor a text in quotes", "/f:2:8: room"]),
+        ("room = open\nlog = loud", &["/f:1:8: not TOML: neither", "/f:2:7: not TOML: neither"]),
+        ("fps 30", &["/f:1:5: not TOML: key with no value"]),
+        (
+            "fps 30\nname \"ü\"\nroom = \"ajar\"\nmoon = 1\nlog =\ncall\nfps = 0 1",
+            &[
+                "/f:1:5: not TOML: key with no value",
+                "/f:2:6: not TOML: key with no value",
+                "/f:3:8: room",
+                "/f:4:1: moon",
+                "/f:5:6: not TOML: ",
+                "/f:6:5: not TOML: key with no value",
+                "/f:7:7: not TOML: neither",
+            ],
+        ),
+        ("listen = [\n\"x\"\n\"y\"\n]\nfps = 0", &["/f:2:1: listen = \"x\"", "/f:3:1: not TOML: ", "/f:5:7: fps"]),
+        ("fps 30\nlog = = 2\nfps = 0", &["/f:1:5: not TOML", "/f:2:7: not TOML", "/f:2:9: not TOML", "/f:3:7: fps"]),
         ("fps = 1\nfps = 2", &["/f:2:1: not TOML: duplicate key"]),
         ("name = \"a", &["/f:1:10: not TOML: "]),
     ];
@@ -139,8 +154,8 @@ fn a_broken_file_is_refused_also_where_flags_are_over_it_and_with_what_is_wrong_
 
 #[test]
 fn bytes_that_are_no_text_are_told_with_their_line() {
-    let path: Arc<Path> = Path::new("/f").into();
-    let errors = layer(&Written::default(), Some((&path, b"fps = 1\n# \xc3\xbc \xff\n")), "host").unwrap_err();
+    let found = Found { path: Path::new("/f").into(), bytes: b"fps = 1\n# \xc3\xbc \xff\n".into() };
+    let errors = layer(&Written::default(), Some(&found), "host").unwrap_err();
     let error = LoadError::Invalid(errors);
     assert_eq!(error.to_string(), "/f:2:5: a byte that is no UTF-8; save the file in UTF-8");
     assert_eq!(error.exit(), Exit::Usage);
@@ -197,7 +212,9 @@ fn what_is_printed_gives_the_same_again_and_says_where_it_comes_from() {
     let text = print(&nothing);
     assert!(text.contains("name = \"laterna@host\"") && text.starts_with("# There is no config file"), "{text}");
     assert_eq!(over(&Written::default(), &text).unwrap().config, nothing.config);
-    assert_eq!((verdict(&loaded).as_str(), verdict(&nothing).as_str()), ("/f: ok\n", "there is no config file: ok\n"));
+    let places = ["/a".into(), "/b".into()];
+    assert_eq!(verdict(&loaded, &places), "/f: ok\n");
+    assert_eq!(verdict(&nothing, &places), "no config file at /a or /b; the defaults hold: ok\n");
 }
 
 #[test]

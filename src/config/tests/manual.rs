@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::config::load::layer;
+use crate::config::load::{Found, layer};
 use crate::config::setting::{Fallback, SETTINGS};
 
 const README: &str = include_str!("../../../README.md");
@@ -19,8 +19,8 @@ fn key(line: &str) -> &str {
 }
 
 fn loaded(text: &str) -> Result<RunConfig, String> {
-    let path = Path::new("f").into();
-    let loaded = layer(&Default::default(), Some((&path, text.as_bytes())), "HOSTNAME");
+    let found = Found { path: Path::new("f").into(), bytes: text.into() };
+    let loaded = layer(&Default::default(), Some(&found), "HOSTNAME");
     loaded.map(|loaded| loaded.config).map_err(|errors| one_by_line(&errors))
 }
 
