@@ -115,7 +115,7 @@ fn find(named: Option<&Path>, places: &[PathBuf]) -> Result<Option<Found>, LoadE
     for path in places {
         match read(path) {
             Ok(bytes) => return Ok(Some(Found { path: path.as_path().into(), bytes })),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+            Err(error) if is_absent(&error, path.metadata().err().as_ref()) => {}
             Err(error) => {
                 let advice = "let this user read it, or name another with --config (/dev/null for none)";
                 return Err(LoadError::Unreadable { path: path.clone(), error, advice });
@@ -123,6 +123,16 @@ fn find(named: Option<&Path>, places: &[PathBuf]) -> Result<Option<Found>, LoadE
         }
     }
     Ok(None)
+}
+
+/// Whether there is no file for this user, by what reading it and looking at it say: also where its directory is closed to the user,
+/// as another's home is to whoever keeps its `HOME`.
+fn is_absent(reading: &io::Error, looking: Option<&io::Error>) -> bool {
+    match reading.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => true,
+        io::ErrorKind::PermissionDenied => looking.is_some(),
+        _ => false,
+    }
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {

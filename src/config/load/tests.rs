@@ -279,3 +279,13 @@ fn the_first_file_is_used_and_one_that_can_not_be_read_is_no_reason_for_another(
     let error = load(None, &["two", "one"]).unwrap_err();
     assert_eq!(error.exit(), Exit::Usage, "{error}");
 }
+
+#[test]
+fn a_file_that_may_not_even_be_looked_at_is_none_of_this_users() {
+    let of = |kind: io::ErrorKind| io::Error::from(kind);
+    let denied = of(io::ErrorKind::PermissionDenied);
+    assert!(is_absent(&denied, Some(&denied)));
+    assert!(!is_absent(&denied, None), "it is there, and what it says is not to be passed over");
+    assert!(is_absent(&of(io::ErrorKind::NotFound), None));
+    assert!(!is_absent(&of(io::ErrorKind::IsADirectory), None));
+}
