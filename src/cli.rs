@@ -1,18 +1,21 @@
 //! The command line: the commands and flags of the outside contract, as they are written.
 //!
-//! Owns the names, the help and the variables; never judges a value (that is [`crate::config`]). What the contract has and this
+//! Owns the commands and their help; never judges a value, nor opens a file (that is [`crate::config`]). What the contract has and this
 //! version does not is known and refused as "not yet".
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::builder::Arg;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
-use clap::{ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::config::{Asked, one_line};
+use crate::config::one_line;
 use crate::control::client::Command as Operation;
+
+mod run;
+
+pub use run::RunArgs;
 
 /// The commands of the contract that come in later versions.
 pub const COMMANDS_NOT_YET: &[&str] = &[
@@ -27,14 +30,12 @@ pub const COMMANDS_NOT_YET: &[&str] = &[
     "codes",
     "events",
     "doctor",
-    "config",
     "completions",
     "man",
 ];
 
 /// The flags of `run` that come in later versions, each with its variable.
 pub const FLAGS_NOT_YET: &[(&str, &str)] = &[
-    ("config", "LATERNA_CONFIG"),
     ("fallback", "LATERNA_FALLBACK"),
     ("fit", "LATERNA_FIT"),
     ("capture", "LATERNA_CAPTURE"),
@@ -57,7 +58,8 @@ Examples:
   DISPLAY=:1 laterna run --source screen         the screen of another X server
 
 It prints a line `open http://...`: open that address in a browser to watch.
-Every flag has a variable: --udp-port is LATERNA_UDP_PORT. A flag goes before its variable.";
+Every flag has a variable: --udp-port is LATERNA_UDP_PORT; and but for --config a key in the config file: udp-port.
+A flag goes before its variable, a variable before the file. `laterna config default` prints a file that explains all.";
 
 /// The command line of this version.
 #[derive(Debug, Parser)]
@@ -113,6 +115,11 @@ enum CliCommand {
         #[command(flatten)]
         daemon: DaemonArgs,
     },
+    /// Checks the config file, or says what holds and why
+    Config {
+        #[command(subcommand)]
+        command: ConfigArgs,
+    },
     #[command(external_subcommand)]
     Other(Vec<OsString>),
 }
@@ -125,105 +132,14 @@ struct DaemonArgs {
     control: Option<PathBuf>,
 }
 
-/// The settings of `laterna run`, as written.
-#[derive(Debug, Clone, Args)]
-pub struct RunArgs {
-    /// Where pictures come from: auto (the screen if there is one, else the pattern), screen, pattern
-    #[arg(long, value_name = "SPEC", default_value = "auto", env = "LATERNA_SOURCE", hide_env_values = true)]
-    pub source: String,
-    /// The name of this broadcast (default: laterna@HOSTNAME)
-    #[arg(long, value_name = "NAME", env = "LATERNA_NAME", hide_env_values = true)]
-    pub name: Option<String>,
-    /// Where the web page is served; several by comma or by repeating the flag; off for nowhere; port 0 takes any
-    #[arg(
-        long,
-        value_name = "ADDR:PORT|off",
-        value_delimiter = ',',
-        default_value = "[::]:8888",
-        env = "LATERNA_LISTEN",
-        hide_env_values = true
-    )]
-    pub listen: Vec<String>,
-    /// The UDP port of pictures, on all addresses; 0 takes any
-    #[arg(long, value_name = "N", default_value = "8889", env = "LATERNA_UDP_PORT", hide_env_values = true)]
-    pub udp_port: String,
-    /// The codecs, the preferred one first: h264, vp8
-    #[arg(
-        long,
-        value_name = "LIST",
-        value_delimiter = ',',
-        default_value = if cfg!(feature = "vp8") { "h264,vp8" } else { "h264" },
-        env = "LATERNA_CODEC",
-        hide_env_values = true
-    )]
-    pub codec: Vec<String>,
-    /// The rate of the video at most, in bits per second: 50k to 100M
-    #[arg(long, value_name = "BPS", default_value = "2.5M", env = "LATERNA_BITRATE", hide_env_values = true)]
-    pub bitrate: String,
-    /// Pictures a second at most: 1 to 120
-    #[arg(long, value_name = "N", default_value = "30", env = "LATERNA_FPS", hide_env_values = true)]
-    pub fps: String,
-    /// The size of the picture sent, 16x16 to 3840x2160 (default: the source's at start, at most 1920x1080)
-    #[arg(long, value_name = "WxH", env = "LATERNA_SIZE", hide_env_values = true)]
-    pub size: Option<String>,
-    /// Whether the pointer is shown
-    #[arg(long, value_name = "on|off", default_value = "on", env = "LATERNA_CURSOR", hide_env_values = true)]
-    pub cursor: String,
-    /// So many viewers at once, at most
-    #[arg(long, value_name = "N", default_value = "500", env = "LATERNA_MAX_VIEWERS", hide_env_values = true)]
-    pub max_viewers: String,
-    /// Who may watch: code (whoever has the code), none (everyone who reaches the port)
-    #[arg(long, value_name = "none|code", default_value = "code", env = "LATERNA_AUTH", hide_env_values = true)]
-    pub auth: String,
-    /// The file of the code; made with a fresh one if absent (default: in the state directory)
-    #[arg(long, value_name = "PATH", env = "LATERNA_AUTH_CODE_FILE", hide_env_values = true)]
-    pub auth_code_file: Option<PathBuf>,
-    /// Who sees whom in the room, where clients of the peerconnection protocol meet: closed (only the daemon), open (everybody)
-    #[arg(long, value_name = "closed|open", default_value = "closed", env = "LATERNA_ROOM", hide_env_values = true)]
-    pub room: String,
-    /// Whom the daemon offers the stream when they join the room: none, joined (everybody), glob:PATTERN (names; * and ?)
-    #[arg(
-        long,
-        value_name = "none|joined|glob:PATTERN",
-        default_value = "none",
-        env = "LATERNA_CALL",
-        hide_env_values = true
-    )]
-    pub call: String,
-    /// A signaling server to sign in to, as PROTOCOL+URL: peerconnection+http, mdn+ws, socketio+http, channel+ws, whip+http, or with https and wss; several by comma or by repeating the flag
-    #[arg(long, value_name = "URL", value_delimiter = ',', env = "LATERNA_SIGNALING", hide_env_values = true)]
-    pub signaling: Vec<String>,
-    /// A STUN or TURN server, as stun:HOST or turn:HOST?user=NAME&password-file=PATH; several by comma or by repeating the flag
-    #[arg(long, value_name = "URL", value_delimiter = ',', env = "LATERNA_ICE_SERVER", hide_env_values = true)]
-    pub ice_server: Vec<String>,
-    /// The public address of this machine behind a NAT that maps it one to one; one for each family at most
-    #[arg(long, value_name = "IP", value_delimiter = ',', env = "LATERNA_PUBLIC_IP", hide_env_values = true)]
-    pub public_ip: Vec<String>,
-    /// Which of this machine's networks viewers are told of: names of interfaces (* and ?) or address blocks, as eth0 or 10.0.0.0/8; with ! before it, which not
-    #[arg(long, value_name = "LIST", value_delimiter = ',', env = "LATERNA_NETWORK", hide_env_values = true)]
-    pub network: Vec<String>,
-    /// Where sound comes from: auto (system where a sound server runs, else off), system, mic, mic:NAME, tone, off
-    #[arg(long, value_name = "SPEC", default_value = "auto", env = "LATERNA_AUDIO", hide_env_values = true)]
-    pub audio: String,
-    /// Whether pictures wait for their sound: auto, lip, low-latency (auto: lip where the sound is the system's)
-    #[arg(long, value_name = "HOW", default_value = "auto", env = "LATERNA_SYNC", hide_env_values = true)]
-    pub sync: String,
-    /// Where the control socket is made, for `laterna status` and the like (default: laterna/control.sock in $XDG_RUNTIME_DIR, else in /run)
-    #[arg(long, value_name = "PATH", env = "LATERNA_CONTROL", hide_env_values = true)]
-    pub control: Option<PathBuf>,
-    /// What is logged on stderr: error, warn, info, debug, trace
-    #[arg(long, value_name = "LEVEL", default_value = "info", env = "LATERNA_LOG", hide_env_values = true)]
-    pub log: String,
-    /// The flags above whose value comes from a variable.
-    #[arg(skip)]
-    variables: Vec<String>,
-}
-
-impl RunArgs {
-    /// Pairs a value of this command line with the way it was written.
-    pub fn asked(&self, flag: &'static str, value: &str) -> Asked {
-        Asked { flag, variable: self.variables.iter().any(|name| name == flag), value: value.to_owned() }
-    }
+#[derive(Debug, Subcommand)]
+enum ConfigArgs {
+    /// Says whether `laterna run` would take the config file, the variables and the flags; all that is wrong, a line each
+    Check(Box<RunArgs>),
+    /// Prints all settings as `laterna run` would have them, each with where it comes from
+    Print(Box<RunArgs>),
+    /// Prints a config file that explains each setting and changes none
+    Default,
 }
 
 /// What a command line asks for.
@@ -238,6 +154,12 @@ pub enum Invocation {
         /// Its control socket, where one is named.
         control: Option<PathBuf>,
     },
+    /// To say whether that would be taken.
+    CheckConfig(Box<RunArgs>),
+    /// To print what that would be.
+    PrintConfig(Box<RunArgs>),
+    /// To print the config file that explains all.
+    DefaultConfig,
     /// To print the help or the version.
     Print(Box<clap::Error>),
 }
@@ -268,7 +190,7 @@ pub enum CliError {
 /// Reads a command line (the program's name first) and the `LATERNA_*` variables.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, CliError> {
     let args: Vec<OsString> = args.into_iter().collect();
-    let explain = |error: &clap::Error| explain(error, &help_of(args.get(1)));
+    let explain = |error: &clap::Error| explain(error, command_of(args.get(1)).as_deref());
     let matches = match command().try_get_matches_from(&args) {
         Ok(matches) => matches,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
@@ -276,17 +198,13 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Cli
         }
         Err(error) => return Err(explain(&error)),
     };
-    if let Some(run) = matches.subcommand_matches("run") {
-        refuse_not_yet(run)?;
-    }
+    refuse_not_yet(&matches)?;
     let operate = |operation, daemon: DaemonArgs| Ok(Invocation::Operate { operation, control: daemon.control });
     match Cli::from_arg_matches(&matches).map_err(|error| explain(&error))?.command {
-        CliCommand::Run(mut args) => {
-            if let Some(run) = matches.subcommand_matches("run") {
-                args.variables = from_variables(run);
-            }
-            Ok(Invocation::Run(args))
-        }
+        CliCommand::Run(args) => Ok(Invocation::Run(args)),
+        CliCommand::Config { command: ConfigArgs::Check(args) } => Ok(Invocation::CheckConfig(args)),
+        CliCommand::Config { command: ConfigArgs::Print(args) } => Ok(Invocation::PrintConfig(args)),
+        CliCommand::Config { command: ConfigArgs::Default } => Ok(Invocation::DefaultConfig),
         CliCommand::Status { json, watch, daemon } => operate(Operation::Status { json, watch }, daemon),
         CliCommand::Peers { json, daemon } => operate(Operation::Peers { json }, daemon),
         CliCommand::Call { peer, .. } if peer.trim().is_empty() => Err(CliError::Unknown {
@@ -307,20 +225,25 @@ pub fn command() -> Command {
         "`laterna run --help` lists the settings, with examples.\n\nNot yet in this version: {}",
         COMMANDS_NOT_YET.join(" ")
     );
-    Cli::command().after_help(help).mut_subcommand("run", |run| {
-        let run = run.after_help(format!("{EXAMPLES}\n\nNot yet in this version: {flags}"));
-        FLAGS_NOT_YET.iter().fold(run, |run, (flag, variable)| {
-            let arg = Arg::new(*flag).long(*flag).env(*variable).hide(true);
-            run.arg(arg.num_args(0..=1).action(ArgAction::Append).value_parser(clap::value_parser!(OsString)))
-        })
-    })
+    let run = |run: Command| run.after_help(format!("{EXAMPLES}\n\nNot yet in this version: {flags}"));
+    Cli::command().after_help(help).mut_subcommand("run", run)
 }
 
-fn refuse_not_yet(run: &ArgMatches) -> Result<(), CliError> {
+/// Refuses the flags and variables of later versions, where the settings of `run` are taken.
+fn refuse_not_yet(matches: &ArgMatches) -> Result<(), CliError> {
     let advice = "leave it out; `laterna run --help` lists what this version does";
+    let (command, settings) = match matches.subcommand() {
+        Some(("run", settings)) => ("run", settings),
+        Some(("config", config)) => match config.subcommand() {
+            Some(("check", settings)) => ("config check", settings),
+            Some(("print", settings)) => ("config print", settings),
+            _ => return Ok(()),
+        },
+        _ => return Ok(()),
+    };
     for (flag, variable) in FLAGS_NOT_YET {
-        let asked = match run.value_source(flag) {
-            Some(ValueSource::CommandLine) => format!("run --{flag}"),
+        let asked = match settings.value_source(flag) {
+            Some(ValueSource::CommandLine) => format!("{command} --{flag}"),
             Some(ValueSource::EnvVariable) => (*variable).to_owned(),
             _ => continue,
         };
@@ -341,33 +264,30 @@ fn refuse_command(words: &[OsString]) -> CliError {
     }
 }
 
-fn from_variables(run: &ArgMatches) -> Vec<String> {
-    let by_variable = |id: &&str| run.value_source(id) == Some(ValueSource::EnvVariable);
-    run.ids().map(clap::Id::as_str).filter(by_variable).map(|id| id.replace('_', "-")).collect()
-}
-
-/// Where the help is on what was asked for.
-fn help_of(word: Option<&OsString>) -> String {
-    let word = word.and_then(|word| word.to_str()).filter(|word| Cli::command().find_subcommand(word).is_some());
-    word.map_or_else(|| "see `laterna --help`".to_owned(), |word| format!("see `laterna {word} --help`"))
+/// The command that was asked for, where it is one.
+fn command_of(word: Option<&OsString>) -> Option<String> {
+    let word = word.and_then(|word| word.to_str())?;
+    Cli::command().find_subcommand(word).map(|_| word.to_owned())
 }
 
 /// Makes one line of what clap says in several.
-fn explain(error: &clap::Error, help: &str) -> CliError {
+fn explain(error: &clap::Error, command: Option<&str>) -> CliError {
+    let help = command.map_or_else(|| "see `laterna --help`".to_owned(), |name| format!("see `laterna {name} --help`"));
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(one_line(text)),
         Some(ContextValue::Strings(texts)) => texts.first().map(|text| one_line(text)),
         _ => None,
     };
-    let help = help.to_owned();
     let asked = text(ContextKind::InvalidArg).or_else(|| text(ContextKind::InvalidSubcommand)).unwrap_or_default();
     let unknown = |found: &str, advice| CliError::Unknown { asked: asked.clone(), found: found.to_owned(), advice };
     match error.kind() {
-        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => CliError::Unknown {
-            asked: "no command".into(),
-            found: "found nothing after `laterna`".into(),
-            advice: "try `laterna run`, or see `laterna --help`".into(),
-        },
+        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let (asked, after, advice) = match command {
+                Some(command) => (command, format!("laterna {command}"), help),
+                None => ("no command", "laterna".to_owned(), "try `laterna run`, or see `laterna --help`".to_owned()),
+            };
+            CliError::Unknown { asked: asked.to_owned(), found: format!("found nothing after `{after}`"), advice }
+        }
         ErrorKind::UnknownArgument => match text(ContextKind::SuggestedArg) {
             Some(near) => unknown("no such flag", format!("did you mean {near}? {}", capital(&help))),
             None if asked.starts_with('-') => unknown("no such flag", help),
@@ -384,7 +304,7 @@ fn explain(error: &clap::Error, help: &str) -> CliError {
             found: "found a value that is not UTF-8".into(),
             advice: "write it in UTF-8".into(),
         },
-        ErrorKind::InvalidSubcommand => unknown("no such command", "see `laterna --help`".into()),
+        ErrorKind::InvalidSubcommand => unknown("no such command", help),
         kind => unknown(&kind.to_string(), help),
     }
 }
@@ -429,8 +349,10 @@ mod tests {
         }
         for (flag, _) in FLAGS_NOT_YET {
             for rest in ["", " value", "=value", " --fps 30"] {
-                let line = refused(&format!("laterna run --{flag}{rest}"));
-                assert!(line.starts_with(&format!("run --{flag}: not yet")), "{line}");
+                for command in ["run", "config check", "config print"] {
+                    let line = refused(&format!("laterna {command} --{flag}{rest}"));
+                    assert!(line.starts_with(&format!("{command} --{flag}: not yet")), "{line}");
+                }
             }
         }
     }
@@ -447,6 +369,11 @@ mod tests {
             ("laterna run --fps", "--fps <N>: its value is missing"),
             ("laterna run --fps 1 --fps 2", "--fps <N>: given more than once"),
             ("laterna help moon", "moon: no such command"),
+            ("laterna config", "config: found nothing after `laterna config`; see `laterna config --help`"),
+            ("laterna config moon", "moon: no such command; see `laterna config --help`"),
+            ("laterna config check x", "x: not a flag; see `laterna config --help`"),
+            ("laterna config default --fps 1", "--fps: no such flag"),
+            ("laterna run --config", "--config <FILE>: its value is missing"),
             ("laterna kick", "<VIEWER>: it is missing; see `laterna kick --help`"),
             ("laterna kick x", "<VIEWER>: can't be 'x'; see `laterna kick --help`"),
             ("laterna kick 1 2", "2: not a flag"),

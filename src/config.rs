@@ -1,16 +1,14 @@
-//! The configuration: what was written on the command line and in the environment → what is resolved and valid.
+//! The configuration: what was written on the command line, in the environment and in the config file → what is resolved and valid.
 //!
-//! Pure: it opens nothing, reads no environment and asks no system. The values of the outside contract that this version does
-//! not do yet are told apart from those that nobody ever will.
+//! Pure, but for [`load::load`], which reads the file: it opens nothing else, reads no environment and asks no system. The values of
+//! the outside contract that this version does not do yet are told apart from those that nobody ever will.
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use tracing::level_filters::LevelFilter;
 
 use crate::audio::AudioSpec;
-use crate::cli::RunArgs;
 use crate::encoder::{Bitrate, Codec};
 use crate::frame::Size;
 use crate::ice_server::IceServer;
@@ -21,7 +19,18 @@ use crate::signaling::peers::CallPolicy;
 use crate::signaling::room::RoomPolicy;
 use crate::source::SourceSpec;
 
+mod file;
+pub mod load;
+pub mod print;
+mod read;
+pub mod setting;
 mod value;
+pub mod written;
+
+use written::{Asked, Place};
+
+/// The config file as it is shipped: the manual of all settings.
+pub const MANUAL: &str = include_str!("../config/laterna.toml");
 
 #[cfg(test)]
 mod tests;
@@ -147,29 +156,32 @@ pub enum ConfigError {
         /// What to write.
         advice: String,
     },
+    /// The config file is not written as one.
+    #[error("{place}: {found}; {advice}")]
+    File {
+        /// Where.
+        place: Place,
+        /// What is wrong there.
+        found: String,
+        /// What to write.
+        advice: String,
+    },
 }
 
-/// A setting as it was written: `--fps 30`, or `LATERNA_FPS=30`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
-    /// The flag's long name without its dashes.
-    pub flag: &'static str,
-    /// Whether the variable was used rather than the flag.
-    pub variable: bool,
-    /// The value.
-    pub value: String,
-}
-
-impl fmt::Display for Asked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.variable {
-            write!(f, "LATERNA_{}=", self.flag.replace('-', "_").to_ascii_uppercase())?;
-        } else {
-            write!(f, "--{} ", self.flag)?;
+impl ConfigError {
+    /// What was written, where a setting was.
+    pub fn asked(&self) -> Option<&Asked> {
+        match self {
+            Self::NotYet { asked, .. } | Self::Invalid { asked, .. } => Some(asked),
+            Self::File { .. } => None,
         }
-        match self.value.as_str() {
-            "" if !self.variable => f.write_str("''"),
-            value => f.write_str(&one_line(value)),
+    }
+
+    /// Where in the config file, if it is there.
+    pub fn place(&self) -> Option<&Place> {
+        match self {
+            Self::NotYet { asked, .. } | Self::Invalid { asked, .. } => asked.place(),
+            Self::File { place, .. } => Some(place),
         }
     }
 }
@@ -193,36 +205,6 @@ impl RunConfig {
             let port = signaling.url.port_or_known_default();
             let is_listened = addresses.iter().any(|address| address.port() != 0 && Some(address.port()) == port);
             is_listened && signaling.url.host_str().is_some_and(&is_here)
-        })
-    }
-
-    /// Resolves what was written; `hostname` completes the default name.
-    pub fn resolve(args: &RunArgs, hostname: &str) -> Result<Self, ConfigError> {
-        Ok(Self {
-            source: value::source(args.asked("source", &args.source))?,
-            name: match &args.name {
-                Some(name) => value::name(args.asked("name", name))?,
-                None => format!("laterna@{hostname}"),
-            },
-            listen: value::listen(args.listen.iter().map(|written| args.asked("listen", written)))?,
-            udp_port: value::udp_port(args.asked("udp-port", &args.udp_port))?,
-            codecs: value::codecs(args.codec.iter().map(|written| args.asked("codec", written)))?,
-            bitrate: value::bitrate(args.asked("bitrate", &args.bitrate))?,
-            fps: value::fps(args.asked("fps", &args.fps))?,
-            size: args.size.as_ref().map(|written| value::size(args.asked("size", written))).transpose()?,
-            pointer: value::cursor(args.asked("cursor", &args.cursor))?,
-            max_viewers: value::max_viewers(args.asked("max-viewers", &args.max_viewers))?,
-            auth: value::auth(args.asked("auth", &args.auth), args.auth_code_file.clone())?,
-            sync: value::sync(args.asked("sync", &args.sync))?,
-            room: value::room(args.asked("room", &args.room))?,
-            call: value::call(args.asked("call", &args.call))?,
-            audio: value::audio(args.asked("audio", &args.audio))?,
-            signaling: value::each(args.signaling.iter().map(|w| args.asked("signaling", w)), value::signaling)?,
-            ice_servers: value::each(args.ice_server.iter().map(|w| args.asked("ice-server", w)), value::ice_server)?,
-            public_ips: value::public_ips(args.public_ip.iter().map(|written| args.asked("public-ip", written)))?,
-            networks: value::networks(args.network.iter().map(|written| args.asked("network", written)))?,
-            control: args.control.clone(),
-            log: value::log(args.asked("log", &args.log))?,
         })
     }
 }

@@ -14,7 +14,8 @@ use tracing::{info, warn};
 
 use crate::alive::Watch;
 use crate::clock::Clock;
-use crate::config::{AuthConfig, Listen, RunConfig};
+use crate::config::load::Loaded;
+use crate::config::{AuthConfig, ConfigError, Listen, RunConfig};
 use crate::control;
 use crate::control::socket::ControlSocket;
 use crate::ice_server::{IceServer, IceServers, Scheme};
@@ -60,21 +61,15 @@ const DESCRIPTORS: usize = 256;
 /// How long all threads may take to end: the join thread's second for goodbyes, the source's two, the sound's two, and some more.
 const CLOSING: Duration = Duration::from_secs(6);
 
-/// Checks what only this machine can know of a configuration; says in a line why it makes no sense.
+/// Checks what only this machine can know of a configuration.
 ///
 /// # Errors
 /// Where a signaling server is this daemon itself.
-pub fn check(config: &RunConfig) -> Result<(), String> {
+pub fn check(loaded: &Loaded) -> Result<(), ConfigError> {
     // Without a list of addresses, names and loopback are what is known.
     let addresses: Vec<_> = local_addresses().unwrap_or_default().into_iter().map(|address| address.ip).collect();
     let names = OwnNames::of_this_machine([]);
-    match config.own_signaling(|host| names.is_here(host, &addresses)) {
-        None => Ok(()),
-        Some(own) => Err(format!(
-            "--signaling {}: this is the daemon's own listener, where it is signed in already; to offer to those who join there, use --call joined",
-            own.label()
-        )),
-    }
+    loaded.refuse_own_signaling(|host| names.is_here(host, &addresses))
 }
 
 /// Runs the daemon until it is told to stop.

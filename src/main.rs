@@ -1,24 +1,26 @@
 //! The `laterna` binary: arguments → logs → run → exit code.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use laterna::cli::{self, Invocation};
-use laterna::config::{Exit, RunConfig, one_line};
+use laterna::cli::{self, Invocation, RunArgs};
+use laterna::config::load::{self, LoadError, Loaded};
+use laterna::config::{Exit, MANUAL, one_line, print};
 use laterna::control;
+use tracing::info;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
 
 fn main() -> ExitCode {
     let exit = match cli::parse(std::env::args_os()) {
-        Ok(Invocation::Run(args)) => match RunConfig::resolve(&args, &hostname()) {
-            Ok(config) => match laterna::daemon::check(&config) {
-                Ok(()) => run(config),
-                Err(error) => fail(Exit::Usage, &error),
-            },
-            Err(error) => fail(Exit::Usage, &error.to_string()),
-        },
+        Ok(Invocation::Run(args)) => load(&args).map_or_else(refuse, run),
+        Ok(Invocation::CheckConfig(args)) => {
+            load(&args).map_or_else(refuse, |loaded| say(&print::verdict(&loaded, &places())))
+        }
+        Ok(Invocation::PrintConfig(args)) => load(&args).map_or_else(refuse, |loaded| say(&print::print(&loaded))),
+        Ok(Invocation::DefaultConfig) => say(MANUAL),
         Ok(Invocation::Operate { operation, control }) => {
             match control::client::run(&operation, control.as_deref(), &mut std::io::stdout().lock()) {
                 Ok(()) => Exit::Done,
@@ -34,11 +36,45 @@ fn main() -> ExitCode {
     ExitCode::from(exit as u8)
 }
 
-fn run(config: RunConfig) -> Exit {
-    start_logs(config.log);
-    match laterna::daemon::run(config) {
+/// The configuration that is asked for, as far as it makes sense on this machine.
+fn load(args: &RunArgs) -> Result<Loaded, LoadError> {
+    let loaded = load::load(&args.written, args.file.as_deref(), &places(), &hostname())?;
+    match laterna::daemon::check(&loaded) {
+        Ok(()) => Ok(loaded),
+        Err(error) => Err(LoadError::Invalid(vec![error])),
+    }
+}
+
+/// Where the config file is looked for.
+fn places() -> Vec<PathBuf> {
+    load::places(|name| std::env::var_os(name))
+}
+
+fn run(loaded: Loaded) -> Exit {
+    start_logs(loaded.config.log);
+    match &loaded.file {
+        Some(file) => info!(file = %file.display(), "the config file is read"),
+        None => info!("there is no config file"),
+    }
+    match laterna::daemon::run(loaded.config) {
         Ok(()) => Exit::Done,
         Err(error) => fail(Exit::Failed, &format!("{error:#}")),
+    }
+}
+
+/// Says all that is wrong with a configuration, a line each.
+fn refuse(error: LoadError) -> Exit {
+    for line in error.to_string().lines() {
+        fail(error.exit(), line);
+    }
+    error.exit()
+}
+
+/// Writes what was asked for to stdout.
+fn say(text: &str) -> Exit {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Ok(()) => Exit::Done,
+        Err(error) => fail(Exit::Failed, &format!("stdout: {error}")),
     }
 }
 

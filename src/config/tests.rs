@@ -2,15 +2,22 @@
 
 use std::ffi::OsString;
 
+use super::setting::Setting;
 use super::*;
 use crate::cli::{Invocation, parse};
+
+mod manual;
 
 fn resolve(flags: &[&str]) -> Result<RunConfig, String> {
     let words = ["laterna", "run"].iter().chain(flags).map(OsString::from);
     match parse(words).map_err(|error| error.to_string())? {
-        Invocation::Run(args) => RunConfig::resolve(&args, "host").map_err(|error| error.to_string()),
+        Invocation::Run(args) => RunConfig::resolve(&args.written, "host").map_err(|errors| one_by_line(&errors)),
         other => Err(format!("{other:?}")),
     }
+}
+
+fn one_by_line(errors: &[ConfigError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use tracing::level_filters::LevelFilter;
 
-use super::{Asked, AuthConfig, ConfigError, Listen, SyncConfig};
+use super::written::Asked;
+use super::{AuthConfig, ConfigError, Listen, SyncConfig};
 use crate::audio::{AudioSpec, AudioSpecError};
 use crate::encoder::{Bitrate, Codec};
 use crate::frame::Size;
@@ -176,6 +177,13 @@ pub(super) fn auth(asked: Asked, file: Option<PathBuf>) -> Result<AuthConfig, Co
     }
 }
 
+pub(super) fn path(asked: Asked) -> Result<PathBuf, ConfigError> {
+    if asked.value.is_empty() {
+        return Err(asked.invalid("no path", "write the path of a file"));
+    }
+    Ok(asked.value.into())
+}
+
 pub(super) fn room(asked: Asked) -> Result<RoomPolicy, ConfigError> {
     match asked.value.as_str() {
         "closed" => Ok(RoomPolicy::Closed),
@@ -207,21 +215,6 @@ pub(super) fn sync(asked: Asked) -> Result<SyncConfig, ConfigError> {
         "low-latency" => Ok(SyncConfig::LowLatency),
         _ => Err(asked.invalid("no such way", "write auto, lip or low-latency")),
     }
-}
-
-/// Reads each of a list.
-pub(super) fn each<T: PartialEq>(
-    all: impl Iterator<Item = Asked>,
-    read: impl Fn(Asked) -> Result<T, ConfigError>,
-) -> Result<Vec<T>, ConfigError> {
-    let mut values = Vec::new();
-    for asked in all {
-        let value = read(asked)?;
-        if !values.contains(&value) {
-            values.push(value);
-        }
-    }
-    Ok(values)
 }
 
 pub(super) fn signaling(asked: Asked) -> Result<SignalingUrl, ConfigError> {

@@ -160,8 +160,8 @@ fn the_readme_names_the_flags_of_the_help_and_no_others() {
 fn the_readmes_commands_parse() {
     let mut found = 0;
     for line in README.lines().map(str::trim) {
-        let line = line.split('#').next().unwrap();
-        let command = ["run", "status", "peers", "call", "kick"].into_iter().find_map(|command| {
+        let line = line.split(['#', '>']).next().unwrap();
+        let command = ["run", "status", "peers", "call", "kick", "config"].into_iter().find_map(|command| {
             let (_, args) = line.split_once(&format!("laterna {command}"))?;
             Some((command, args))
         });
@@ -176,7 +176,7 @@ fn the_readmes_commands_parse() {
         let args = args.replace('\'', "");
         let words = ["laterna", command].into_iter().chain(args.split_whitespace()).map(Into::into);
         if let laterna::cli::Invocation::Run(args) = laterna::cli::parse(words).unwrap() {
-            drop(laterna::config::RunConfig::resolve(&args, "host").unwrap());
+            drop(laterna::config::RunConfig::resolve(&args.written, "host").unwrap());
         }
     }
     assert!(found >= 4, "found {found} commands");

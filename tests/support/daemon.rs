@@ -122,6 +122,8 @@ impl Setup {
                 command.env_remove(&name);
             }
         }
+        // The machine's own config file, if it has one, is none of the tests'.
+        command.env("LATERNA_CONFIG", "/dev/null");
         command.env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY").env("RUST_BACKTRACE", "1");
         command.env("STATE_DIRECTORY", self.state()).env("HOME", self.state());
         match &self.runtime {

@@ -1,0 +1,195 @@
+//! The config file: TOML → what is written in it, and all that is wrong with how it is written.
+//!
+//! Knows the form of each setting, not what its values mean. Pure: the text is an argument.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use toml::de::{DeTable, DeValue};
+
+use super::setting::{Kind, Setting};
+use super::written::{Asked, Given, Origin, Place, Written};
+use super::{ConfigError, one_line};
+use crate::cli::FLAGS_NOT_YET;
+
+/// The tables of the contract that come in later versions.
+const TABLES_NOT_YET: &[&str] = &["scenes", "codes", "tokens", "limits"];
+
+/// Reads the text of `file`. What can be read is given along with what is wrong, so that the values can be judged too.
+pub fn parse(file: &Arc<Path>, text: &str) -> (Written, Vec<ConfigError>) {
+    let (mut table, mut broken) = DeTable::parse_recoverable(text);
+    // The parser stops at a line that is neither a setting nor a table: what comes after it is read without that line.
+    let rest = without_stray_lines(text, &broken);
+    if let Some(rest) = &rest {
+        let (of_rest, more) = DeTable::parse_recoverable(rest);
+        table = of_rest;
+        let told = |error: &toml::de::Error| (error.span().map(|span| span.start), error.message().to_owned());
+        let known: BTreeSet<_> = broken.iter().map(told).collect();
+        broken.extend(more.into_iter().filter(|error| !known.contains(&told(error))));
+    }
+    let text = Text { file, text, starts: line_starts(text) };
+    let mut errors: Vec<_> = broken.iter().map(|error| text.syntax(error)).collect();
+    let broken: BTreeSet<usize> = errors.iter().filter_map(|error| error.place()).map(|place| place.line).collect();
+    // What is made of a line that is no TOML is a guess, so nothing more is said of it.
+    let is_broken = |place: &Place| broken.contains(&place.line);
+    let mut written = Written::default();
+    for (key, value) in table.get_ref() {
+        let place = text.place(key.span().start);
+        let values = match Setting::of(key.get_ref()) {
+            Some(setting) => text.read(setting, value.get_ref(), value.span()).map(|values| (setting, values)),
+            None => Err(vec![text.unknown(key.get_ref(), key.span(), value.get_ref())]),
+        };
+        match values {
+            Ok((setting, values)) => {
+                if !is_broken(&place) && !values.iter().filter_map(Asked::place).any(is_broken) {
+                    written.insert(setting, Given { origin: Origin::File(place), values });
+                }
+            }
+            Err(more) => errors.extend(more.into_iter().filter(|error| !error.place().is_some_and(is_broken))),
+        }
+    }
+    (written, errors)
+}
+
+/// The text with spaces in place of the lines that hold a syntax error and can be no part of what is around them; `None` where there are none.
+fn without_stray_lines(text: &str, broken: &[toml::de::Error]) -> Option<String> {
+    let starts = line_starts(text);
+    let lines: BTreeSet<_> = broken.iter().filter_map(|error| Some(line_of(&starts, error.span()?.start))).collect();
+    let mut found = false;
+    let lines = text.split_inclusive('\n').enumerate().map(|(at, line)| {
+        let quotes = |quote| line.matches(quote).count() % 2 == 0 && !line.contains(&String::from(quote).repeat(3));
+        let is_stray =
+            lines.contains(&(at + 1)) && !line.contains(['=', '[', ']', '{', '}']) && quotes('"') && quotes('\'');
+        found |= is_stray;
+        if is_stray {
+            line.bytes().map(|byte| if byte == b'\n' { '\n' } else { ' ' }).collect()
+        } else {
+            line.to_owned()
+        }
+    });
+    let rest: String = lines.collect();
+    found.then_some(rest)
+}
+
+/// The line that a byte is in, from 1.
+fn line_of(starts: &[usize], byte: usize) -> usize {
+    starts.partition_point(|start| *start <= byte).max(1)
+}
+
+/// The byte at which each line starts.
+fn line_starts(text: &str) -> Vec<usize> {
+    std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect()
+}
+
+/// The text of a file, and where its lines start.
+struct Text<'a> {
+    file: &'a Arc<Path>,
+    text: &'a str,
+    starts: Vec<usize>,
+}
+
+impl Text<'_> {
+    fn place(&self, byte: usize) -> Place {
+        let line = line_of(&self.starts, byte);
+        let before = self.text.get(self.starts[line - 1]..byte).unwrap_or_default();
+        Place { file: Arc::clone(self.file), line, column: before.chars().count() + 1 }
+    }
+
+    fn error(&self, span: Range<usize>, found: String, advice: impl Into<String>) -> ConfigError {
+        ConfigError::File { place: self.place(span.start), found, advice: advice.into() }
+    }
+
+    /// What is no TOML.
+    fn syntax(&self, error: &toml::de::Error) -> ConfigError {
+        let message = error.message();
+        let unquoted =
+            ["invalid boolean", "string values must be quoted"].iter().any(|start| message.starts_with(start));
+        let (found, advice) = if unquoted {
+            ("neither a number nor a text in quotes".to_owned(), "put texts in quotes, as room = \"open\"")
+        } else {
+            (one_line(message), "`laterna config default` shows how settings are written")
+        };
+        self.error(error.span().unwrap_or(0..0), format!("not TOML: {found}"), advice)
+    }
+
+    /// What is wrong with a key that no setting has.
+    fn unknown(&self, key: &str, span: Range<usize>, value: &DeValue<'_>) -> ConfigError {
+        let shown = one_line(key);
+        let is_table = matches!(value, DeValue::Table(_) | DeValue::Array(_)) && TABLES_NOT_YET.contains(&key);
+        if is_table || FLAGS_NOT_YET.iter().any(|(flag, _)| *flag == key) {
+            let advice = "leave it out; `laterna config default` lists what this version does";
+            return self.error(span, format!("{shown}: not yet"), advice);
+        }
+        let what = if matches!(value, DeValue::Table(_)) { "table" } else { "key" };
+        let advice = match Setting::near(key) {
+            Some(near) => format!("did you mean {}?", near.key),
+            None if key == "config" => "the file is named by --config or LATERNA_CONFIG".to_owned(),
+            None => "`laterna config default` lists all".to_owned(),
+        };
+        self.error(span, format!("{shown}: no such {what}"), advice)
+    }
+
+    /// The values of a setting.
+    fn read(
+        &self,
+        setting: &'static Setting,
+        value: &DeValue<'_>,
+        span: Range<usize>,
+    ) -> Result<Vec<Asked>, Vec<ConfigError>> {
+        let asked =
+            |text: &str, at: usize| Asked { setting, origin: Origin::File(self.place(at)), value: text.to_owned() };
+        let wrong =
+            |found: &str, span: Range<usize>| self.error(span, format!("{}: {found}", setting.key), advice(setting));
+        match (setting.kind, value) {
+            (Kind::List { .. }, DeValue::String(text)) => {
+                Ok(text.split(',').map(|text| asked(text, span.start)).collect())
+            }
+            (Kind::List { may_be_empty: false }, DeValue::Array(values)) if values.is_empty() => {
+                Err(vec![wrong("nothing in the list", span)])
+            }
+            (Kind::List { .. }, DeValue::Array(values)) => {
+                let (mut texts, mut errors) = (Vec::new(), Vec::new());
+                for value in values.iter() {
+                    match value.get_ref() {
+                        DeValue::String(text) => texts.push(asked(text, value.span().start)),
+                        other => errors.push(wrong(&format!("{} in the list", name(other)), value.span())),
+                    }
+                }
+                if errors.is_empty() { Ok(texts) } else { Err(errors) }
+            }
+            (_, DeValue::String(text)) => Ok(vec![asked(text, span.start)]),
+            (Kind::Switch, DeValue::Boolean(on)) => Ok(vec![asked(if *on { "on" } else { "off" }, span.start)]),
+            (Kind::Number, DeValue::Integer(number)) => {
+                let decimal = i128::from_str_radix(number.as_str(), number.radix());
+                Ok(vec![asked(&decimal.map_or_else(|_| number.to_string(), |n| n.to_string()), span.start)])
+            }
+            (Kind::Number, DeValue::Float(number)) => Ok(vec![asked(number.as_str(), span.start)]),
+            (_, other) => Err(vec![wrong(name(other), span)]),
+        }
+    }
+}
+
+/// What a value is called.
+fn name(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a text",
+        DeValue::Integer(_) | DeValue::Float(_) => "a number",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+/// How a setting is written.
+fn advice(setting: &Setting) -> String {
+    let (key, meaning) = (setting.key, setting.value_name);
+    match setting.kind {
+        Kind::Text => format!("write {key} = \"…\" with {meaning} between the quotes"),
+        Kind::Number => format!("write {key} = {meaning} with a number"),
+        Kind::Switch => format!("write {key} = \"on\" or \"off\""),
+        Kind::List { .. } => format!("write {key} = [\"…\", \"…\"] with {meaning} between the quotes"),
+    }
+}

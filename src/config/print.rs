@@ -1,0 +1,58 @@
+//! What `laterna config check` and `print` say of a configuration: that it is one, and the TOML that would give it, each value with where it comes from.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use super::load::Loaded;
+use super::one_line;
+use super::setting::{Fallback, Kind, SETTINGS, Setting};
+use super::written::{Origin, in_toml};
+
+/// Where the comments begin, where the values leave room.
+const COMMENTS: usize = 40;
+
+/// That a configuration is one, in a line; `places` are those where its file was looked for.
+pub fn verdict(loaded: &Loaded, places: &[PathBuf]) -> String {
+    match &loaded.file {
+        Some(file) => format!("{}: ok\n", one_line(&file.to_string_lossy())),
+        None => {
+            let places: Vec<_> = places.iter().map(|place| one_line(&place.to_string_lossy())).collect();
+            format!("no config file at {}; the defaults hold: ok\n", places.join(" or "))
+        }
+    }
+}
+
+/// The whole configuration; what may be a secret is hidden.
+pub fn print(loaded: &Loaded) -> String {
+    let mut text = match &loaded.file {
+        Some(file) => format!("# The config file is {}.\n", one_line(&file.to_string_lossy())),
+        None => "# There is no config file.\n".to_owned(),
+    };
+    for setting in SETTINGS {
+        let given = loaded.written.given(setting);
+        let origin = match &given.origin {
+            Origin::Default => "default".to_owned(),
+            Origin::Flag => "flag".to_owned(),
+            Origin::Variable => setting.variable(),
+            Origin::File(place) => format!("{}:{}", one_line(&place.file.to_string_lossy()), place.line),
+        };
+        let line = line(setting, &loaded.config.name, given.values.iter().map(|asked| asked.value.as_str()));
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{line:<COMMENTS$} # {origin}");
+    }
+    text
+}
+
+fn line<'a>(setting: &Setting, name: &str, mut values: impl Iterator<Item = &'a str>) -> String {
+    let key = setting.key;
+    if let Kind::List { .. } = setting.kind {
+        let values: Vec<_> = values.map(|value| in_toml(setting, value)).collect();
+        return format!("{key} = [{}]", values.join(", "));
+    }
+    match (values.next(), setting.default) {
+        (Some(value), _) => format!("{key} = {}", in_toml(setting, value)),
+        (None, _) if key == "name" => format!("{key} = {}", in_toml(setting, name)),
+        (None, Fallback::Computed(what) | Fallback::Text(what)) => format!("# {key}: {what}"),
+        (None, Fallback::Empty) => format!("# {key}: none"),
+    }
+}

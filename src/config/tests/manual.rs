@@ -1,0 +1,118 @@
+//! The shipped config file says what holds: its commented-out settings are the defaults, its examples are valid, and it has every setting.
+
+use std::path::Path;
+
+use super::*;
+use crate::config::load::{Found, layer};
+use crate::config::setting::{Fallback, SETTINGS};
+
+const README: &str = include_str!("../../../README.md");
+
+/// The settings in the manual's lines that begin with `before`, without that.
+fn lines(before: &str) -> Vec<&'static str> {
+    let is_setting = |line: &&str| line.starts_with(|c: char| c.is_ascii_lowercase()) && line.contains(" = ");
+    MANUAL.lines().filter_map(|line| line.strip_prefix(before)).filter(is_setting).collect()
+}
+
+fn key(line: &str) -> &str {
+    line.split_once(" = ").unwrap().0
+}
+
+fn loaded(text: &str) -> Result<RunConfig, String> {
+    let found = Found { path: Path::new("f").into(), bytes: text.into() };
+    let loaded = layer(&Default::default(), Some(&found), "HOSTNAME");
+    loaded.map(|loaded| loaded.config).map_err(|errors| one_by_line(&errors))
+}
+
+#[test]
+fn the_file_as_it_is_changes_nothing() {
+    assert_eq!(loaded(MANUAL), Ok(RunConfig::resolve(&Default::default(), "HOSTNAME").unwrap()));
+}
+
+#[cfg(feature = "vp8")]
+#[test]
+fn all_that_is_commented_out_is_the_default() {
+    let text = lines("#").join("\n");
+    assert_eq!(loaded(&text), Ok(RunConfig::resolve(&Default::default(), "HOSTNAME").unwrap()));
+    for line in lines("#") {
+        let setting = Setting::of(key(line)).unwrap();
+        let expected = match setting.default {
+            Fallback::Text(_) | Fallback::Computed(_) => true,
+            Fallback::Empty => line.ends_with("= []"),
+        };
+        assert!(expected, "{line}");
+    }
+}
+
+#[test]
+fn its_examples_are_valid() {
+    let examples = lines("# Example: ");
+    for line in &examples {
+        loaded(line).unwrap();
+    }
+    let keys: Vec<_> = examples.iter().map(|line| key(line)).collect();
+    for setting in SETTINGS {
+        let needed = !matches!(setting.default, Fallback::Text(_)) && setting.key != "name";
+        assert!(!needed || keys.contains(&setting.key), "{} has no example", setting.key);
+    }
+}
+
+#[test]
+fn the_readmes_files_are_valid() {
+    let files: Vec<_> = README.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(!files.is_empty());
+    for file in files {
+        loaded(file).unwrap();
+    }
+}
+
+#[test]
+fn it_has_every_setting_once_in_the_order_of_the_readme() {
+    let settings: Vec<_> = SETTINGS.iter().map(|setting| setting.key).collect();
+    let mut keys: Vec<_> = MANUAL
+        .lines()
+        .filter_map(|line| line.strip_prefix("# Example: ").or_else(|| line.strip_prefix('#')))
+        .filter(|line| line.split_once(" = ").is_some_and(|(key, _)| Setting::of(key).is_some()))
+        .map(key)
+        .collect();
+    keys.dedup();
+    assert_eq!(keys, settings);
+    let table =
+        README.lines().filter_map(|line| line.strip_prefix("| `--")).filter(|line| !line.starts_with("config "));
+    let flags: Vec<_> = table.map(|line| line.split([' ', '`']).next().unwrap()).collect();
+    assert_eq!(flags, settings);
+}
+
+#[test]
+fn what_it_says_of_the_allowed_is_what_is_allowed() {
+    for (text, is_valid) in [
+        ("bitrate = \"50k\"", true),
+        ("bitrate = \"49k\"", false),
+        ("bitrate = \"100M\"", true),
+        ("bitrate = 100_000_001", false),
+        ("fps = 120", true),
+        ("fps = 121", false),
+        ("max-viewers = 10000", true),
+        ("max-viewers = 10001", false),
+        ("size = \"16x16\"", true),
+        ("size = \"2160x3840\"", true),
+        ("size = \"15x16\"", false),
+        ("udp-port = 65535", true),
+        ("udp-port = 65536", false),
+    ] {
+        assert_eq!(loaded(text).is_ok(), is_valid, "{text}");
+    }
+    // Each value that stands at the beginning of a line of its explanation.
+    let (mut setting, mut found) = (None, 0);
+    for line in MANUAL.lines().rev() {
+        if let Some(next) = line.strip_prefix('#').and_then(|line| Setting::of(line.split(" = ").next().unwrap())) {
+            setting = Some(next.key);
+        }
+        let value = line.strip_prefix("#   \"").and_then(|line| line.split('"').next());
+        if let (Some(key), Some(value)) = (setting, value) {
+            found += 1;
+            loaded(&format!("{key} = \"{value}\"")).unwrap();
+        }
+    }
+    assert!(found >= 18, "found {found}");
+}
