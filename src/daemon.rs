@@ -27,6 +27,7 @@ use crate::session::messages::JoinIn;
 use crate::session::reach::{Reach, ReachConfig};
 use crate::session::relay;
 use crate::session::relay::table::Relays;
+use crate::session::relay::told::RelayStarter;
 use crate::session::sdp::Capabilities;
 use crate::session::sink::SocketSink;
 use crate::session::streams::{StreamPacket, Streams};
@@ -196,8 +197,9 @@ impl Daemon {
         report(&reach, &config.networks);
         let reach = Arc::new(reach);
         let relays = Arc::new(Relays::new(reach.clone(), media.waker().clone()));
-        let ice_servers =
-            config.ice_servers.iter().map(|server| ice_server(server, &relays, &identity, clock, &socket));
+        let starter =
+            RelayStarter { relays: relays.clone(), crypto: identity.crypto(), clock, has_ipv6: socket.has_ipv6() };
+        let ice_servers = config.ice_servers.iter().map(|server| ice_server(server, &starter));
         let ice_servers = ice_servers.collect::<anyhow::Result<Vec<_>>>()?;
         let ice_standings =
             ice_servers.iter().map(|config| (config.server.url(), config.standing.subscribe())).collect();
@@ -242,6 +244,7 @@ impl Daemon {
             call: config.call.clone(),
             asker: asker.clone(),
             clock,
+            relays: starter.clone(),
         };
         let clients = config.signaling.iter().cloned().map(client).collect();
         let facts = Facts {
@@ -339,24 +342,10 @@ impl Daemon {
 }
 
 /// What the task of a STUN or TURN server needs.
-fn ice_server(
-    server: &IceServer,
-    relays: &Arc<Relays>,
-    identity: &Identity,
-    clock: Clock,
-    socket: &MediaSocket,
-) -> anyhow::Result<relay::server::ServerConfig> {
+fn ice_server(server: &IceServer, starter: &RelayStarter) -> anyhow::Result<relay::server::ServerConfig> {
     let tls = (server.scheme == Scheme::Turns).then(|| tls::client(server.ca_file.as_deref())).transpose();
     let tls = tls.with_context(|| format!("--ice-server {}", server.url()))?;
-    Ok(relay::server::ServerConfig {
-        server: server.clone(),
-        relays: relays.clone(),
-        crypto: identity.crypto(),
-        clock,
-        tls,
-        has_ipv6: socket.has_ipv6(),
-        standing: watch::Sender::default(),
-    })
+    Ok(starter.config(server.clone(), tls))
 }
 
 /// Starts a thread that must not end.

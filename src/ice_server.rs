@@ -40,6 +40,8 @@ pub enum Credentials {
         /// The file of the password.
         password_file: PathBuf,
     },
+    /// By a name and a password that an SFU told.
+    Told(Login),
     /// By a secret shared with the server, of which passwords are made that expire (draft-uberti-behave-turn-rest-00).
     Shared {
         /// The file of the secret.
@@ -94,14 +96,7 @@ impl IceServer {
     /// # Errors
     /// Where it is none of these.
     pub fn parse(text: &str) -> Result<Self, IceServerError> {
-        let (scheme, rest) = text.split_once(':').ok_or(IceServerError::Scheme)?;
-        let (scheme, default_port) = match scheme {
-            "stun" => (Scheme::Stun, 3478),
-            "turn" => (Scheme::Turn, 3478),
-            "stuns" => (Scheme::Stuns, 5349),
-            "turns" => (Scheme::Turns, 5349),
-            _ => return Err(IceServerError::Scheme),
-        };
+        let (scheme, default_port, rest) = scheme(text).ok_or(IceServerError::Scheme)?;
         let (authority, query) = rest.split_once('?').unwrap_or((rest, ""));
         if authority.contains('@') {
             return Err(IceServerError::Password);
@@ -133,6 +128,20 @@ impl IceServer {
         Ok(Self { scheme, host, port, transport, credentials, ca_file })
     }
 
+    /// The TURN server of a URL as browsers take it (RFC 7065), with the login that came with it; `None` where it is something else.
+    pub fn told(url: &str, login: Login) -> Option<Self> {
+        let (scheme, default_port, rest) = scheme(url)?;
+        let (authority, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (host, port) = address(authority, default_port)?;
+        let transport = match (scheme, query) {
+            (Scheme::Turn, "" | "transport=udp") => Transport::Udp,
+            (Scheme::Turn | Scheme::Turns, "transport=tcp") | (Scheme::Turns, "") => Transport::Tcp,
+            // TURN over DTLS, which laterna does not speak, and what does not relay.
+            _ => return None,
+        };
+        Some(Self { scheme, host, port, transport, credentials: Credentials::Told(login), ca_file: None })
+    }
+
     /// The URL as browsers take it (RFC 7064, RFC 7065), without credentials.
     pub fn url(&self) -> String {
         let Self { host, port, .. } = self;
@@ -148,6 +157,19 @@ impl IceServer {
             Scheme::Turns => format!("turns:{host}:{port}?transport={transport}"),
         }
     }
+}
+
+/// The scheme of a URL, its default port, and what comes after it.
+fn scheme(url: &str) -> Option<(Scheme, u16, &str)> {
+    let (scheme, rest) = url.split_once(':')?;
+    let (scheme, port) = match scheme {
+        "stun" => (Scheme::Stun, 3478),
+        "turn" => (Scheme::Turn, 3478),
+        "stuns" => (Scheme::Stuns, 5349),
+        "turns" => (Scheme::Turns, 5349),
+        _ => return None,
+    };
+    Some((scheme, port, rest))
 }
 
 /// Host and port of an authority, `[v6]` and the port being optional.
@@ -188,6 +210,28 @@ mod tests {
         assert_eq!((server.transport, server.credentials), (Transport::Tcp, credentials));
         let server = IceServer::parse("turns:relay?secret-file=/s&ca-file=/run/ca.pem").unwrap();
         assert_eq!(server.ca_file, Some("/run/ca.pem".into()));
+    }
+
+    #[test]
+    fn relays_that_an_sfu_names_are_read() {
+        let told = |url| {
+            let login = Login { username: "u".to_owned(), password: "p".to_owned() };
+            IceServer::told(url, login).map(|server| (server.url(), server.credentials))
+        };
+        let login = Credentials::Told(Login { username: "u".to_owned(), password: "p".to_owned() });
+        for (url, expected) in [
+            ("turn:sfu.example.org", "turn:sfu.example.org:3478?transport=udp"),
+            ("turn:[2001:db8::1]:80?transport=tcp", "turn:[2001:db8::1]:80?transport=tcp"),
+            ("turns:sfu:443", "turns:sfu:443?transport=tcp"),
+            ("turns:sfu:443?transport=tcp", "turns:sfu:443?transport=tcp"),
+        ] {
+            assert_eq!(told(url), Some((expected.to_owned(), login.clone())));
+        }
+        for other in
+            ["stun:sfu", "stuns:sfu", "turns:sfu?transport=udp", "turn:", "turn:u@sfu", "http://sfu", "turn:sfu?x=y"]
+        {
+            assert_eq!(told(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::one_line;
 use super::setting::{Fallback, Kind, Setting};
+use crate::signaling::client::url::shown_path;
 
 /// A place in a config file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,19 +140,15 @@ fn without_secrets(setting: &Setting, value: &str) -> String {
         return value.to_owned();
     }
     let (address, options) = value.split_once('?').unwrap_or((value, ""));
-    let mut shown = match address.split_once("/k/") {
-        Some((before, after)) => {
-            let rest = after.split_once('/').map(|(_, rest)| format!("/{rest}"));
-            format!("{before}/k/(hidden){}", rest.unwrap_or_default())
-        }
-        None => address.to_owned(),
-    };
+    let path_at = address.find("://").and_then(|at| Some(at + 3 + address.get(at + 3..)?.find('/')?));
+    let (server, path) = address.split_at(path_at.unwrap_or(address.len()));
+    let mut shown = format!("{server}{}", shown_path(path));
     for (at, option) in options.split('&').filter(|option| !option.is_empty()).enumerate() {
         let name = option.split_once('=').map_or(option, |(name, _)| name);
         shown.push(if at == 0 { '?' } else { '&' });
         match name {
             "call" | "token-file" | "ca-file" | "sign-in" => shown.push_str(option),
-            name => shown.extend([name, "=(hidden)"]),
+            name => shown.extend([name, "=…"]),
         }
     }
     shown
@@ -204,13 +201,9 @@ mod tests {
             (
                 "signaling",
                 "peerconnection+http://h/k/code?call=none&key=1",
-                "/a\\nb:3:7: signaling = \"peerconnection+http://h/k/(hidden)?call=none&key=(hidden)\"",
+                "/a\\nb:3:7: signaling = \"peerconnection+http://h/k/…?call=none&key=…\"",
             ),
-            (
-                "signaling",
-                "mdn+ws://h/k/code/x?code",
-                "/a\\nb:3:7: signaling = \"mdn+ws://h/k/(hidden)/x?code=(hidden)\"",
-            ),
+            ("signaling", "mdn+ws://h/k/code/x?code", "/a\\nb:3:7: signaling = \"mdn+ws://h/k/…/x?code=…\""),
         ] {
             let (_, given) = given(key, Origin::File(place.clone()), value);
             assert_eq!(given.values[0].to_string(), expected);

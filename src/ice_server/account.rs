@@ -70,6 +70,7 @@ impl Account {
     pub fn open(credentials: &Credentials) -> Result<Self, AccountError> {
         Ok(match credentials {
             Credentials::None => Self::None,
+            Credentials::Told(login) => Self::LongTerm(login.clone()),
             Credentials::LongTerm { user, password_file } => {
                 Self::LongTerm(Login { username: user.clone(), password: line_of(password_file, "password")? })
             }

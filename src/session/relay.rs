@@ -13,6 +13,7 @@ mod request;
 pub mod server;
 mod stream;
 pub mod table;
+pub mod told;
 mod wire;
 
 use wire::Transaction;

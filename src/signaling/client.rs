@@ -16,6 +16,7 @@ use super::peers::{CallError, CallPolicy, PeerState};
 use super::socketio::SocketIo;
 use crate::clock::Clock;
 use crate::id::{PeerId, SessionId};
+use crate::session::relay::told::RelayStarter;
 
 pub mod backoff;
 pub mod frames;
@@ -47,6 +48,8 @@ pub struct ClientConfig {
     pub asker: Asker,
     /// Where a protocol wants the time of day.
     pub clock: Clock,
+    /// Uses the relays that an SFU names.
+    pub relays: RelayStarter,
 }
 
 impl ClientConfig {

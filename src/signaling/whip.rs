@@ -27,6 +27,8 @@ use response::Said;
 
 /// Redirections of one publication that are followed.
 const MOST_REDIRECTIONS: u32 = 5;
+/// So long after its answer a publication that has not connected needs one of the relays that the server names.
+const DIRECT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +48,7 @@ pub enum Output {
     Leave(SessionId),
     /// The server is asked something; what it says comes back by [`Whip::handle_response`].
     Ask(Request),
-    /// The server names STUN and TURN servers for this publication.
+    /// The server named these STUN and TURN servers, and one is needed; that a relay has come up comes back by [`Whip::handle_relay`].
     IceServers(Vec<OfferedServer>),
 }
 
@@ -111,6 +113,8 @@ pub struct Whip {
     endpoint: Url,
     state: State,
     then: Then,
+    /// The servers that the present answer names, and when they are used unless it has connected.
+    named: Option<(Instant, Vec<OfferedServer>)>,
     standing: Standing,
     backoff: Backoff,
     sessions: Box<dyn FnMut() -> SessionId + Send>,
@@ -130,6 +134,7 @@ impl Whip {
             endpoint,
             state: State::Waiting(now),
             then: Then::Another,
+            named: None,
             standing: Standing::Connecting,
             backoff: Backoff::default(),
             sessions: Box::new(sessions),
@@ -155,6 +160,19 @@ impl Whip {
         {
             self.state = State::Preparing;
             self.outputs.push_back(Output::Prepare);
+        }
+        if matches!(self.state, State::Connecting(..))
+            && let Some((_, servers)) = self.named.take_if(|(turn, _)| now >= *turn)
+        {
+            self.outputs.push_back(Output::IceServers(servers));
+        }
+    }
+
+    /// Takes word that a relay has come up which the server has named. The next offer tells of it: what has not connected without it is published anew.
+    pub fn handle_relay(&mut self, now: Instant) {
+        if let State::Connecting(session, _) = self.state {
+            self.outputs.push_back(Output::Leave(session));
+            self.end(now);
         }
     }
 
@@ -209,6 +227,7 @@ impl Whip {
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.state {
             State::Waiting(until) => Some(until),
+            State::Connecting(..) => self.named.as_ref().map(|(turn, _)| *turn),
             _ => None,
         }
     }
@@ -292,10 +311,8 @@ impl Whip {
         let given_up = self.then != Then::Another || over.is_some();
         match said {
             Said::Answer { sdp, resource, servers } if !given_up => {
-                if !servers.is_empty() {
-                    self.outputs.push_back(Output::IceServers(servers));
-                }
                 self.state = State::Connecting(session, resource);
+                self.named = Some((now + DIRECT_PATIENCE, servers)).filter(|(_, servers)| !servers.is_empty());
                 self.outputs.push_back(Output::Accept { session, sdp });
             }
             Said::Answer { resource, .. } => {

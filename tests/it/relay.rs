@@ -10,6 +10,7 @@ use crate::stage::{CAME, GONE, SOON, millis};
 use crate::support::browser::Browser;
 use crate::support::daemon::{Daemon, Setup};
 use crate::support::process::{Output, Process};
+use crate::support::servers::NodeServer;
 use crate::support::turn::{Networks, SECRET, TurnServer, USER, command_in};
 use crate::support::{heavy, http};
 
@@ -196,6 +197,37 @@ fn inside_by_both_relays() {
         assert_eq!(local, "relay");
         println!("by {transport} of the viewer's: its relay and a candidate of kind {remote}");
     }
+}
+
+#[test]
+fn an_sfu_that_only_its_relay_reaches_gets_the_stream_by_it() {
+    where_udp_is_blocked("relay::inside_an_sfu_with_a_relay");
+}
+
+#[test]
+#[ignore = "run by its outer half, in network namespaces"]
+fn inside_an_sfu_with_a_relay() {
+    let (network, middle) = names();
+    let server = coturn(&middle, false);
+    let relay = format!("turn:{}:{}", Networks::MIDDLE, PORTS.0);
+    let arguments = ["0", "--host", Networks::VIEWERS, "--relay", &relay, "--login", USER, SECRET];
+    let sfu = NodeServer::start("whip_receiver.py", &arguments);
+    let url = format!("whip+http://{}:{}/whip", Networks::VIEWERS, sfu.address.port());
+    let listen = format!("{}:0", Networks::DAEMON);
+    let args = ["--source", "pattern", "--listen", &listen, "--udp-port", "0", "--signaling", &url];
+    let daemon = Setup::new(&args).in_network(&network).start();
+    assert_udp_is_blocked(&daemon);
+    daemon.logged(&["a relay that the server names is tried", &relay], SOON);
+    daemon.logged(READY, SOON);
+    daemon.logged(&["INFO", "publishing"], SOON);
+    let is_picture = |line: &str| line.starts_with("frames 2 ");
+    assert!(sfu.output.wait_nth(3, 0, SOON, is_picture).is_some(), "no pictures:\n{}", sfu.output.tail(30));
+    assert_eq!(daemon.count_logged(&["not publishing"]), 0, "{}", daemon.log().tail(20));
+    assert_eq!(daemon.count_logged(&[SECRET]), 0, "the password is in the log");
+    let mark = server.log.mark();
+    daemon.stop();
+    let given_back = server.log.wait_from(mark, SOON, |line| line.contains("delete") || line.contains("closed"));
+    assert!(given_back.is_some(), "the allocation was not given back:\n{}", server.log.tail(20));
 }
 
 #[test]

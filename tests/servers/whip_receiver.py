@@ -1,9 +1,10 @@
 """A WHIP endpoint (RFC 9725) before aiortc: takes streams, decodes them, and says what it sees, a line for each thing.
 
-Usage: whip_receiver.py PORT [--tls PEM] [--token TOKEN] [--redirect] [--lite] [--hang-up FRAMES]
+Usage: whip_receiver.py PORT [--tls PEM] [--token TOKEN] [--redirect] [--lite] [--hang-up FRAMES] [--host ADDRESS] [--relay URL] [--login USER PASSWORD]
 
 The first line is the port that it listens on. `--tls` names a file of its key and certificate, `--redirect` sends offers elsewhere (307), `--lite` makes its ICE a lite one (RFC 8445,
-section 2.5), `--hang-up` closes each connection after so many frames.
+section 2.5), `--hang-up` closes each connection after so many frames, `--host` is where it listens, and `--relay` and `--login` are the
+TURN server that it names.
 """
 
 import argparse
@@ -23,6 +24,9 @@ parser.add_argument("--token")
 parser.add_argument("--redirect", action="store_true")
 parser.add_argument("--lite", action="store_true")
 parser.add_argument("--hang-up", type=int)
+parser.add_argument("--host", default="127.0.0.1")
+parser.add_argument("--relay", default="turn:127.0.0.1:9")
+parser.add_argument("--login", nargs=2, default=["u", "hidden"])
 options = parser.parse_args()
 
 sessions = {}
@@ -125,10 +129,11 @@ async def offered(request):
     if options.lite:
         answer = answer.replace("t=0 0\r\n", "t=0 0\r\na=ice-lite\r\n", 1)
     say("offered", name, request.path)
+    user, password = options.login
     headers = {
         "Location": f"/session/{name}",
         "ETag": f'"{name}"',
-        "Link": '<turn:127.0.0.1:9>; rel="ice-server"; username="u"; credential="hidden"',
+        "Link": f'<{options.relay}>; rel="ice-server"; username="{user}"; credential="{password}"',
     }
     return web.Response(status=201, headers=headers, content_type="application/sdp", text=answer)
 
@@ -153,7 +158,7 @@ async def main():
     if options.tls:
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         tls.load_cert_chain(options.tls)
-    site = web.TCPSite(runner, "127.0.0.1", options.port, ssl_context=tls)
+    site = web.TCPSite(runner, options.host, options.port, ssl_context=tls)
     await site.start()
     say(runner.addresses[0][1])
     await asyncio.Event().wait()

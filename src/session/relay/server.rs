@@ -78,9 +78,10 @@ pub fn start(config: ServerConfig) -> Option<JoinHandle<()>> {
     Some(tokio::spawn(run(config)))
 }
 
-async fn run(config: ServerConfig) {
+pub(super) async fn run(config: ServerConfig) {
     let (sender, mut news) = mpsc::channel(MOST_NEWS);
-    let id = config.relays.add(sender);
+    let place = Place { relays: &config.relays, id: config.relays.add(sender) };
+    let id = place.id;
     let (mut backoff, teller) = (Backoff::default(), Teller::new(&config));
     for attempt in 0_usize.. {
         // What was said of the former attempt is no news.
@@ -94,6 +95,18 @@ async fn run(config: ServerConfig) {
         teller.away(why);
         let pause = backoff.handle_lost(Instant::now(), u32::from_ne_bytes(random_bytes()));
         tokio::time::sleep(pause).await;
+    }
+}
+
+/// Takes the server out of the table, however its task ends.
+struct Place<'a> {
+    relays: &'a Relays,
+    id: ServerId,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.relays.remove(Instant::now(), self.id);
     }
 }
 
@@ -143,16 +156,18 @@ async fn use_server(
 ) -> String {
     match tokio::time::timeout(MOST_OPENING, open(config, attempt)).await {
         Ok(Ok(Opened::Datagrams(address))) => match contact(config, false) {
-            Ok(contact) => {
-                config.relays.open(id, Way::Datagrams(address), contact);
-                lost(news, ready).await
-            }
+            Ok(contact) => match config.relays.open(id, Way::Datagrams(address), contact) {
+                Ok(()) => lost(news, ready).await,
+                Err(same) => same.to_string(),
+            },
             Err(why) => why,
         },
         Ok(Ok(Opened::Stream(stream))) => match contact(config, true) {
             Ok(contact) => {
                 let (sender, mut queue) = mpsc::channel::<Departing>(MOST_WAITING);
-                config.relays.open(id, Way::Stream(sender), contact);
+                if let Err(same) = config.relays.open(id, Way::Stream(sender), contact) {
+                    return same.to_string();
+                }
                 let deliver = |data: &[u8]| config.relays.push_message(id, data);
                 let late = |viewer| config.relays.note_late(viewer);
                 tokio::select! {
@@ -225,6 +240,5 @@ async fn open(config: &ServerConfig, attempt: usize) -> Result<Opened, String> {
     let Some(tls) = &config.tls else { return Ok(Opened::Stream(Box::new(stream))) };
     let name = ServerName::try_from(host.clone()).map_err(|_| "its name can't be in a certificate".to_owned())?;
     let stream = TlsConnector::from(tls.clone()).connect(name, stream).await;
-    let failed = |error| format!("TLS with it fails: {error}{}", why::hint_at_none("turns", &error));
-    Ok(Opened::Stream(Box::new(stream.map_err(failed)?)))
+    Ok(Opened::Stream(Box::new(stream.map_err(|error| why::no_tls("turns", &error))?)))
 }

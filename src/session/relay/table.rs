@@ -2,7 +2,7 @@
 //!
 //! A shell around the cores: it carries what they put out to the socket, to the streams' queues, to [`Reach`] and to the tasks. Its lock is held for a message at a time.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -73,6 +73,15 @@ pub enum News {
     Lost(Lost),
 }
 
+type Servers = BTreeMap<ServerId, Server>;
+
+#[derive(Default)]
+struct Table {
+    servers: Servers,
+    /// How many there have been.
+    count: ServerId,
+}
+
 struct Server {
     used: Option<(Way, Contact)>,
     /// The local address that it was heard at last.
@@ -82,6 +91,8 @@ struct Server {
     /// The local address, and what it sees of it.
     seen: Option<(SocketAddr, SocketAddr)>,
     news: mpsc::Sender<News>,
+    /// Whether it is taken out as soon as its last words are sent.
+    is_leaving: bool,
 }
 
 /// The servers of the daemon.
@@ -89,13 +100,18 @@ pub struct Relays {
     reach: Arc<Reach>,
     /// What came by streams; its waker is the media thread's.
     messages: Inbox<(ServerId, Vec<u8>)>,
-    servers: Mutex<Vec<Server>>,
+    table: Mutex<Table>,
     /// Counts changes of the addresses that a [`View`] has.
     version: AtomicU64,
     /// Viewers of whom a stream lost packets.
     late: Mutex<HashSet<u32>>,
     has_late: AtomicBool,
 }
+
+/// Refuses to relay at one address twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it is the same server as another one that relays already, by another name: one of them is enough")]
+pub struct SameServer;
 
 /// How a payload goes to a viewer by a relay.
 pub struct Wrapped {
@@ -113,7 +129,7 @@ impl Relays {
         Self {
             reach,
             messages: Inbox::new(MOST_MESSAGES, waker),
-            servers: Mutex::default(),
+            table: Mutex::default(),
             version: AtomicU64::new(0),
             late: Mutex::default(),
             has_late: AtomicBool::new(false),
@@ -122,28 +138,57 @@ impl Relays {
 
     /// Adds a server that is not used yet; its task gets the news.
     pub fn add(&self, news: mpsc::Sender<News>) -> ServerId {
-        let mut servers = self.lock();
-        servers.push(Server { used: None, heard_at: None, relayed: None, seen: None, news });
-        servers.len() - 1
+        let mut table = self.lock();
+        let id = table.count;
+        table.count += 1;
+        let server = Server { used: None, heard_at: None, relayed: None, seen: None, news, is_leaving: false };
+        table.servers.insert(id, server);
+        id
     }
 
     /// Begins to use a server.
-    pub fn open(&self, server: ServerId, way: Way, contact: Contact) {
-        if let Some(server) = self.lock().get_mut(server) {
+    ///
+    /// # Errors
+    /// Where another server of the table relays at the same address by the media socket: it takes both for one client, which has one allocation (RFC 8656, section 5).
+    pub fn open(&self, server: ServerId, way: Way, contact: Contact) -> Result<(), SameServer> {
+        let mut table = self.lock();
+        let is_taken = |(id, other): (&ServerId, &Server)| {
+            let address = match (&way, &contact, &other.used) {
+                (Way::Datagrams(address), Contact::Allocation(_), Some((at, Contact::Allocation(_)))) => (address, at),
+                _ => return false,
+            };
+            *id != server && matches!(address, (one, Way::Datagrams(other)) if one == other)
+        };
+        if table.servers.iter().any(is_taken) {
+            return Err(SameServer);
+        }
+        if let Some(server) = table.servers.get_mut(&server) {
             server.used = Some((way, contact));
         }
         self.version.fetch_add(1, Ordering::Release);
+        self.messages.waker().wake();
+        Ok(())
+    }
+
+    /// Takes a server out; its allocation is given back.
+    pub fn remove(&self, now: Instant, id: ServerId) {
+        let mut table = self.lock();
+        let Some(server) = table.servers.get_mut(&id) else { return };
+        server.is_leaving = true;
+        if let Some((_, Contact::Allocation(allocation))) = &mut server.used {
+            allocation.close(now);
+        }
         self.messages.waker().wake();
     }
 
     /// Ends the use of a server whose stream has ended.
     pub fn close(&self, server: ServerId) {
-        self.forget(&mut self.lock(), server);
+        self.forget(&mut self.lock().servers, server);
     }
 
     /// Gives all allocations back; [`Self::pump`] sends it.
     pub fn close_all(&self, now: Instant) {
-        for server in self.lock().iter_mut() {
+        for server in self.lock().servers.values_mut() {
             if let Some((_, Contact::Allocation(allocation))) = &mut server.used {
                 allocation.close(now);
             }
@@ -152,12 +197,20 @@ impl Relays {
 
     /// Does what is due and carries what the cores put out: messages of the socket go to `send`. Returns when it wants to be called next.
     pub fn pump(&self, now: Instant, mut send: impl FnMut(SocketAddr, &[u8])) -> Option<Instant> {
-        let mut servers = self.lock();
+        let mut table = self.lock();
+        let servers = &mut table.servers;
         let mut next: Option<Instant> = None;
-        for id in 0..servers.len() {
-            let Some(server) = servers.get_mut(id) else { continue };
-            let Some((way, contact)) = &mut server.used else { continue };
+        let ids: Vec<_> = servers.keys().copied().collect();
+        for id in ids {
+            let Some(server) = servers.get_mut(&id) else { continue };
+            let is_leaving = server.is_leaving;
             let mut events = Vec::new();
+            let Some((way, contact)) = &mut server.used else {
+                if is_leaving {
+                    servers.remove(&id);
+                }
+                continue;
+            };
             let mut transmit = |message: Vec<u8>| match way {
                 Way::Datagrams(address) => send(*address, &message),
                 // A stream that takes nothing more loses a request, which fails in time.
@@ -180,7 +233,11 @@ impl Relays {
             };
             next = next.into_iter().chain(due).min();
             for event in events {
-                self.handle_event(&mut servers, id, event);
+                self.handle_event(servers, id, event);
+            }
+            if is_leaving {
+                self.forget(servers, id);
+                servers.remove(&id);
             }
         }
         next
@@ -194,16 +251,17 @@ impl Relays {
         to: SocketAddr,
         data: &[u8],
     ) -> Option<(Path, Range<usize>)> {
-        let mut servers = self.lock();
+        let mut table = self.lock();
+        let servers = &mut table.servers;
         let at_address =
             |server: &Server| matches!(&server.used, Some((Way::Datagrams(address), _)) if *address == from);
         // A STUN server and a TURN server may be one: a message is for the one that waits for it.
-        let ids: Vec<_> = (0..servers.len()).filter(|id| servers.get(*id).is_some_and(at_address)).collect();
+        let ids: Vec<_> = servers.iter().filter(|(_, server)| at_address(server)).map(|(id, _)| *id).collect();
         for id in ids {
-            if let Some(server) = servers.get_mut(id) {
+            if let Some(server) = servers.get_mut(&id) {
                 server.heard_at = Some(to);
             }
-            match self.take(&mut servers, id, now, data) {
+            match self.take(servers, id, now, data) {
                 Taken::Carried(path, range) => return Some((path, range)),
                 Taken::Response => return None,
                 Taken::No => {}
@@ -214,7 +272,7 @@ impl Relays {
 
     /// The same for a message from a server's stream.
     pub fn handle_message(&self, now: Instant, server: ServerId, data: &[u8]) -> Option<(Path, Range<usize>)> {
-        match self.take(&mut self.lock(), server, now, data) {
+        match self.take(&mut self.lock().servers, server, now, data) {
             Taken::Carried(path, range) => Some((path, range)),
             Taken::Response | Taken::No => None,
         }
@@ -259,8 +317,8 @@ impl Relays {
     }
 
     fn with_allocation<T>(&self, relayed: SocketAddr, act: impl FnOnce(&Way, &mut Allocation) -> T) -> Option<T> {
-        let mut servers = self.lock();
-        let used = servers.iter_mut().filter_map(|server| match &mut server.used {
+        let mut table = self.lock();
+        let used = table.servers.values_mut().filter_map(|server| match &mut server.used {
             Some((way, Contact::Allocation(allocation))) => Some((way, allocation)),
             Some((_, Contact::Probe(_))) | None => None,
         });
@@ -274,8 +332,8 @@ impl Relays {
         Some(result)
     }
 
-    fn take(&self, servers: &mut [Server], id: ServerId, now: Instant, data: &[u8]) -> Taken {
-        let Some((_, contact)) = servers.get_mut(id).and_then(|server| server.used.as_mut()) else { return Taken::No };
+    fn take(&self, servers: &mut Servers, id: ServerId, now: Instant, data: &[u8]) -> Taken {
+        let Some((_, contact)) = servers.get_mut(&id).and_then(|server| server.used.as_mut()) else { return Taken::No };
         let event = match contact {
             Contact::Probe(probe) => {
                 let Some(event) = Message::parse(data).and_then(|message| probe.handle_message(now, &message)) else {
@@ -296,8 +354,8 @@ impl Relays {
         Taken::Response
     }
 
-    fn handle_event(&self, servers: &mut [Server], id: ServerId, event: Event) {
-        let Some(server) = servers.get_mut(id) else { return };
+    fn handle_event(&self, servers: &mut Servers, id: ServerId, event: Event) {
+        let Some(server) = servers.get_mut(&id) else { return };
         let is_probe = matches!(server.used, Some((_, Contact::Probe(_))));
         match event {
             Event::Seen(seen) => {
@@ -324,8 +382,8 @@ impl Relays {
         }
     }
 
-    fn forget(&self, servers: &mut [Server], id: ServerId) {
-        let Some(server) = servers.get_mut(id) else { return };
+    fn forget(&self, servers: &mut Servers, id: ServerId) {
+        let Some(server) = servers.get_mut(&id) else { return };
         server.used = None;
         let (relayed, seen) = (server.relayed.take(), server.seen.take());
         if let Some(address) = relayed {
@@ -336,23 +394,23 @@ impl Relays {
     }
 
     /// Where several servers see one address, the first one's word counts.
-    fn tell_seen(&self, servers: &[Server], changed: [Option<(SocketAddr, SocketAddr)>; 2]) {
+    fn tell_seen(&self, servers: &Servers, changed: [Option<(SocketAddr, SocketAddr)>; 2]) {
         for (base, _) in changed.into_iter().flatten() {
-            let seen = servers.iter().filter_map(|server| server.seen).find(|(of, _)| *of == base);
+            let seen = servers.values().filter_map(|server| server.seen).find(|(of, _)| *of == base);
             self.reach.set_reflexive(base, seen.map(|(_, seen)| seen));
         }
     }
 
     /// A task that has not read its news yet knows by the next one.
-    fn tell_task(&self, servers: &[Server], id: ServerId, news: News) {
-        if let Some(server) = servers.get(id) {
+    fn tell_task(&self, servers: &Servers, id: ServerId, news: News) {
+        if let Some(server) = servers.get(&id) {
             let _ = server.news.try_send(news);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Server>> {
+    fn lock(&self) -> MutexGuard<'_, Table> {
         // A panic elsewhere leaves at worst a server that fails in time.
-        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -404,8 +462,8 @@ impl View {
             return;
         }
         self.version = Some(version);
-        let servers = relays.lock();
-        let used = || servers.iter().filter_map(|server| server.used.as_ref());
+        let table = relays.lock();
+        let used = || table.servers.values().filter_map(|server| server.used.as_ref());
         self.relayed.clear();
         self.relayed.extend(used().filter_map(|(_, contact)| match contact {
             Contact::Allocation(allocation) => allocation.relayed(),

@@ -7,6 +7,9 @@ use url::Url;
 
 use crate::signaling::peers::CallPolicy;
 
+/// What is so long and has a digit may be a key.
+const KEY_LENGTH: usize = 16;
+
 /// The protocols that the daemon speaks as a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
@@ -146,17 +149,33 @@ impl SignalingUrl {
         Ok(Self { protocol, url, call, token_file, ca_file, sign_in })
     }
 
-    /// What it is called in logs and by the operator: protocol, host, port and path; its query may hold a secret.
+    /// What it is called in logs and by the operator: protocol, host, port and [`shown_path`]; its query may hold a secret.
     pub fn label(&self) -> Arc<str> {
-        let mut url = self.url.clone();
-        url.set_query(None);
-        format!("{}+{url}", self.protocol.name()).into()
+        let url = &self.url;
+        let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+        let host = url.host_str().unwrap_or_default();
+        format!("{}+{}://{host}{port}{}", self.protocol.name(), url.scheme(), shown_path(url.path())).into()
     }
 
     /// Whether the connection is encrypted.
     pub fn is_secure(&self) -> bool {
         matches!(self.url.scheme(), "https" | "wss")
     }
+}
+
+/// A path without what may be a secret: the code of another laterna's room, and the long keys that SFUs have in their paths.
+pub fn shown_path(path: &str) -> String {
+    let mut before = "";
+    let shown = path.split('/').map(|part| {
+        let is_key = part.len() >= KEY_LENGTH && part.contains(|c: char| c.is_ascii_digit());
+        let is_code = std::mem::replace(&mut before, part) == "k" && !part.is_empty();
+        match (is_code, is_key) {
+            (true, _) => "…".to_owned(),
+            (false, true) => part.chars().take(4).chain(['…']).collect(),
+            (false, false) => part.to_owned(),
+        }
+    });
+    shown.collect::<Vec<_>>().join("/")
 }
 
 #[cfg(test)]
@@ -173,6 +192,15 @@ mod tests {
         assert_eq!(url.token_file, Some(PathBuf::from("/run/t")));
         let url = SignalingUrl::parse("mdn+wss://h/chat?room=secret").unwrap();
         assert_eq!((&*url.label(), url.url.as_str()), ("mdn+wss://h/chat", "wss://h/chat?room=secret"));
+        for (text, label) in [
+            ("peerconnection+http://h:8888/k/abc", "peerconnection+http://h:8888/k/…"),
+            ("whip+https://[::1]:8/live/room-12/whip", "whip+https://[::1]:8/live/room-12/whip"),
+            ("whip+https://h/67dfa83bc01e9d/webRTC", "whip+https://h/67dfa83bc01e9d/webRTC"),
+            ("whip+https://h/67dfa83bc01e9d02/webRTC", "whip+https://h/67df…/webRTC"),
+            ("whip+https://h/a-room-without-numbers", "whip+https://h/a-room-without-numbers"),
+        ] {
+            assert_eq!(&*SignalingUrl::parse(text).unwrap().label(), label);
+        }
         assert!(url.is_secure());
     }
 

@@ -90,7 +90,7 @@ pub(super) enum ConnectError {
     #[error("{}", why::unreachable(.0))]
     Tcp(io::Error),
     /// The server's certificate is none that is trusted, or it speaks no TLS.
-    #[error("TLS with it fails: {error}{}", why::hint_at_none(.scheme, .error))]
+    #[error("{}", why::no_tls(.scheme, .error))]
     Tls {
         /// The URL's scheme.
         scheme: String,

@@ -4,14 +4,19 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, redirect};
 use tokio::sync::{mpsc, watch};
 use url::{Host, Url};
 
 use super::{ClientConfig, MOST_SIGNING_OUT, Operation, ServerState, Standing, tls, token, why};
+use crate::ice_server::{IceServer, Login};
 use crate::id::{PeerId, SessionId, random_bytes};
+use crate::session::relay::told::ToldServer;
 use crate::signaling::peers::{Outcome, PeerState, Question};
+use crate::signaling::whip::link::OfferedServer;
 use crate::signaling::whip::{Output, Request, Response, Whip};
 use crate::signaling::{Caller, Life};
 
@@ -39,8 +44,17 @@ pub(super) async fn run(config: ClientConfig, operations: mpsc::Receiver<Operati
         token_file: config.url.token_file.clone(),
     };
     let said = Standing::Connecting;
-    let publisher =
-        Publisher { config, core, http: Some(http), said, prepared: None, word: None, answer: None, life: None };
+    let publisher = Publisher {
+        config,
+        core,
+        http: Some(http),
+        said,
+        prepared: None,
+        word: None,
+        answer: None,
+        life: None,
+        relays: Vec::new(),
+    };
     publisher.run(operations, stop).await;
 }
 
@@ -61,6 +75,8 @@ struct Publisher {
     word: Pending<(SessionId, Outcome)>,
     answer: Pending<Exchanged<Response>>,
     life: Option<(SessionId, watch::Receiver<Life>)>,
+    /// Those that the server has named.
+    relays: Vec<ToldServer>,
 }
 
 impl Publisher {
@@ -94,8 +110,31 @@ impl Publisher {
                     self.core.handle_response(Instant::now(), response);
                 }
                 (session, life) = lived(&mut self.life) => self.core.handle_life(Instant::now(), session, life),
+                () = comes_up(&mut self.relays) => self.core.handle_relay(Instant::now()),
                 () = until(due) => self.core.handle_timeout(Instant::now()),
             }
+        }
+    }
+
+    /// Uses the relays that the server names now; one that relays already is kept, whatever its login is by now.
+    fn use_relays(&mut self, servers: Vec<OfferedServer>) {
+        let told = servers.into_iter().filter_map(|OfferedServer { url, username, credential }| {
+            IceServer::told(&url, Login { username: username?, password: credential? })
+        });
+        let mut before = std::mem::take(&mut self.relays);
+        for server in told {
+            let url = server.url();
+            if self.relays.iter().any(|relay| relay.url() == url) {
+                continue;
+            }
+            let kept = before.iter().position(|relay| relay.url() == url && relay.is_ready());
+            self.relays.push(match kept {
+                Some(at) => before.swap_remove(at),
+                None => {
+                    tracing::info!(server = %self.label(), relay = url, "not connected yet: a relay that the server names is tried");
+                    self.config.relays.start(server, self.config.url.ca_file.clone())
+                }
+            });
         }
     }
 
@@ -130,9 +169,7 @@ impl Publisher {
                     Some(http) => self.answer = Some(Box::pin(http.exchange(request))),
                     None => tracing::error!("a request while another is under way; this is a bug"),
                 },
-                Output::IceServers(servers) => {
-                    tracing::debug!(server = %self.label(), ?servers, "the server names ICE servers");
-                }
+                Output::IceServers(servers) => self.use_relays(servers),
             }
         }
         let standing = self.core.standing();
@@ -193,6 +230,14 @@ async fn lived(life: &mut Option<(SessionId, watch::Receiver<Life>)>) -> (Sessio
         *life = None;
     }
     (session, word)
+}
+
+/// Awaits that one of the relays begins to relay; for ever where none does.
+async fn comes_up(relays: &mut [ToldServer]) {
+    let mut changes: FuturesUnordered<_> = relays.iter_mut().map(ToldServer::comes_up).collect();
+    if changes.next().await.is_none() {
+        std::future::pending().await
+    }
 }
 
 async fn until(due: Option<Instant>) {
@@ -290,7 +335,7 @@ fn failure(error: reqwest::Error, scheme: &str, patience: Duration) -> String {
     match (error.is_timeout(), error.is_connect()) {
         (true, true) => why::unreachable_within(MOST_CONNECTING),
         (true, false) => format!("it does not answer within {patience:?}"),
-        (false, true) => why::unreachable(why::root(&error)) + &why::hint_at_none(scheme, &error),
+        (false, true) => why::not_connected(scheme, &error),
         (false, false) => {
             let hint = if why::is_no_http(&error) { why::hint_at_tls(scheme) } else { String::new() };
             format!("its answer can't be read: {}{hint}", why::root(&error))

@@ -66,8 +66,46 @@ pub fn hint_at_tls(scheme: &str) -> String {
     }
 }
 
+/// That TLS with a server of this `scheme` fails, and what to do.
+pub fn no_tls(scheme: &str, error: &(dyn Error + 'static)) -> String {
+    match certificate(error) {
+        Some(why) => format!("its certificate is not accepted: {why}"),
+        None => format!("TLS with it fails: {}{}", root(error), hint_at_none(scheme, error)),
+    }
+}
+
+/// That an HTTP client reached no server by a URL of this `scheme`, and what to do.
+pub fn not_connected(scheme: &str, error: &(dyn Error + 'static)) -> String {
+    match certificate(error) {
+        Some(why) => format!("its certificate is not accepted: {why}"),
+        None => unreachable(root(error)) + &hint_at_none(scheme, error),
+    }
+}
+
+/// What is wrong with a server's certificate, where that is what is wrong.
+fn certificate(error: &(dyn Error + 'static)) -> Option<String> {
+    use rustls::CertificateError as E;
+    if let Some(rustls::Error::InvalidCertificate(why)) = error.downcast_ref() {
+        return Some(match why {
+            E::UnknownIssuer => {
+                "nobody whom this machine trusts has signed it; name the signer's file with ca-file=".to_owned()
+            }
+            E::Expired | E::ExpiredContext { .. } => "it has expired".to_owned(),
+            E::NotValidForName | E::NotValidForNameContext { .. } => "it is for another name than the URL's".to_owned(),
+            // rustls has no name of its own for this one.
+            E::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+                "it is one that signs others (CA:TRUE); make the server's own with basicConstraints=CA:FALSE".to_owned()
+            }
+            other => other.to_string(),
+        });
+    }
+    // An I/O error does not name the one inside as its source.
+    let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    inner.and_then(|inner| certificate(inner)).or_else(|| error.source().and_then(certificate))
+}
+
 /// What to try where TLS failed: the server may speak none.
-pub fn hint_at_none(scheme: &str, error: &(dyn Error + 'static)) -> String {
+fn hint_at_none(scheme: &str, error: &(dyn Error + 'static)) -> String {
     match scheme.strip_suffix('s') {
         Some(plain @ ("http" | "ws" | "turn")) if is_no_tls(error) => format!("; if it speaks no TLS, write {plain}"),
         _ => String::new(),
@@ -129,7 +167,9 @@ mod tests {
         assert_eq!(hint_at_none("turns", &corrupt), "; if it speaks no TLS, write turn");
         assert_eq!(hint_at_none("http", &corrupt), "");
         let expired = rustls::Error::InvalidCertificate(rustls::CertificateError::Expired);
-        assert_eq!(hint_at_none("https", &io::Error::other(expired)), "");
+        assert_eq!(hint_at_none("https", &io::Error::other(expired.clone())), "");
+        assert_eq!(no_tls("https", &io::Error::other(expired)), "its certificate is not accepted: it has expired");
+        assert!(no_tls("wss", &corrupt).ends_with("; if it speaks no TLS, write ws"), "{}", no_tls("wss", &corrupt));
         assert_eq!(
             (hint_at_tls("ws"), hint_at_tls("https")),
             ("; if it speaks TLS, write wss".to_owned(), String::new())

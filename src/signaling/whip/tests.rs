@@ -90,9 +90,7 @@ fn a_publication_from_the_offer_to_its_end_and_to_the_next() {
     offering(&mut whip, now, 1, endpoint);
     let link = "<stun:stun.example.net>; rel=\"ice-server\"";
     whip.handle_response(now, response(201, &[("location", "../session/7?a=b"), ("link", link)], ANSWER));
-    let said = outputs(&mut whip);
-    assert!(matches!(&said[0], Output::IceServers(servers) if servers[0].url == "stun:stun.example.net"), "{said:?}");
-    assert_eq!(said[1..], [accept(1)]);
+    assert_eq!(outputs(&mut whip), [accept(1)]);
     whip.handle_outcome(now, id(1), Outcome::Accepted);
     assert_eq!(whip.standing(), &Standing::Connecting, "nothing has arrived there yet");
     whip.handle_life(now, id(1), Life::Live);
@@ -120,6 +118,41 @@ fn a_publication_from_the_offer_to_its_end_and_to_the_next() {
     assert_eq!(outputs(&mut whip), [delete("http://sfu/s")]);
     whip.handle_response(later, response(200, &[], ""));
     assert!(whip.is_over() && outputs(&mut whip).is_empty());
+}
+
+#[test]
+fn the_relays_that_a_server_names_are_used_where_it_can_not_be_reached_without() {
+    let (endpoint, now) = ("http://sfu/whip", Instant::now());
+    let link = "<turn:relay.example.net>; rel=\"ice-server\"; username=\"u\"; credential=\"c\"";
+    let answer = || response(201, &[("location", "/s"), ("link", link)], ANSWER);
+    let accepted = |whip: &mut Whip, n| {
+        offering(whip, now, n, endpoint);
+        whip.handle_response(now, answer());
+        assert_eq!(outputs(whip), [accept(n)]);
+        whip.handle_outcome(now, id(n), Outcome::Accepted);
+    };
+    let mut whip = whip_at(now, endpoint);
+    accepted(&mut whip, 1);
+    whip.handle_timeout(now + DIRECT_PATIENCE - Duration::from_millis(1));
+    assert_eq!((outputs(&mut whip), whip.poll_timeout()), (vec![], Some(now + DIRECT_PATIENCE)));
+    whip.handle_timeout(now + DIRECT_PATIENCE);
+    let said = outputs(&mut whip);
+    assert!(
+        matches!(&said[..], [Output::IceServers(servers)] if servers[0].url == "turn:relay.example.net"),
+        "{said:?}"
+    );
+    assert_eq!(whip.poll_timeout(), None, "they are named once");
+    whip.handle_relay(now);
+    assert_eq!(outputs(&mut whip), [Output::Leave(id(1)), delete("http://sfu/s")]);
+    assert_eq!(whip.standing(), &Standing::Connecting, "that is no failure");
+    whip.handle_response(now, response(200, &[], ""));
+    assert_eq!(whip.poll_timeout(), Some(now), "it is published anew at once");
+    accepted(&mut whip, 2);
+    whip.handle_life(now, id(2), Life::Live);
+    // What is published needs no relay any more.
+    whip.handle_relay(now);
+    whip.handle_timeout(now + DIRECT_PATIENCE);
+    assert_eq!((outputs(&mut whip), whip.poll_timeout()), (vec![], None));
 }
 
 #[test]
@@ -343,6 +376,8 @@ struct World {
     live: Option<SessionId>,
     resources: BTreeSet<String>,
     made: u32,
+    /// Whether a relay may come up.
+    relay: bool,
 }
 
 impl World {
@@ -358,7 +393,7 @@ impl World {
                 Output::Accept { session, .. } => self.question = Some((session, false)),
                 Output::Leave(session) => assert!(self.living.remove(&session), "it was not there"),
                 Output::Ask(request) => assert!(self.request.replace(request).is_none(), "one request at a time"),
-                Output::IceServers(_) => {}
+                Output::IceServers(_) => self.relay = true,
             }
         }
     }
@@ -384,7 +419,8 @@ impl World {
                     self.made += 1;
                     let location = format!("http://sfu/s/{}", self.made);
                     self.resources.insert(location.clone());
-                    response(201, &[("location", &location)], ANSWER)
+                    let link = "<turn:relay>; rel=ice-server; username=u; credential=c";
+                    response(201, &[("location", &location), ("link", link)], ANSWER)
                 }
             },
         };
@@ -407,7 +443,9 @@ fn whatever_comes_in_whatever_order_all_that_was_begun_is_ended() {
         let mut world = World::default();
         for _ in 0..200 {
             now += Duration::from_millis(draw.below(3000));
-            match draw.below(6) {
+            match draw.below(7) {
+                6 if std::mem::take(&mut world.relay) => whip.handle_relay(now),
+                6 => {}
                 0 => {
                     if std::mem::take(&mut world.preparing) {
                         whip.handle_prepared(now, if draw.below(4) == 0 { Err("no token".into()) } else { Ok(()) });

@@ -34,7 +34,7 @@ impl Bench {
     fn open(&self, way: Way, contact: Contact) -> (ServerId, mpsc::Receiver<News>) {
         let (sender, news) = mpsc::channel(8);
         let id = self.relays.add(sender);
-        self.relays.open(id, way, contact);
+        self.relays.open(id, way, contact).unwrap();
         (id, news)
     }
 
@@ -87,6 +87,39 @@ fn a_stun_and_a_turn_server_may_be_one() {
     assert_eq!((stun_news.try_recv().unwrap(), turn_news.try_recv().unwrap()), (News::Ready, News::Ready));
     assert_eq!(bench.told(CandidateKind::Relayed), [address("198.51.100.1:50000")]);
     assert_eq!(bench.told(CandidateKind::ServerReflexive), [seen]);
+}
+
+#[test]
+fn one_turn_server_by_two_names_relays_once() {
+    let bench = bench();
+    let (first, _news) = bench.open(Way::Datagrams(server()), bench.allocation(false));
+    let (sender, _other_news) = mpsc::channel(8);
+    let second = bench.relays.add(sender);
+    let open = || bench.relays.open(second, Way::Datagrams(server()), bench.allocation(false));
+    assert_eq!(open(), Err(SameServer));
+    // A stream is a client of its own.
+    let (queue, _written) = mpsc::channel(16);
+    bench.relays.open(second, Way::Stream(queue), bench.allocation(true)).unwrap();
+    bench.relays.close(second);
+    bench.relays.remove(bench.now, first);
+    bench.pump();
+    assert_eq!(open(), Ok(()));
+}
+
+#[test]
+fn a_server_that_is_taken_out_gets_its_allocation_back() {
+    let bench = bench();
+    let (id, _news) = bench.open(Way::Datagrams(server()), bench.allocation(false));
+    let request = bench.pump().remove(0);
+    bench.relays.handle_datagram(bench.now, server(), base(), &grant(&request, address("203.0.113.9:99")));
+    bench.pump();
+    assert_eq!(bench.told(CandidateKind::Relayed).len(), 1);
+    bench.relays.remove(bench.now, id);
+    let last = bench.pump();
+    let lifetime_of_none = [0, 0x0d, 0, 4, 0, 0, 0, 0];
+    assert!(last.len() == 1 && last[0].windows(8).any(|bytes| bytes == lifetime_of_none), "{last:?}");
+    assert!(bench.told(CandidateKind::Relayed).is_empty());
+    assert!(bench.relays.lock().servers.is_empty());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -14,6 +15,11 @@ use tokio_tungstenite::{WebSocketStream, accept_hdr_async};
 use super::*;
 use crate::clock::Clock;
 use crate::id::{PeerId, SessionId};
+use crate::session::engine::identity::Identity;
+use crate::session::reach::{Reach, ReachConfig};
+use crate::session::relay::table::Relays;
+use crate::session::relay::told::RelayStarter;
+use crate::session::wake::Waker;
 use crate::signaling::ask::Asker;
 use crate::signaling::client::Desk;
 use crate::signaling::client::url::SignalingUrl;
@@ -115,8 +121,11 @@ impl Running {
         let (signals, asked) = mpsc::channel(16);
         let url = SignalingUrl { token_file, ..SignalingUrl::parse(&text).unwrap() };
         let asker = Asker::new(signals, WITHIN);
-        let config =
-            ClientConfig { url, name: "desk".to_owned(), call: CallPolicy::None, asker, clock: Clock::start() };
+        let (reach, waker) = (Arc::new(Reach::new(ReachConfig::default())), Waker::new().unwrap());
+        let crypto = Identity::generate().unwrap().crypto();
+        let (relays, clock) = (Arc::new(Relays::new(reach, waker)), Clock::start());
+        let relays = RelayStarter { relays, crypto, clock, has_ipv6: false };
+        let config = ClientConfig { url, name: "desk".to_owned(), call: CallPolicy::None, asker, clock, relays };
         let (hears, heard) = mpsc::channel(64);
         let peers = Peers::new(CallPolicy::None, SessionId::random);
         let (desk, operations) = Desk::new(config.url.label());

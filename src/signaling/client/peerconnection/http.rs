@@ -150,7 +150,7 @@ fn failure(error: reqwest::Error, scheme: &str) -> Failure {
     let error = error.without_url();
     let why = match (error.is_connect(), error.is_timeout()) {
         (true, true) => why::unreachable_within(CONNECTING),
-        (true, false) => why::unreachable(why::root(&error)) + &why::hint_at_none(scheme, &error),
+        (true, false) => why::not_connected(scheme, &error),
         (false, _) => {
             let hint = if why::is_no_http(&error) { why::hint_at_tls(scheme) } else { String::new() };
             format!("the connection was lost: {}{hint}", why::root(&error))
