@@ -252,5 +252,5 @@ fn handshakes_leave_the_processor_to_pictures() {
         })
         .collect();
     let of = |wanted: &str| nice.iter().find(|(name, _)| name == wanted).unwrap_or_else(|| panic!("{nice:?}")).1;
-    assert_eq!(of("join") - of("media"), 5, "{nice:?}");
+    assert_eq!(of("join") - of("media"), 10, "{nice:?}");
 }
