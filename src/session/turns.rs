@@ -9,7 +9,7 @@
 pub struct Turns {
     /// The place in the circle of viewers, in 2^-32 of it; moves on with each keyframe that follows a loss.
     place: u32,
-    /// Whether all could be sent since the last keyframe.
+    /// Whether packets were given up since the last keyframe.
     overflowed: bool,
     /// Where the loop starts until the next keyframe.
     start: u32,
