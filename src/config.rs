@@ -46,6 +46,22 @@ pub enum Exit {
     Usage = 2,
 }
 
+/// Whether HTTP is encrypted, and by which certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TlsConfig {
+    /// It is not.
+    Off,
+    /// By one that signs itself, made at the first start.
+    SelfSigned,
+    /// By these files (PEM).
+    Files {
+        /// The certificates, the server's first.
+        certificate: PathBuf,
+        /// Its key.
+        key: PathBuf,
+    },
+}
+
 /// Everything that `laterna run` needs to know, valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunConfig {
@@ -71,6 +87,8 @@ pub struct RunConfig {
     pub max_viewers: usize,
     /// Who may watch.
     pub auth: AuthConfig,
+    /// Whether HTTP is encrypted.
+    pub tls: TlsConfig,
     /// Whether pictures wait for their sound.
     pub sync: SyncConfig,
     /// Who sees whom in the room.

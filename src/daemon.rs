@@ -37,13 +37,14 @@ use crate::session::wake::Waker;
 use crate::signaling::SignalIn;
 use crate::signaling::access::{Access, Code, OwnNames, state_dir};
 use crate::signaling::ask::Asker;
-use crate::signaling::client::{self, Client, ClientConfig, MOST_SIGNING_OUT, tls};
+use crate::signaling::client::{self, Client, ClientConfig, MOST_SIGNING_OUT};
 use crate::signaling::room::RoomLimits;
 use crate::signaling::server::{ConnectionLimits, Deadlines, RoomConfig, Server, ServerConfig};
 
 mod announce;
 mod makers;
 mod operate;
+mod tls;
 
 use announce::{announce, report};
 use makers::Makers;
@@ -138,6 +139,7 @@ impl Daemon {
             client::check_files(url).with_context(|| format!("--signaling {}", url.label()))?;
         }
         let (access, code) = access(&config.auth)?;
+        let own_names = OwnNames::of_this_machine([]);
         let (connection_limits, room_limits, stream_limits) = places();
         let server = match &config.listen {
             Listen::Off => {
@@ -151,7 +153,8 @@ impl Daemon {
             Listen::At(addresses) => Some(Server::bind(ServerConfig {
                 listen: addresses.clone(),
                 access,
-                own_names: OwnNames::of_this_machine([]),
+                tls: tls::open(&config.tls, &own_names, clock.wall(Instant::now()))?,
+                own_names,
                 room: Some(RoomConfig {
                     name: config.name.clone(),
                     policy: config.room,
@@ -252,6 +255,7 @@ impl Daemon {
             started: Instant::now(),
             http: server.as_ref().map(|server| server.local_addrs().to_vec()).unwrap_or_default(),
             udp: udp_port,
+            tls: server.as_ref().and_then(Server::tls).cloned(),
             max_viewers: config.max_viewers,
             ice_servers: ice_standings,
         };
@@ -343,7 +347,7 @@ impl Daemon {
 
 /// What the task of a STUN or TURN server needs.
 fn ice_server(server: &IceServer, starter: &RelayStarter) -> anyhow::Result<relay::server::ServerConfig> {
-    let tls = (server.scheme == Scheme::Turns).then(|| tls::client(server.ca_file.as_deref())).transpose();
+    let tls = (server.scheme == Scheme::Turns).then(|| client::tls::client(server.ca_file.as_deref())).transpose();
     let tls = tls.with_context(|| format!("--ice-server {}", server.url()))?;
     Ok(starter.config(server.clone(), tls))
 }

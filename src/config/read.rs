@@ -4,7 +4,7 @@ use std::vec::IntoIter;
 
 use super::setting::Setting;
 use super::written::{Asked, Written};
-use super::{ConfigError, RunConfig, value};
+use super::{ConfigError, RunConfig, TlsConfig, value};
 
 impl RunConfig {
     /// Resolves what was written; `hostname` completes the default name.
@@ -42,6 +42,7 @@ impl Reader<'_> {
         let max_viewers = self.one("max-viewers", value::max_viewers);
         let code_file = self.one("auth-code-file", value::path);
         let auth = self.one("auth", |asked| value::auth(asked, code_file));
+        let tls = self.tls();
         let room = self.one("room", value::room);
         let call = self.one("call", value::call);
         let signaling = self.each("signaling", value::signaling);
@@ -64,6 +65,7 @@ impl Reader<'_> {
             pointer: pointer?,
             max_viewers: max_viewers?,
             auth: auth?,
+            tls: tls?,
             sync: sync?,
             room: room?,
             call: call?,
@@ -75,6 +77,19 @@ impl Reader<'_> {
             control,
             log: log?,
         })
+    }
+
+    /// Certificate and key, which go together, or one that signs itself.
+    fn tls(&mut self) -> Option<TlsConfig> {
+        let (certificate, key) = (self.values("tls-cert").pop(), self.values("tls-key").pop());
+        let both = match (&certificate, &key) {
+            (Some(asked), None) => Err(asked.clone().invalid("a certificate without its key", "give tls-key as well")),
+            (None, Some(asked)) => Err(asked.clone().invalid("a key without its certificate", "give tls-cert as well")),
+            _ => Ok(()),
+        };
+        both.map_err(|error| self.errors.push(error)).ok()?;
+        let (certificate, key) = (self.one("tls-cert", value::path), self.one("tls-key", value::path));
+        self.one("tls", |asked| value::tls(asked, certificate.zip(key)))
     }
 
     fn values(&self, key: &str) -> Vec<Asked> {

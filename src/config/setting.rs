@@ -113,6 +113,19 @@ pub const SETTINGS: &[Setting] = &[
         "The file of the code; made with a fresh one if absent",
     ),
     text(
+        "tls",
+        "off|self-signed",
+        "off",
+        "Whether the web page is encrypted by a certificate that is made at the first start",
+    ),
+    computed(
+        "tls-cert",
+        "FILE",
+        "none",
+        "The certificate of this machine's name, and those between it and its signer (PEM): the web page is encrypted by it",
+    ),
+    computed("tls-key", "FILE", "none", "The key of --tls-cert (PEM)"),
+    text(
         "room",
         "closed|open",
         "closed",

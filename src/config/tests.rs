@@ -34,6 +34,7 @@ fn nothing_written_gives_the_contracts_defaults() {
         pointer: true,
         max_viewers: 500,
         auth: AuthConfig::Code { file: None },
+        tls: TlsConfig::Off,
         sync: SyncConfig::Auto,
         room: RoomPolicy::Closed,
         call: CallPolicy::None,
@@ -51,7 +52,7 @@ fn nothing_written_gives_the_contracts_defaults() {
 #[test]
 fn everything_written_is_kept() {
     let flags = "--source pattern --name Room --listen 127.0.0.1:0,[::1]:80 --listen 127.0.0.1:0 --udp-port 0 --codec h264 --bitrate 800k \
-                 --fps 1 --size 641x479 --cursor off --max-viewers 1 --auth code --auth-code-file /a/b --room open --call glob:desk-?* --audio mic:USB --sync low-latency --log trace \
+                 --fps 1 --size 641x479 --cursor off --max-viewers 1 --auth code --auth-code-file /a/b --tls-cert /t/c --tls-key /t/k --room open --call glob:desk-?* --audio mic:USB --sync low-latency --log trace \
                  --signaling mdn+ws://h/,channel+wss://h/c?call=none --ice-server stun:h --public-ip 203.0.113.7 --network !docker*,eth0 --control /c/s";
     let mut networks = NetworkFilter::default();
     ["!docker*", "eth0"].iter().for_each(|rule| networks.add(rule).unwrap());
@@ -67,6 +68,7 @@ fn everything_written_is_kept() {
         pointer: false,
         max_viewers: 1,
         auth: AuthConfig::Code { file: Some("/a/b".into()) },
+        tls: TlsConfig::Files { certificate: "/t/c".into(), key: "/t/k".into() },
         sync: SyncConfig::LowLatency,
         room: RoomPolicy::Open,
         call: CallPolicy::parse("glob:desk-?*").unwrap(),
@@ -164,6 +166,10 @@ fn what_can_not_be_parsed_says_what_was_asked_what_was_found_and_what_to_do() {
         ("--max-viewers", "0", "not a number of viewers"),
         ("--max-viewers", "10001", "not a number of viewers"),
         ("--auth", "password", "no such way to sign in"),
+        ("--tls", "yes", "no certificate"),
+        ("--tls-cert", "/c", "a certificate without its key"),
+        ("--tls-key", "/k", "a key without its certificate"),
+        ("--tls-key", "", "a key without its certificate"),
         ("--room", "", "no such room"),
         ("--room", "ajar", "no such room"),
         ("--call", "", "nobody that can be called"),

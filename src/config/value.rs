@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use tracing::level_filters::LevelFilter;
 
 use super::written::Asked;
-use super::{AuthConfig, ConfigError, Listen, SyncConfig};
+use super::{AuthConfig, ConfigError, Listen, SyncConfig, TlsConfig};
 use crate::audio::{AudioSpec, AudioSpecError};
 use crate::encoder::{Bitrate, Codec};
 use crate::frame::Size;
@@ -177,6 +177,19 @@ pub(super) fn auth(asked: Asked, file: Option<PathBuf>) -> Result<AuthConfig, Co
     }
 }
 
+pub(super) fn tls(asked: Asked, files: Option<(PathBuf, PathBuf)>) -> Result<TlsConfig, ConfigError> {
+    match (asked.value.as_str(), files) {
+        ("off", None) => Ok(TlsConfig::Off),
+        ("off", Some((certificate, key))) => Ok(TlsConfig::Files { certificate, key }),
+        ("self-signed", None) => Ok(TlsConfig::SelfSigned),
+        ("self-signed", Some(_)) => Err(asked.invalid("tls-cert names another certificate", "leave either one out")),
+        _ => Err(asked.invalid(
+            "no certificate",
+            "write self-signed, or off; files of your own are named by tls-cert and tls-key",
+        )),
+    }
+}
+
 pub(super) fn path(asked: Asked) -> Result<PathBuf, ConfigError> {
     if asked.value.is_empty() {
         return Err(asked.invalid("no path", "write the path of a file"));
@@ -291,7 +304,7 @@ pub(super) fn log(asked: Asked) -> Result<LevelFilter, ConfigError> {
 }
 
 impl Asked {
-    fn invalid(self, found: &str, advice: impl Into<String>) -> ConfigError {
+    pub(super) fn invalid(self, found: &str, advice: impl Into<String>) -> ConfigError {
         ConfigError::Invalid { asked: self, found: found.to_owned(), advice: advice.into() }
     }
 

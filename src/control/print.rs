@@ -28,6 +28,8 @@ pub fn status(status: &Status) -> String {
         ("sound", sound.unwrap_or_else(|| "off".to_owned())),
         ("size", status.size.clone()),
     ];
+    let certificate = status.tls_fingerprint.clone().map(|fingerprint| ("https", format!("certificate {fingerprint}")));
+    let facts = facts.into_iter().chain(certificate);
     let mut text = table("", facts.map(|(name, value)| vec![name.to_owned(), value]));
     let heading = ["CODEC", "STATE", "PICTURES", "KEYFRAMES", "BYTES"].map(str::to_owned).to_vec();
     let encoders = status.encoders.iter().map(|encoder| {

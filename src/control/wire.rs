@@ -94,6 +94,9 @@ pub struct Status {
     pub http: Vec<SocketAddr>,
     /// The port of media.
     pub udp: u16,
+    /// The SHA-256 of the web page's certificate; absent where it is not encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_fingerprint: Option<String>,
     /// So many viewers at once, at most.
     pub max_viewers: usize,
     /// Where pictures come from.

@@ -18,7 +18,8 @@ pub(super) fn announce(server: Option<&Server>, udp_port: u16, code: Option<&Cod
     let listening: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
     let http = if listening.is_empty() { "off".to_owned() } else { listening.join(",") };
     writeln!(out, "listening http={http} udp={udp_port}")?;
-    let urls = urls(addresses, code);
+    let scheme = if server.is_some_and(|server| server.tls().is_some()) { "https" } else { "http" };
+    let urls = urls(scheme, addresses, code);
     for url in &urls {
         writeln!(out, "open {url}")?;
     }
@@ -59,7 +60,7 @@ pub(super) fn report(reach: &Reach, networks: &NetworkFilter) {
 }
 
 /// The addresses to open: those of all interfaces for a wildcard, loopback last and once.
-fn urls(listening: &[SocketAddr], code: Option<&Code>) -> Vec<String> {
+fn urls(scheme: &str, listening: &[SocketAddr], code: Option<&Code>) -> Vec<String> {
     let mut places: Vec<SocketAddr> = Vec::new();
     for bound in listening {
         if !bound.ip().is_unspecified() {
@@ -76,7 +77,7 @@ fn urls(listening: &[SocketAddr], code: Option<&Code>) -> Vec<String> {
     }
     places.dedup();
     let code = code.map_or(String::new(), |code| format!("#{}", code.reveal()));
-    places.into_iter().map(|place| format!("http://{place}/{code}")).collect()
+    places.into_iter().map(|place| format!("{scheme}://{place}/{code}")).collect()
 }
 
 fn qr_code(url: &str) -> Option<String> {

@@ -22,6 +22,7 @@ use crate::session::inbox::Inbox;
 use crate::session::messages::JoinIn;
 use crate::session::relay::server as relay;
 use crate::signaling::client::{Desk, ServerState, Standing};
+use crate::signaling::server::tls::Tls;
 
 /// How long a server's task may take to say how it stands.
 const LOOKING: Duration = Duration::from_secs(2);
@@ -57,6 +58,7 @@ pub(super) struct Facts {
     pub(super) started: Instant,
     pub(super) http: Vec<SocketAddr>,
     pub(super) udp: u16,
+    pub(super) tls: Option<Tls>,
     pub(super) max_viewers: usize,
     /// The URLs of STUN and TURN servers, and where each one's task tells how it stands.
     pub(super) ice_servers: Vec<(String, watch::Receiver<relay::Standing>)>,
@@ -96,6 +98,7 @@ impl Desks {
             uptime_s: now.saturating_duration_since(facts.started).as_secs(),
             http: facts.http.clone(),
             udp: facts.udp,
+            tls_fingerprint: facts.tls.as_ref().map(Tls::fingerprint),
             max_viewers: facts.max_viewers,
             source: makers.source(),
             sound,

@@ -20,6 +20,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::sockopt;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
@@ -41,6 +42,7 @@ mod room_tests;
 mod stream;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 mod version;
 
 pub use complaint::Complaint;
@@ -48,9 +50,10 @@ pub use connections::{Admission, ConnectionId, ConnectionLimits, Connections, St
 pub use reply::Reply;
 pub use room::RoomConfig;
 
-use exchange::Exchange;
+use exchange::{Exchange, HostCheck};
 use room::RoomService;
 use stream::SharedStream;
+use tls::Tls;
 use version::AsOneOne;
 
 /// Where the server listens unless told otherwise: both families.
@@ -81,6 +84,8 @@ pub struct ServerConfig {
     pub room: Option<RoomConfig>,
     /// The ICE servers that viewers are told of.
     pub ice: IceServers,
+    /// The certificate; none where HTTP is not encrypted.
+    pub tls: Option<Tls>,
     /// How many connections may be open.
     pub limits: ConnectionLimits,
     /// How long is waited for anybody.
@@ -148,6 +153,7 @@ pub struct Server {
     room: Option<RoomConfig>,
     desk: (Desk, mpsc::Receiver<Operation>),
     ice: IceServers,
+    tls: Option<Tls>,
     limits: ConnectionLimits,
     deadlines: Deadlines,
 }
@@ -168,6 +174,7 @@ impl Server {
             room: config.room,
             desk: Desk::new(ROOM_LABEL.into()),
             ice: config.ice,
+            tls: config.tls,
             limits: config.limits,
             deadlines: config.deadlines,
         })
@@ -176,6 +183,11 @@ impl Server {
     /// The addresses that are bound, with their real ports, in the order asked for.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The certificate; none where HTTP is not encrypted.
+    pub fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
     }
 
     /// The operator's end of the room, where there is one; it answers once the server runs.
@@ -193,8 +205,20 @@ impl Server {
             room_tasks.spawn(Arc::clone(room).keep_time());
             room_tasks.spawn(Arc::clone(room).operate(operations));
         }
+        let mut renewals = JoinSet::new();
+        if let Some(tls) = &self.tls {
+            renewals.spawn(tls.clone().keep_fresh());
+        }
         let shared = Arc::new(Shared {
-            exchange: Exchange::new(self.access, self.own_names, signals, room.clone(), self.ice, self.deadlines),
+            exchange: Exchange::new(
+                self.access,
+                HostCheck { own_names: self.own_names, tls: self.tls.clone() },
+                signals,
+                room.clone(),
+                self.ice,
+                self.deadlines,
+            ),
+            tls: self.tls,
             head_wait: self.deadlines.head,
             table: Mutex::new(Table {
                 connections: Connections::new(self.limits),
@@ -226,6 +250,7 @@ impl Server {
 #[derive(Debug)]
 struct Shared {
     exchange: Exchange,
+    tls: Option<Tls>,
     head_wait: Duration,
     table: Mutex<Table>,
 }
@@ -331,8 +356,29 @@ async fn serve(stream: TcpStream, from: SocketAddr, place: Place, mut closing: w
     if let Err(error) = notice_its_end(&stream) {
         tracing::debug!(%error, "a connection that vanishes will not be noticed");
     }
-    let is_old = Arc::new(AtomicBool::new(false));
     let stream = SharedStream::new(stream);
+    let Some(tls) = &place.shared.tls else { return speak(stream.clone(), stream, from, &place, closing).await };
+    let shaken = tokio::select! {
+        shaken = tokio::time::timeout(place.shared.head_wait, tls.accept(stream.clone())) => shaken,
+        _ = closing.changed() => return,
+    };
+    match shaken {
+        Ok(Ok(Some(encrypted))) => speak(encrypted, stream, from, &place, closing).await,
+        Ok(Ok(None)) => tracing::debug!("a connection without TLS is told of it"),
+        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+        Err(_) => tracing::debug!("a TLS handshake took too long"),
+    }
+}
+
+/// Speaks HTTP on a connection, by `io`, to its end.
+async fn speak<S: AsyncRead + AsyncWrite + Unpin>(
+    io: S,
+    stream: SharedStream,
+    from: SocketAddr,
+    place: &Place,
+    mut closing: watch::Receiver<()>,
+) {
+    let is_old = Arc::new(AtomicBool::new(false));
     let waits = Notify::new();
     let service = service_fn(|request: Request<Incoming>| {
         let (shared, id, is_old, waits) = (&place.shared, place.id, &is_old, &waits);
@@ -358,7 +404,7 @@ async fn serve(stream: TcpStream, from: SocketAddr, place: Place, mut closing: w
             .max_buf_size(HEAD_BYTES)
             .title_case_headers(true)
             .auto_date_header(false)
-            .serve_connection(TokioIo::new(AsOneOne::new(stream.clone(), Arc::clone(&is_old))), service)
+            .serve_connection(TokioIo::new(AsOneOne::new(io, Arc::clone(&is_old))), service)
     );
     // Whoever waits has nothing more to say: nothing is answered after it.
     let stirs_while_waiting = async {

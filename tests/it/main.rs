@@ -31,6 +31,7 @@ mod socketio;
 mod sound;
 mod stage;
 mod support_check;
+mod tls;
 mod whip;
 
 #[path = "../support/mod.rs"]

@@ -172,7 +172,7 @@ fn a_server_that_is_killed_and_comes_again_gets_the_stream_again() {
     let daemon = publisher(&server, "", &[]).start();
     daemon.logged(PUBLISHING, SOON);
     awaits_pictures(&server, 0);
-    for turn in 1..=if long() { 3 } else { 1 } {
+    for turn in 1..=if long() { 20 } else { 3 } {
         let mark = daemon.log().mark();
         server.kill();
         daemon.logged_from(mark, AWAY, VANISHED);

@@ -47,8 +47,12 @@ fn all_that_is_commented_out_is_the_default() {
 #[test]
 fn its_examples_are_valid() {
     let examples = lines("# Example: ");
+    let is_tls = |line: &str| key(line).starts_with("tls-");
     for line in &examples {
-        loaded(line).unwrap();
+        // A certificate and its key go together.
+        let text: Vec<_> =
+            examples.iter().filter(|other| *other == line || is_tls(line) && is_tls(other)).copied().collect();
+        loaded(&text.join("\n")).unwrap();
     }
     let keys: Vec<_> = examples.iter().map(|line| key(line)).collect();
     for setting in SETTINGS {

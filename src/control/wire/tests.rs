@@ -8,6 +8,7 @@ fn status() -> Status {
         uptime_s: 7,
         http: vec!["[::]:8888".parse().unwrap(), "127.0.0.1:80".parse().unwrap()],
         udp: 8889,
+        tls_fingerprint: None,
         max_viewers: 500,
         source: Maker { what: "pattern 1280x720".into(), running: true },
         sound: None,

@@ -33,6 +33,11 @@ impl OwnNames {
         Self::new(&uname.nodename().to_string_lossy(), names)
     }
 
+    /// All names, `localhost` first.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        ["localhost"].into_iter().chain(self.names.iter().map(String::as_str))
+    }
+
     /// Whether a host, as a URL has it, is this machine: one of its names, or one of `addresses`.
     pub fn is_here(&self, host: &str, addresses: &[IpAddr]) -> bool {
         let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);

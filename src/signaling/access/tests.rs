@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::code::state_dir_of;
 use super::*;
+use crate::private_file::FileError;
 
 const CODE: &str = "abcdefgh23";
 const WRONG: Option<&str> = Some("abcdefgh24");
@@ -188,12 +189,18 @@ fn a_code_is_read_from_plain_files_only() {
     std::fs::write(&target, "abcdefgh23").unwrap();
     let link = home.path().join("link");
     symlink(&target, &link).unwrap();
-    assert!(matches!(Code::load_or_create(&link), Err(AccessError::NotAFile { found: "a symbolic link", .. })));
+    assert!(matches!(
+        Code::load_or_create(&link),
+        Err(AccessError::File(FileError::NotAFile { found: "a symbolic link", .. }))
+    ));
     let dangling = home.path().join("dangling");
     symlink(home.path().join("nowhere"), &dangling).unwrap();
-    assert!(matches!(Code::load_or_create(&dangling), Err(AccessError::NotAFile { .. })));
-    assert!(matches!(Code::load_or_create(home.path()), Err(AccessError::NotAFile { found: "a directory", .. })));
-    assert!(matches!(Code::load_or_create(&target.join("code")), Err(AccessError::Io { .. })));
+    assert!(matches!(Code::load_or_create(&dangling), Err(AccessError::File(FileError::NotAFile { .. }))));
+    assert!(matches!(
+        Code::load_or_create(home.path()),
+        Err(AccessError::File(FileError::NotAFile { found: "a directory", .. }))
+    ));
+    assert!(matches!(Code::load_or_create(&target.join("code")), Err(AccessError::File(FileError::Io { .. }))));
 }
 
 #[test]

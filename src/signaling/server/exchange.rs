@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use super::complaint::Complaint;
 use super::room::RoomService;
+use super::tls::Tls;
 use super::{Deadlines, Reply, Stage, pages};
 use crate::clock;
 use crate::ice_server::IceServers;
@@ -40,11 +41,24 @@ const TOO_MANY_WAIT: Duration = Duration::from_secs(1);
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; media-src 'self' blob: mediastream:; \
      img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
 
+/// The names in `Host` that are answered: this machine's, and those that its certificate is for.
+#[derive(Debug)]
+pub(super) struct HostCheck {
+    pub(super) own_names: OwnNames,
+    pub(super) tls: Option<Tls>,
+}
+
+impl HostCheck {
+    fn allows(&self, host: &str) -> bool {
+        self.own_names.allows(host) || self.tls.as_ref().is_some_and(|tls| tls.is_for(host))
+    }
+}
+
 /// Answers requests.
 #[derive(Debug)]
 pub(super) struct Exchange {
     access: Mutex<Access>,
-    own_names: OwnNames,
+    hosts: HostCheck,
     signals: mpsc::Sender<SignalIn>,
     room: Option<Arc<RoomService>>,
     ice: IceServers,
@@ -54,10 +68,10 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    /// Lets viewers in by `access`, answers to `own_names`, asks by `signals`, has `room` among its addresses, and tells viewers of `ice`.
+    /// Lets viewers in by `access`, answers to the names of `hosts`, asks by `signals`, has `room` among its addresses, and tells viewers of `ice`.
     pub(super) fn new(
         access: Access,
-        own_names: OwnNames,
+        hosts: HostCheck,
         signals: mpsc::Sender<SignalIn>,
         room: Option<Arc<RoomService>>,
         ice: IceServers,
@@ -65,7 +79,7 @@ impl Exchange {
     ) -> Self {
         Self {
             access: Mutex::new(access),
-            own_names,
+            hosts,
             signals,
             room,
             ice,
@@ -226,12 +240,12 @@ impl Exchange {
         // HTTP/1.0 has none, and nobody to mislead: browsers always send it.
         let host = host.map(|host| host.to_str().unwrap_or_default());
         let authority = uri.authority().map(|authority| authority.as_str());
-        match host.into_iter().chain(authority).find(|name| !self.own_names.allows(name)) {
+        match host.into_iter().chain(authority).find(|name| !self.hosts.allows(name)) {
             None => Ok(()),
             Some(name) => {
                 let sentence = format!(
                     "the request is for \"{}\", which is none of this machine's names (a guard against DNS rebinding); \
-                     use its IP address, its hostname or localhost",
+                     use its IP address, its hostname, localhost or a name of its certificate",
                     name.chars().filter(|c| c.is_ascii_graphic()).take(100).collect::<String>()
                 );
                 Err(Box::new(Reply::sentence(StatusCode::FORBIDDEN, sentence)))

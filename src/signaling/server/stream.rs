@@ -26,6 +26,35 @@ impl SharedStream {
         // Which of them it is makes no difference here.
         let _ = self.0.peek(&mut [0]).await;
     }
+
+    /// Waits for the first byte, and leaves it there.
+    pub(super) async fn first_byte(&self) -> io::Result<u8> {
+        let mut first = [0];
+        if self.0.peek(&mut first).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(first[0])
+    }
+
+    /// Says something as far as it can be said without waiting.
+    pub(super) fn say(&self, words: &[u8]) {
+        // What doesn't arrive would not have been read.
+        let _ = self.0.try_write(words);
+    }
+
+    /// Ends what is said and reads to the other side's end: a socket closed with something unread takes back what it said last.
+    pub(super) async fn drain(&self) {
+        // It may have ended already.
+        let _ = shutdown(&*self.0, Shutdown::Write);
+        let mut unread = [0; 4096];
+        while self.0.readable().await.is_ok() {
+            match self.0.try_read(&mut unread) {
+                Ok(0) => return,
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
+                _ => {}
+            }
+        }
+    }
 }
 
 impl AsyncRead for SharedStream {

@@ -29,6 +29,7 @@ pub(super) fn config(limits: ConnectionLimits, deadlines: Deadlines) -> ServerCo
         own_names: OwnNames::new("teacher", []),
         room: None,
         ice: IceServers::default(),
+        tls: None,
         limits,
         deadlines,
     }
