@@ -10,6 +10,7 @@ use anyhow::{Context as _, anyhow};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use crate::alive::Watch;
@@ -39,7 +40,7 @@ use crate::signaling::access::{Access, Code, OwnNames, state_dir};
 use crate::signaling::ask::Asker;
 use crate::signaling::client::{self, Client, ClientConfig, MOST_SIGNING_OUT};
 use crate::signaling::room::RoomLimits;
-use crate::signaling::server::{ConnectionLimits, Deadlines, RoomConfig, Server, ServerConfig};
+use crate::signaling::server::{ConnectionLimits, Deadlines, Looks, RoomConfig, Server, ServerConfig};
 
 mod announce;
 mod makers;
@@ -112,6 +113,8 @@ struct TcpMedia {
 /// Everything that is open and running.
 struct Daemon {
     server: Option<Server>,
+    /// What the server asks of the daemon.
+    looks: Option<Looks>,
     streams: Option<TcpMedia>,
     signals: (mpsc::Sender<SignalIn>, mpsc::Receiver<SignalIn>),
     /// Where operators ask, and what of the answers stays as it is.
@@ -141,30 +144,33 @@ impl Daemon {
         let (access, code) = access(&config.auth)?;
         let own_names = OwnNames::of_this_machine([]);
         let (connection_limits, room_limits, stream_limits) = places();
-        let server = match &config.listen {
+        let (server, looks) = match &config.listen {
             Listen::Off => {
                 if config.signaling.is_empty() {
                     warn!(
                         "--listen off without --signaling: no page, no WHEP, no room and no server, so nobody at all can watch"
                     );
                 }
-                None
+                (None, None)
             }
-            Listen::At(addresses) => Some(Server::bind(ServerConfig {
-                listen: addresses.clone(),
-                access,
-                tls: tls::open(&config.tls, &own_names, clock.wall(Instant::now()))?,
-                own_names,
-                room: Some(RoomConfig {
-                    name: config.name.clone(),
-                    policy: config.room,
-                    call: config.call.clone(),
-                    limits: room_limits,
-                }),
-                ice: ice.clone(),
-                limits: connection_limits,
-                deadlines: Deadlines::default(),
-            })?),
+            Listen::At(addresses) => {
+                let (server, looks) = Server::bind(ServerConfig {
+                    listen: addresses.clone(),
+                    access,
+                    tls: tls::open(&config.tls, &own_names, clock.wall(Instant::now()))?,
+                    own_names,
+                    room: Some(RoomConfig {
+                        name: config.name.clone(),
+                        policy: config.room,
+                        call: config.call.clone(),
+                        limits: room_limits,
+                    }),
+                    ice: ice.clone(),
+                    limits: connection_limits,
+                    deadlines: Deadlines::default(),
+                })?;
+                (Some(server), Some(looks))
+            }
         };
         let control = operate::open(config.control.as_deref())?;
         let waker = || Waker::new().context("no descriptors left");
@@ -260,7 +266,7 @@ impl Daemon {
             ice_servers: ice_standings,
         };
         let streams = listener.ok().map(|listener| TcpMedia { listener, streams, packets, limits: stream_limits });
-        Ok(Self { server, streams, signals, control, facts, clients, ice_servers, join, threads, ended, makers })
+        Ok(Self { server, looks, streams, signals, control, facts, clients, ice_servers, join, threads, ended, makers })
     }
 
     /// Serves until told to stop; then viewers are told, threads joined, and requests in flight answered.
@@ -297,10 +303,14 @@ impl Daemon {
         let started = self.clients.into_iter().map(|client| client::start(client, tasks_stopped.clone()));
         let clients: Vec<Client> = started.collect();
         let desks = room.into_iter().chain(clients.iter().map(|client| client.desk.clone())).collect();
-        let operators = self.control.map(|socket| {
-            let desks = Arc::new(Desks { facts: self.facts, join: join.clone(), makers: makers.clone(), desks });
-            tokio::spawn(control::server::serve(socket, desks, tasks_stopped.clone()))
-        });
+        let desks = Arc::new(Desks { facts: self.facts, join: join.clone(), makers: makers.clone(), desks });
+        let mut operators = JoinSet::new();
+        if let Some(socket) = self.control {
+            operators.spawn(control::server::serve(socket, desks.clone(), tasks_stopped.clone()));
+        }
+        if let Some(looks) = self.looks {
+            operators.spawn(desks.tell(looks, tasks_stopped));
+        }
         let (tell, told) = oneshot::channel();
         let control = async move {
             let result = tokio::select! {
@@ -316,10 +326,7 @@ impl Daemon {
             join.push_always(JoinIn::Shutdown);
             stop_tasks.send_replace(true);
             // It lets go of the makers, which end with their last owner, and waits for nobody.
-            if let Some(operators) = operators {
-                // A panic has said so itself.
-                let _ = operators.await;
-            }
+            while operators.join_next().await.is_some() {}
             let signed_out = async {
                 for client in clients {
                     // A panic has said so itself.

@@ -12,6 +12,7 @@ pub mod fanout;
 pub mod frame;
 pub mod ice_server;
 pub mod id;
+pub mod metrics;
 mod orders;
 pub mod private_file;
 pub mod session;

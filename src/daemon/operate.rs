@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
@@ -22,6 +23,7 @@ use crate::session::inbox::Inbox;
 use crate::session::messages::JoinIn;
 use crate::session::relay::server as relay;
 use crate::signaling::client::{Desk, ServerState, Standing};
+use crate::signaling::server::Looks;
 use crate::signaling::server::tls::Tls;
 
 /// How long a server's task may take to say how it stands.
@@ -86,6 +88,21 @@ impl Operator for Desks {
 }
 
 impl Desks {
+    /// Tells the HTTP server how the daemon is, whenever it asks, until `stopped`.
+    pub(super) async fn tell(self: Arc<Self>, mut looks: Looks, mut stopped: watch::Receiver<bool>) {
+        loop {
+            let reply = tokio::select! {
+                _ = stopped.wait_for(|stopped| *stopped) => return,
+                reply = looks.recv() => reply,
+            };
+            let Some(reply) = reply else { return };
+            if let Ok(status) = self.status().await {
+                // Whoever asked may have gone away.
+                let _ = reply.send(status);
+            }
+        }
+    }
+
     async fn status(&self) -> Result<Status, Complaint> {
         let state = self.broadcast().await?;
         let signaling = self.servers(&state).await;

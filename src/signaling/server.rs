@@ -1,4 +1,4 @@
-//! The embedded HTTP server: the viewer page, WHEP, the room and `/healthz` (HTTP/1.0 and 1.1, RFC 9112).
+//! The embedded HTTP server: the viewer page, WHEP, the room, `/healthz`, `/readyz` and `/metrics` (HTTP/1.0 and 1.1, RFC 9112).
 //!
 //! Owns the listening sockets and the connections, their number and their time. It makes no decision about a viewer: [`super::whep`],
 //! [`super::room`] and [`super::peers`] do, and the broadcast behind the channel. It never buffers more of a body than an offer may have,
@@ -22,18 +22,21 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::SignalIn;
 use super::access::{Access, OwnNames};
 use super::client::{Desk, Operation};
+use crate::clock;
+use crate::control::wire::Status;
 use crate::ice_server::IceServers;
 
 pub(super) mod complaint;
 mod connections;
 mod exchange;
 mod listen;
+mod observe;
 mod pages;
 mod reply;
 mod room;
@@ -47,10 +50,12 @@ mod version;
 
 pub use complaint::Complaint;
 pub use connections::{Admission, ConnectionId, ConnectionLimits, Connections, Stage};
+pub use observe::Looks;
 pub use reply::Reply;
 pub use room::RoomConfig;
 
 use exchange::{Exchange, HostCheck};
+use observe::Observer;
 use room::RoomService;
 use stream::SharedStream;
 use tls::Tls;
@@ -68,6 +73,8 @@ const CLOSING_WAIT: Duration = Duration::from_secs(1);
 const PROBE_AFTER: Duration = Duration::from_secs(20);
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 const PROBES: u32 = 4;
+/// Questions how the daemon is that wait.
+const MOST_LOOKS: usize = 16;
 /// The pause after the system had no resources for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -152,6 +159,7 @@ pub struct Server {
     own_names: OwnNames,
     room: Option<RoomConfig>,
     desk: (Desk, mpsc::Receiver<Operation>),
+    looks: mpsc::Sender<oneshot::Sender<Status>>,
     ice: IceServers,
     tls: Option<Tls>,
     limits: ConnectionLimits,
@@ -159,25 +167,28 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds all addresses.
+    /// Binds all addresses; gives the questions how the daemon is, too, which whoever knows answers.
     ///
     /// # Errors
     /// Where one of them can't be bound.
-    pub fn bind(config: ServerConfig) -> Result<Self, ServerError> {
+    pub fn bind(config: ServerConfig) -> Result<(Self, Looks), ServerError> {
+        let (looks, asked) = mpsc::channel(MOST_LOOKS);
         let listeners = listen::bind_all(&config.listen)?;
         let addresses = listeners.iter().map(|(_, address)| *address).collect();
-        Ok(Self {
+        let server = Self {
             listeners: listeners.into_iter().map(|(listener, _)| listener).collect(),
             addresses,
             access: config.access,
             own_names: config.own_names,
             room: config.room,
             desk: Desk::new(ROOM_LABEL.into()),
+            looks,
             ice: config.ice,
             tls: config.tls,
             limits: config.limits,
             deadlines: config.deadlines,
-        })
+        };
+        Ok((server, asked))
     }
 
     /// The addresses that are bound, with their real ports, in the order asked for.
@@ -213,7 +224,7 @@ impl Server {
             exchange: Exchange::new(
                 self.access,
                 HostCheck { own_names: self.own_names, tls: self.tls.clone() },
-                signals,
+                (signals, Observer { looks: self.looks, started: clock::wall_now().as_secs() }),
                 room.clone(),
                 self.ice,
                 self.deadlines,

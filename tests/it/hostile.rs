@@ -252,5 +252,6 @@ fn handshakes_leave_the_processor_to_pictures() {
         })
         .collect();
     let of = |wanted: &str| nice.iter().find(|(name, _)| name == wanted).unwrap_or_else(|| panic!("{nice:?}")).1;
-    assert_eq!(of("join") - of("media"), 10, "{nice:?}");
+    // 19 is the end of the scale, which a run that is niced itself comes to.
+    assert_eq!(of("join"), (of("media") + 10).min(19), "{nice:?}");
 }

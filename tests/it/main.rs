@@ -17,6 +17,7 @@ mod independent;
 mod leaving;
 mod light;
 mod mdn;
+mod observe;
 mod page;
 mod peerconnection_client;
 mod relay;

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::complaint::Complaint;
+use super::observe::{self, Observer};
 use super::room::RoomService;
 use super::tls::Tls;
 use super::{Deadlines, Reply, Stage, pages};
@@ -60,6 +61,7 @@ pub(super) struct Exchange {
     access: Mutex<Access>,
     hosts: HostCheck,
     signals: mpsc::Sender<SignalIn>,
+    observer: Observer,
     room: Option<Arc<RoomService>>,
     ice: IceServers,
     deadlines: Deadlines,
@@ -68,11 +70,11 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    /// Lets viewers in by `access`, answers to the names of `hosts`, asks by `signals`, has `room` among its addresses, and tells viewers of `ice`.
+    /// Lets viewers in by `access`, answers to the names of `hosts`, asks by `signals` and `observer`, has `room` among its addresses, and tells viewers of `ice`.
     pub(super) fn new(
         access: Access,
         hosts: HostCheck,
-        signals: mpsc::Sender<SignalIn>,
+        (signals, observer): (mpsc::Sender<SignalIn>, Observer),
         room: Option<Arc<RoomService>>,
         ice: IceServers,
         deadlines: Deadlines,
@@ -81,6 +83,7 @@ impl Exchange {
             access: Mutex::new(access),
             hosts,
             signals,
+            observer,
             room,
             ice,
             deadlines,
@@ -120,7 +123,13 @@ impl Exchange {
             },
             Err(reply) => {
                 discard(body, &head.headers, self.deadlines.body).await;
-                *reply
+                match *reply {
+                    reply if reply.status == StatusCode::OK && observe::owns(head.uri.path()) => {
+                        enter(Stage::Answered);
+                        observe::answer(head.uri.path(), from, &self.observer).await
+                    }
+                    reply => reply,
+                }
             }
         };
         if head.headers.contains_key(header::AUTHORIZATION) {
@@ -135,7 +144,7 @@ impl Exchange {
     /// The room where `path` is one of its addresses; an open one also answers where nothing else does, as the original.
     fn of_room<'a>(&self, path: &'a str) -> Option<(&Arc<RoomService>, Target<'a>)> {
         let room = self.room.as_ref()?;
-        let is_others = path == HEALTH || whep::owns(path) || pages::at(path).is_some();
+        let is_others = path == HEALTH || observe::owns(path) || whep::owns(path) || pages::at(path).is_some();
         let target = match wire::target(path) {
             None if room.policy() == RoomPolicy::Open && !is_others => {
                 Some(Target { code: None, endpoint: Endpoint::Other })
@@ -219,9 +228,13 @@ impl Exchange {
         }
         let is_get = method == Method::GET || method == Method::HEAD;
         let reply = match (path, pages::at(path)) {
-            (_, Some(_)) | ("/healthz", _) if !is_get => Reply::method_not_allowed("GET, HEAD"),
+            (_, Some(_)) | (HEALTH | observe::READY | observe::METRICS, _) if !is_get => {
+                Reply::method_not_allowed("GET, HEAD")
+            }
             (_, Some(page)) => page.reply(headers),
             (HEALTH, None) => Reply::sentence(StatusCode::OK, "ok"),
+            // What they say has to be asked for.
+            (observe::READY | observe::METRICS, None) => Reply::empty(StatusCode::OK),
             _ => Reply::not_found(),
         };
         Err(Box::new(reply))

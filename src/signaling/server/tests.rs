@@ -36,7 +36,7 @@ pub(super) fn config(limits: ConnectionLimits, deadlines: Deadlines) -> ServerCo
 }
 
 pub(super) fn start_with(config: ServerConfig, queue: usize) -> Running {
-    let server = Server::bind(config).unwrap();
+    let (server, _) = Server::bind(config).unwrap();
     let address = server.local_addrs()[0];
     let (sender, signals) = mpsc::channel(queue);
     let (stop, stopped) = oneshot::channel::<()>();
@@ -384,12 +384,12 @@ async fn it_stops_when_told_and_frees_its_port() {
     assert_eq!(rest(&mut idle).await, "");
     assert_eq!(silent.read(&mut [0; 1]).await.unwrap_or(0), 0);
     let listen = vec![address];
-    Server::bind(ServerConfig { listen, ..config(ConnectionLimits::default(), Deadlines::default()) }).unwrap();
+    drop(Server::bind(ServerConfig { listen, ..config(ConnectionLimits::default(), Deadlines::default()) }).unwrap());
 }
 
 #[test]
 fn a_port_already_taken_is_said_with_what_to_do() {
-    let first = Server::bind(config(ConnectionLimits::default(), Deadlines::default())).unwrap();
+    let (first, _) = Server::bind(config(ConnectionLimits::default(), Deadlines::default())).unwrap();
     let listen = vec![first.local_addrs()[0]];
     let error = Server::bind(ServerConfig { listen, ..config(ConnectionLimits::default(), Deadlines::default()) });
     let error = error.unwrap_err();
@@ -433,4 +433,15 @@ async fn ice_servers_come_before_and_with_an_answer() {
     let stranger = exchange(address, &request("OPTIONS", "/whep", "", "")).await;
     assert!(stranger.starts_with("HTTP/1.1 204") && !stranger.contains("Link: "), "{stranger}");
     broadcast.abort();
+}
+
+#[tokio::test]
+async fn a_daemon_that_does_not_say_how_it_is_is_not_ready() {
+    let Running { address, .. } = &start();
+    // Nobody answers: the receiver of such questions is gone.
+    let reply = exchange(*address, "GET /readyz HTTP/1.1\r\nHost: teacher\r\nConnection: close\r\n\r\n").await;
+    assert_eq!(status(&reply), 503);
+    assert!(reply.contains("not ready") && reply.contains("Retry-After: "), "{reply}");
+    let reply = exchange(*address, "GET /metrics HTTP/1.1\r\nHost: elsewhere\r\nConnection: close\r\n\r\n").await;
+    assert_eq!(status(&reply), 403, "also what is said of the daemon is guarded against DNS rebinding");
 }
