@@ -28,6 +28,8 @@ const OWN_DESCRIPTIONS: usize = 64;
 const UNANSWERED: Duration = Duration::from_secs(30);
 /// A viewer that is heard of again gets another offer after so long at the earliest.
 const CALL_AGAIN: Duration = Duration::from_secs(5);
+/// The least time from an offer that was answered to one for the same page, loaded again.
+const LOADED_AGAIN: Duration = Duration::from_secs(1);
 
 /// The daemon at such a server.
 pub struct Channel {
@@ -148,21 +150,22 @@ impl Channel {
         Some((id, true))
     }
 
-    /// Takes a frame that says nothing that is known: where the daemon calls, a viewer makes itself known by it.
-    fn handle_unknown(&mut self, now: Instant, id: PeerId, is_new: bool) {
+    /// Takes a frame that says nothing that is known: where the daemon calls, a viewer makes itself known by it. One that has a picture has it
+    /// no more where it says that it is ready: its page was loaded again.
+    fn handle_unknown(&mut self, now: Instant, id: PeerId, is_new: bool, is_ready: bool) {
         if !self.call.includes(self.peers.name(id)) {
             return self.peers.handle_useless(id, Useless::Unknown);
         }
         let is_called = self.peers.is_called(id);
-        let has_session = self.peers.session(id).is_some();
+        let watches = self.peers.session(id).is_some() && !is_called;
         let Some(viewer) = self.viewer(id) else { return };
         let is_due = match viewer.offer {
             Offered::No => true,
             Offered::Now => false,
-            Offered::At(at) => now.saturating_duration_since(at) >= CALL_AGAIN,
+            Offered::At(at) => now.saturating_duration_since(at) >= if watches { LOADED_AGAIN } else { CALL_AGAIN },
         };
-        // Whoever is new is called by its joining, and who has a picture keeps it.
-        if is_new || !is_due || (has_session && !is_called) {
+        // Whoever is new is called by its joining.
+        if is_new || !is_due || (watches && !is_ready) {
             return;
         }
         if is_called {
@@ -257,7 +260,8 @@ impl FrameProtocol for Channel {
                 None => self.peers.handle_useless(id, Useless::Unknown),
             }
         } else {
-            self.handle_unknown(now, id, is_new);
+            let is_ready = frame.get("ready").is_some_and(|ready| *ready == Value::Bool(true));
+            self.handle_unknown(now, id, is_new, is_ready);
         }
         Ok(())
     }

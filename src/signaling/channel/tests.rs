@@ -186,9 +186,20 @@ fn the_daemon_offers_once_the_channel_is_open_and_takes_the_answer() {
     };
     assert_eq!(*early, trickled(1));
     stage.channel.peers_mut().handle_outcome(*ask, Outcome::Accepted);
-    stage.passes(UNANSWERED * 2);
+    stage.passes(LOADED_AGAIN / 2);
     stage.hears(json!({ "ready": true }));
+    assert_eq!(stage.outputs(), [], "the page says so of the offer that it has just answered");
+    stage.passes(UNANSWERED * 2);
+    stage.hears(json!({ "chat": "hello", "ready": 1 }));
     assert_eq!((stage.outputs(), stage.channel.poll_timeout()), (vec![], None), "who has a picture keeps it");
+    // But not a page that was loaded again.
+    stage.hears(json!({ "ready": true }));
+    let (ask, _, question) = stage.question();
+    assert!(matches!(question, Question::Call { replaces: Some(before), .. } if before == session(1)), "{question:?}");
+    stage.channel.peers_mut().handle_outcome(ask, described());
+    assert_eq!(stage.outputs().len(), 1);
+    stage.hears(json!({ "ready": true }));
+    assert_eq!(stage.outputs(), [], "one offer at a time");
 }
 
 #[test]
