@@ -206,8 +206,13 @@ impl Daemon {
         report(&reach, &config.networks);
         let reach = Arc::new(reach);
         let relays = Arc::new(Relays::new(reach.clone(), media.waker().clone()));
-        let starter =
-            RelayStarter { relays: relays.clone(), crypto: identity.crypto(), clock, has_ipv6: socket.has_ipv6() };
+        let starter = RelayStarter {
+            relays: relays.clone(),
+            crypto: identity.crypto(),
+            clock,
+            has_ipv6: socket.has_ipv6(),
+            given: config.ice_servers.iter().map(IceServer::url).collect(),
+        };
         let ice_servers = config.ice_servers.iter().map(|server| ice_server(server, &starter));
         let ice_servers = ice_servers.collect::<anyhow::Result<Vec<_>>>()?;
         let ice_standings =
@@ -356,7 +361,7 @@ impl Daemon {
 fn ice_server(server: &IceServer, starter: &RelayStarter) -> anyhow::Result<relay::server::ServerConfig> {
     let tls = (server.scheme == Scheme::Turns).then(|| client::tls::client(server.ca_file.as_deref())).transpose();
     let tls = tls.with_context(|| format!("--ice-server {}", server.url()))?;
-    Ok(starter.config(server.clone(), tls))
+    Ok(starter.config(server.clone(), tls, None))
 }
 
 /// Starts a thread that must not end.

@@ -136,22 +136,32 @@ pub(super) fn in_toml(setting: &Setting, value: &str) -> String {
 
 /// A value without what may be a secret: the code in the address of another laterna's room, and the options in a URL that are the server's own.
 fn without_secrets(setting: &Setting, value: &str) -> String {
-    if setting.key != "signaling" {
-        return value.to_owned();
-    }
+    let shown_options: &[&str] = match setting.key {
+        "signaling" => &["call", "token-file", "ca-file", "sign-in"],
+        "ice-server" => &["transport", "user", "password-file", "secret-file", "ca-file"],
+        _ => return value.to_owned(),
+    };
     let (address, options) = value.split_once('?').unwrap_or((value, ""));
     let path_at = address.find("://").and_then(|at| Some(at + 3 + address.get(at + 3..)?.find('/')?));
     let (server, path) = address.split_at(path_at.unwrap_or(address.len()));
-    let mut shown = format!("{server}{}", shown_path(path));
+    let mut shown = format!("{}{}", without_login(server), shown_path(path));
     for (at, option) in options.split('&').filter(|option| !option.is_empty()).enumerate() {
         let name = option.split_once('=').map_or(option, |(name, _)| name);
         shown.push(if at == 0 { '?' } else { '&' });
-        match name {
-            "call" | "token-file" | "ca-file" | "sign-in" => shown.push_str(option),
-            name => shown.extend([name, "=…"]),
+        match shown_options.contains(&name) {
+            true => shown.push_str(option),
+            false => shown.extend([name, "=…"]),
         }
     }
     shown
+}
+
+/// A URL's beginning without a name and a password in it.
+fn without_login(server: &str) -> String {
+    let Some((login, host)) = server.rsplit_once('@') else { return server.to_owned() };
+    let scheme = login.split_once("://").map(|(scheme, _)| format!("{scheme}://"));
+    let scheme = scheme.or_else(|| login.split_once(':').map(|(scheme, _)| format!("{scheme}:")));
+    format!("{}…@{host}", scheme.unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -204,6 +214,14 @@ mod tests {
                 "/a\\nb:3:7: signaling = \"peerconnection+http://h/k/…?call=none&key=…\"",
             ),
             ("signaling", "mdn+ws://h/k/code/x?code", "/a\\nb:3:7: signaling = \"mdn+ws://h/k/…/x?code=…\""),
+            ("signaling", "https://me:north@h/whip", "/a\\nb:3:7: signaling = \"https://…@h/whip\""),
+            ("signaling", "me:north@h", "/a\\nb:3:7: signaling = \"me:…@h\""),
+            ("ice-server", "turn:me:north@h?user=a&pass=north", "/a\\nb:3:7: ice-server = \"turn:…@h?user=a&pass=…\""),
+            (
+                "ice-server",
+                "turn:192.168.100.200:3478?transport=tcp",
+                "/a\\nb:3:7: ice-server = \"turn:192.168.100.200:3478?transport=tcp\"",
+            ),
         ] {
             let (_, given) = given(key, Origin::File(place.clone()), value);
             assert_eq!(given.values[0].to_string(), expected);

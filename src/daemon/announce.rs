@@ -33,7 +33,7 @@ pub(super) fn announce(server: Option<&Server>, udp_port: u16, code: Option<&Cod
 
 /// Says how many ways viewers are told.
 pub(super) fn report(reach: &Reach, networks: &NetworkFilter) {
-    let (candidates, _) = reach.candidates();
+    let (candidates, _) = reach.candidates("");
     let hosts = candidates.iter().filter(|candidate| candidate.kind == CandidateKind::Host);
     let addresses: Vec<_> = hosts.map(|candidate| candidate.address.ip()).collect();
     let tcp = candidates.iter().any(|candidate| candidate.kind == CandidateKind::TcpPassive);

@@ -3,6 +3,7 @@
 //! A pure core: it admits, counts and names viewers, knows which thread has a session, and says when pictures are wanted at all
 //! (rule 1: a rung is encoded only while somebody watches).
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -222,12 +223,19 @@ impl Broadcast {
         self.remove(now, session, &EndReason::Left);
     }
 
-    /// The session that gives way to a new one where all places are taken: the oldest that has not connected for a while.
+    /// The session that gives way to a new one where all places are taken: the oldest that has not connected for a while, of where the most are
+    /// joining, so that nobody who floods one server takes the places of others.
     pub fn gives_way(&self, now: Instant, newcomer: &Newcomer) -> Option<SessionId> {
-        let joining = self.entries.iter().filter(|(_, entry)| {
-            entry.place == Place::Joining && entry.second_of.is_none() && now >= entry.since + MOST_PATIENCE
-        });
-        joining.filter(|_| self.is_full(newcomer)).min_by_key(|(_, entry)| entry.since).map(|(session, _)| *session)
+        if !self.is_full(newcomer) {
+            return None;
+        }
+        let joining =
+            || self.entries.iter().filter(|(_, entry)| entry.place == Place::Joining && entry.second_of.is_none());
+        let mut held: HashMap<&str, usize> = HashMap::new();
+        joining().for_each(|(_, entry)| *held.entry(&entry.newcomer.caller.at).or_default() += 1);
+        let patient = joining().filter(|(_, entry)| now >= entry.since + MOST_PATIENCE);
+        let of = |entry: &Entry| (Reverse(held.get(&*entry.newcomer.caller.at).copied()), entry.since);
+        patient.min_by_key(|(_, entry)| of(entry)).map(|(session, _)| *session)
     }
 
     /// Does what is due.
@@ -345,6 +353,11 @@ impl Broadcast {
     /// Takes the goodbye of a session's viewer; returns whether there is such a session and this is its first one.
     pub fn handle_goodbye(&mut self, session: SessionId) -> bool {
         self.entries.get_mut(&session).is_some_and(|entry| !std::mem::replace(&mut entry.is_leaving, true))
+    }
+
+    /// Whose a session is.
+    pub fn caller(&self, session: SessionId) -> Option<&Caller> {
+        self.entries.get(&session).map(|entry| &entry.newcomer.caller)
     }
 
     /// The number of a session's viewer.

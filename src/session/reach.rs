@@ -4,7 +4,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::engine::Base;
 use super::udp::{LocalAddress, address_towards, local_addresses};
@@ -111,8 +111,8 @@ pub struct LocalCandidate {
 struct Learnt {
     /// Addresses of this machine, each with what a STUN server saw of it.
     reflexive: Vec<(SocketAddr, SocketAddr)>,
-    /// Addresses at TURN servers.
-    relayed: Vec<SocketAddr>,
+    /// Addresses at TURN servers, and the server of a protocol that alone is told of one.
+    relayed: Vec<(SocketAddr, Option<Arc<str>>)>,
 }
 
 /// What is known from the start.
@@ -148,18 +148,22 @@ impl Reach {
         learnt.reflexive.extend(seen.map(|seen| (base, seen)));
     }
 
-    /// Puts in an address at a TURN server, or takes it out.
-    pub fn set_relayed(&self, address: SocketAddr, is_there: bool) {
-        let mut learnt = self.learnt();
-        learnt.relayed.retain(|known| *known != address);
-        learnt.relayed.extend(is_there.then_some(address));
+    /// Puts in an address at a TURN server, of which `only` is told where there is one, by its label.
+    pub fn add_relayed(&self, address: SocketAddr, only: Option<Arc<str>>) {
+        self.remove_relayed(address);
+        self.learnt().relayed.push((address, only));
     }
 
-    /// All ways, the preferred one first.
+    /// Takes an address at a TURN server out.
+    pub fn remove_relayed(&self, address: SocketAddr) {
+        self.learnt().relayed.retain(|(known, _)| *known != address);
+    }
+
+    /// All ways that those are told who ask at the server with the label `at`, the preferred one first.
     ///
     /// # Errors
     /// Where the system can't list its addresses: then there is loopback only, and what servers told.
-    pub fn candidates(&self) -> (Vec<LocalCandidate>, io::Result<()>) {
+    pub fn candidates(&self, at: &str) -> (Vec<LocalCandidate>, io::Result<()>) {
         let (addresses, result) = match local_addresses() {
             Ok(addresses) => (addresses, Ok(())),
             Err(error) => {
@@ -184,7 +188,8 @@ impl Reach {
             address: *seen,
             base: *base,
         }));
-        candidates.extend(learnt.relayed.iter().map(|address| LocalCandidate {
+        let relayed = learnt.relayed.iter().filter(|(_, only)| only.as_deref().is_none_or(|only| only == at));
+        candidates.extend(relayed.map(|(address, _)| LocalCandidate {
             kind: CandidateKind::Relayed,
             address: *address,
             base: *address,
@@ -296,7 +301,7 @@ mod tests {
     fn tcp_is_told_of_at_each_address_where_it_is_taken() {
         let kinds = |tcp| {
             let reach = Reach::new(ReachConfig { port: 9, tcp, ..ReachConfig::default() });
-            let candidates = reach.candidates().0;
+            let candidates = reach.candidates("").0;
             let count = |kind| candidates.iter().filter(|candidate| candidate.kind == kind).count();
             (count(CandidateKind::Host), count(CandidateKind::TcpPassive))
         };

@@ -319,6 +319,13 @@ impl Whip {
                 self.state = State::Connecting(session, resource);
                 self.lose(now, over.unwrap_or_default(), Duration::ZERO);
             }
+            Said::Unusable { why, resource } => {
+                if over.is_none() {
+                    self.outputs.push_back(Output::Leave(session));
+                }
+                self.state = State::Connecting(session, resource);
+                self.lose(now, over.unwrap_or(why), Duration::ZERO);
+            }
             Said::Elsewhere(to) if !given_up && redirections < MOST_REDIRECTIONS => {
                 self.post(session, to, sdp, redirections + 1);
             }

@@ -174,6 +174,29 @@ fn the_operator_sees_viewers_by_their_numbers_and_no_second_transports() {
 }
 
 #[test]
+fn places_are_taken_from_where_the_most_are_joining() {
+    let now = Instant::now();
+    let mut broadcast = Broadcast::new(5);
+    let at = |server: &str| Newcomer { caller: Caller::new(&server.into(), ""), ..newcomer("x") };
+    for (n, server) in ["whep", "flooded", "flooded", "whip", "flooded"].into_iter().enumerate() {
+        broadcast.handle_offer(now + Duration::from_millis(n as u64), id(n as u8), at(server)).unwrap();
+    }
+    let late = now + MOST_PATIENCE * 2;
+    assert_eq!([at("whep"), at("flooded")].map(|newcomer| broadcast.gives_way(late, &newcomer)), [Some(id(1)); 2]);
+    broadcast.handle_ended(late, id(1), EndReason::Left);
+    broadcast.handle_offer(late, id(9), at("flooded")).unwrap();
+    assert_eq!(broadcast.gives_way(late, &at("whep")), Some(id(2)), "not one that has just come");
+}
+
+#[test]
+fn a_goodbye_counts_once() {
+    let now = Instant::now();
+    let mut broadcast = Broadcast::new(1);
+    broadcast.handle_offer(now, id(1), newcomer("viewer")).unwrap();
+    assert_eq!([id(1), id(1), id(2)].map(|session| broadcast.handle_goodbye(session)), [true, false, false]);
+}
+
+#[test]
 fn whom_the_operator_ends_is_known_for_a_while() {
     let now = Instant::now();
     let mut broadcast = Broadcast::new(1);

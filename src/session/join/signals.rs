@@ -94,7 +94,7 @@ impl Join {
         let steps = dialogue.handle_offer(session, &offer, &self.capabilities())?;
         let newcomer = Newcomer { ufrags: dialogue.ufrags(), codecs: dialogue.codecs(), ..newcomer };
         let number = self.admit(now, session, newcomer)?;
-        let candidates = self.candidates();
+        let candidates = self.candidates(session);
         let sdp = dialogue.answer(&offer, &self.speaker, &candidates);
         let refused = dialogue.video_refused(&offer);
         self.dialogues.insert(session, dialogue);
@@ -122,7 +122,7 @@ impl Join {
 
     fn call(&mut self, now: Instant, session: SessionId, newcomer: Newcomer, party: Party) -> Result<Answer, Refusal> {
         let number = self.admit(now, session, newcomer)?;
-        let (can, candidates) = (self.capabilities(), self.candidates());
+        let (can, candidates) = (self.capabilities(), self.candidates(session));
         let mut dialogue = Dialogue::new(&self.speaker);
         let (local, sdp) = dialogue.offer(session, party, &can, &self.speaker, &candidates);
         let engine = match self.engine(now, &local, IceRole::Controlling, &candidates) {
@@ -155,7 +155,7 @@ impl Join {
     }
 
     fn renegotiate(&mut self, now: Instant, session: SessionId, text: &str) -> Result<Answer, Refusal> {
-        let (offer, can, candidates) = (parse(text)?, self.capabilities(), self.candidates());
+        let (offer, can, candidates) = (parse(text)?, self.capabilities(), self.candidates(session));
         let dialogue = self.dialogues.get_mut(&session).ok_or(Refusal::UnknownSession)?;
         let number = self.broadcast.number(session).ok_or(Refusal::UnknownSession)?;
         let steps = dialogue.handle_offer(session, &offer, &can)?;
@@ -166,7 +166,7 @@ impl Join {
     }
 
     fn restart(&mut self, now: Instant, session: SessionId, trickle: Trickle) -> Result<Trickle, Refusal> {
-        let candidates = self.candidates();
+        let candidates = self.candidates(session);
         let dialogue = self.dialogues.get_mut(&session).ok_or(Refusal::UnknownSession)?;
         let (local, agreement) = dialogue.handle_restart(trickle)?;
         let steps = vec![Step::Restart(session, local.clone(), agreement)];
@@ -297,9 +297,10 @@ impl Join {
         can
     }
 
-    /// The ways to reach the daemon, as they are now.
-    fn candidates(&self) -> Vec<LocalCandidate> {
-        let (candidates, listed) = self.config.reach.candidates();
+    /// The ways to reach the daemon, as the viewer of a session is told them now.
+    fn candidates(&self, session: SessionId) -> Vec<LocalCandidate> {
+        let at = self.broadcast.caller(session).map_or("", |caller| &caller.at);
+        let (candidates, listed) = self.config.reach.candidates(at);
         if let Err(error) = listed {
             warn!(%error, "this machine's addresses can't be listed: viewers elsewhere won't find it");
         }

@@ -49,6 +49,8 @@ pub struct ServerConfig {
     pub tls: Option<Arc<rustls::ClientConfig>>,
     /// Whether the media socket reaches IPv6.
     pub has_ipv6: bool,
+    /// The label of the signaling server that has named it; none where it was given for everybody.
+    pub only: Option<Arc<str>>,
     /// Is told how the daemon stands with the server.
     pub standing: watch::Sender<Standing>,
 }
@@ -80,7 +82,7 @@ pub fn start(config: ServerConfig) -> Option<JoinHandle<()>> {
 
 pub(super) async fn run(config: ServerConfig) {
     let (sender, mut news) = mpsc::channel(MOST_NEWS);
-    let place = Place { relays: &config.relays, id: config.relays.add(sender) };
+    let place = Place { relays: &config.relays, id: config.relays.add(sender, config.only.clone()) };
     let id = place.id;
     let (mut backoff, teller) = (Backoff::default(), Teller::new(&config));
     for attempt in 0_usize.. {
@@ -114,13 +116,19 @@ impl Drop for Place<'_> {
 struct Teller<'a> {
     server: String,
     relays: bool,
+    is_told: bool,
     standing: &'a watch::Sender<Standing>,
 }
 
 impl<'a> Teller<'a> {
     fn new(config: &'a ServerConfig) -> Self {
         let server = &config.server;
-        Self { server: server.url(), relays: server.scheme != Scheme::Stun, standing: &config.standing }
+        Self {
+            server: server.url(),
+            relays: server.scheme != Scheme::Stun,
+            is_told: config.only.is_some(),
+            standing: &config.standing,
+        }
     }
 
     fn ready(&self) {
@@ -135,6 +143,8 @@ impl<'a> Teller<'a> {
         let before = self.standing.send_replace(Standing::Away(why.clone()));
         if matches!(before, Standing::Away(_)) {
             debug!(server, why, "an ICE server is still away");
+        } else if self.is_told {
+            info!(server, why, "a relay that an SFU names is away; it is tried again");
         } else if self.relays {
             warn!(server, why, "relay is away: viewers that need it can't come; it is tried again");
         } else {
@@ -171,8 +181,10 @@ async fn use_server(
                 let deliver = |data: &[u8]| config.relays.push_message(id, data);
                 let late = |viewer| config.relays.note_late(viewer);
                 tokio::select! {
-                    why = carry(stream, &mut queue, deliver, late) => why,
+                    // Who gives it up has the queue closed, and knows why.
+                    biased;
                     why = lost(news, ready) => why,
+                    why = carry(stream, &mut queue, deliver, late) => why,
                 }
             }
             Err(why) => why,

@@ -91,6 +91,8 @@ struct Server {
     /// The local address, and what it sees of it.
     seen: Option<(SocketAddr, SocketAddr)>,
     news: mpsc::Sender<News>,
+    /// The label of the signaling server that named it, which alone is told of its address for us; none where everybody is.
+    only: Option<Arc<str>>,
     /// Whether it is taken out as soon as its last words are sent.
     is_leaving: bool,
 }
@@ -110,7 +112,7 @@ pub struct Relays {
 
 /// Refuses to relay at one address twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("it is the same server as another one that relays already, by another name: one of them is enough")]
+#[error("another entry uses the same server over UDP, which takes both for one client: one of them is enough")]
 pub struct SameServer;
 
 /// How a payload goes to a viewer by a relay.
@@ -136,12 +138,12 @@ impl Relays {
         }
     }
 
-    /// Adds a server that is not used yet; its task gets the news.
-    pub fn add(&self, news: mpsc::Sender<News>) -> ServerId {
+    /// Adds a server that is not used yet; its task gets the news. Where a signaling server has named it, its label is `only`: nobody else is told.
+    pub fn add(&self, news: mpsc::Sender<News>, only: Option<Arc<str>>) -> ServerId {
         let mut table = self.lock();
         let id = table.count;
         table.count += 1;
-        let server = Server { used: None, heard_at: None, relayed: None, seen: None, news, is_leaving: false };
+        let server = Server { used: None, heard_at: None, relayed: None, seen: None, news, only, is_leaving: false };
         table.servers.insert(id, server);
         id
     }
@@ -371,13 +373,14 @@ impl Relays {
             }
             Event::Relayed(address) => {
                 server.relayed = Some(address);
-                self.reach.set_relayed(address, true);
+                self.reach.add_relayed(address, server.only.clone());
                 self.version.fetch_add(1, Ordering::Release);
                 self.tell_task(servers, id, News::Ready);
             }
             Event::Lost(lost) => {
-                self.forget(servers, id);
+                // Its task hears why before it finds its queue gone.
                 self.tell_task(servers, id, News::Lost(lost));
+                self.forget(servers, id);
             }
         }
     }
@@ -387,7 +390,7 @@ impl Relays {
         server.used = None;
         let (relayed, seen) = (server.relayed.take(), server.seen.take());
         if let Some(address) = relayed {
-            self.reach.set_relayed(address, false);
+            self.reach.remove_relayed(address);
         }
         self.tell_seen(servers, [seen, None]);
         self.version.fetch_add(1, Ordering::Release);

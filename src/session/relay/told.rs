@@ -25,6 +25,8 @@ pub struct RelayStarter {
     pub clock: Clock,
     /// Whether the media socket reaches IPv6.
     pub has_ipv6: bool,
+    /// The URLs of the servers that are used for everybody.
+    pub given: Arc<[String]>,
 }
 
 /// A server that is used until this is dropped.
@@ -41,8 +43,13 @@ impl fmt::Debug for RelayStarter {
 }
 
 impl RelayStarter {
-    /// What the task of a server needs.
-    pub fn config(&self, server: IceServer, tls: Option<Arc<rustls::ClientConfig>>) -> ServerConfig {
+    /// What the task of a server needs; `only` the signaling server with this label is told of it, where there is one.
+    pub fn config(
+        &self,
+        server: IceServer,
+        tls: Option<Arc<rustls::ClientConfig>>,
+        only: Option<Arc<str>>,
+    ) -> ServerConfig {
         ServerConfig {
             server,
             relays: self.relays.clone(),
@@ -50,14 +57,15 @@ impl RelayStarter {
             clock: self.clock,
             tls,
             has_ipv6: self.has_ipv6,
+            only,
             standing: watch::Sender::default(),
         }
     }
 
-    /// Begins to use a server, to be called in a tokio runtime. With TLS its certificate is checked by the system's and those of `ca_file`.
-    pub fn start(&self, server: IceServer, ca_file: Option<PathBuf>) -> ToldServer {
+    /// Begins to use a server that the one with this `label` has named, to be called in a tokio runtime. With TLS its certificate is checked by the system's and those of `ca_file`.
+    pub fn start(&self, server: IceServer, ca_file: Option<PathBuf>, label: Arc<str>) -> ToldServer {
         let (url, secure) = (server.url(), server.scheme == Scheme::Turns);
-        let mut config = self.config(server, None);
+        let mut config = self.config(server, None, Some(label));
         let standing = config.standing.subscribe();
         let task = tokio::spawn(async move {
             if secure {

@@ -124,7 +124,8 @@ impl Publisher {
         let mut before = std::mem::take(&mut self.relays);
         for server in told {
             let url = server.url();
-            if self.relays.iter().any(|relay| relay.url() == url) {
+            let is_given = self.config.relays.given.contains(&url);
+            if is_given || self.relays.iter().any(|relay| relay.url() == url) {
                 continue;
             }
             let kept = before.iter().position(|relay| relay.url() == url && relay.is_ready());
@@ -132,7 +133,7 @@ impl Publisher {
                 Some(at) => before.swap_remove(at),
                 None => {
                     tracing::info!(server = %self.label(), relay = url, "not connected yet: a relay that the server names is tried");
-                    self.config.relays.start(server, self.config.url.ca_file.clone())
+                    self.config.relays.start(server, self.config.url.ca_file.clone(), self.label())
                 }
             });
         }

@@ -87,14 +87,14 @@ fn certificate(error: &(dyn Error + 'static)) -> Option<String> {
     use rustls::CertificateError as E;
     if let Some(rustls::Error::InvalidCertificate(why)) = error.downcast_ref() {
         return Some(match why {
-            E::UnknownIssuer => {
-                "nobody whom this machine trusts has signed it; name the signer's file with ca-file=".to_owned()
+            E::UnknownIssuer | E::BadSignature => {
+                "nobody whom this machine trusts has signed it, or it was made anew since; name the signer's file with ca-file=".to_owned()
             }
             E::Expired | E::ExpiredContext { .. } => "it has expired".to_owned(),
             E::NotValidForName | E::NotValidForNameContext { .. } => "it is for another name than the URL's".to_owned(),
             // rustls has no name of its own for this one.
             E::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
-                "it is one that signs others (CA:TRUE); make the server's own with basicConstraints=CA:FALSE".to_owned()
+                "it is one that signs others (CA:TRUE); make the server's own with basicConstraints=CA:FALSE, and name it with ca-file= where it signs itself".to_owned()
             }
             other => other.to_string(),
         });

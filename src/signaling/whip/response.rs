@@ -35,6 +35,13 @@ pub(super) enum Said {
         /// STUN and TURN servers.
         servers: Vec<OfferedServer>,
     },
+    /// It says that it takes the stream, and not how: what it has made is to be ended.
+    Unusable {
+        /// What is wrong.
+        why: String,
+        /// The session's URL, where it names one.
+        resource: Option<Url>,
+    },
     /// The offer is to be posted there.
     Elsewhere(Url),
     /// It does not take it.
@@ -71,11 +78,14 @@ impl Response {
     }
 
     fn answer(&self, at: &Url) -> Result<Said, String> {
-        let sdp = std::str::from_utf8(&self.body).ok().filter(|sdp| sdp.starts_with("v=0"));
-        let sdp = sdp.ok_or("the server answers 201, but with no SDP; is this URL a WHIP endpoint?")?;
         let resource = match self.text(&header::LOCATION) {
             Some(location) => Some(session(at, location).map_err(|why| format!("the server answers 201, but {why}"))?),
             None => None,
+        };
+        let sdp = std::str::from_utf8(&self.body).ok().filter(|sdp| sdp.starts_with("v=0"));
+        let Some(sdp) = sdp else {
+            let why = "the server answers 201, but with no SDP; is this URL a WHIP endpoint?".to_owned();
+            return Ok(Said::Unusable { why, resource });
         };
         let links = self.headers.get_all(header::LINK).iter().filter_map(|value| value.to_str().ok());
         Ok(Said::Answer { sdp: sdp.to_owned(), resource, servers: link::ice_servers(links) })

@@ -251,7 +251,7 @@ fn refusals_say_the_servers_reason_once_and_are_tried_again() {
         ),
         (response(404, &[], "<html>nothing</html>"), "404 Not Found; is this URL a WHIP endpoint?"),
         (response(200, &[], ANSWER), "a WHIP endpoint answers 201"),
-        (response(201, &[("location", "/s")], "yes"), "201, but with no SDP"),
+        (response(201, &[], "yes"), "201, but with no SDP"),
         (response(500, &[], &long), "500 Internal Server Error: word word"),
         (Err("the server can't be reached".into()), "can't be reached"),
     ] {
@@ -260,6 +260,10 @@ fn refusals_say_the_servers_reason_once_and_are_tried_again() {
         assert!(away(&whip).contains(words) && away(&whip).len() < 300, "{}", away(&whip));
         assert!(whip.poll_timeout().is_some());
     }
+    // What it has made nevertheless is ended.
+    let (whip, said) = responded("http://sfu/", response(201, &[("location", "/s")], "yes"));
+    assert_eq!(said, [Output::Leave(id(1)), delete("http://sfu/s")]);
+    assert!(away(&whip).contains("201, but with no SDP"), "{}", away(&whip));
     let now = Instant::now();
     let mut whip = whip_at(now, "http://sfu/");
     let (mut at, mut pauses) = (now, Vec::new());

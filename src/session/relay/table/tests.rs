@@ -33,7 +33,7 @@ fn bench() -> Bench {
 impl Bench {
     fn open(&self, way: Way, contact: Contact) -> (ServerId, mpsc::Receiver<News>) {
         let (sender, news) = mpsc::channel(8);
-        let id = self.relays.add(sender);
+        let id = self.relays.add(sender, None);
         self.relays.open(id, way, contact).unwrap();
         (id, news)
     }
@@ -56,7 +56,7 @@ impl Bench {
     }
 
     fn told(&self, kind: CandidateKind) -> Vec<SocketAddr> {
-        let (candidates, _) = self.reach.candidates();
+        let (candidates, _) = self.reach.candidates("room");
         candidates.iter().filter(|candidate| candidate.kind == kind).map(|candidate| candidate.address).collect()
     }
 }
@@ -94,7 +94,7 @@ fn one_turn_server_by_two_names_relays_once() {
     let bench = bench();
     let (first, _news) = bench.open(Way::Datagrams(server()), bench.allocation(false));
     let (sender, _other_news) = mpsc::channel(8);
-    let second = bench.relays.add(sender);
+    let second = bench.relays.add(sender, None);
     let open = || bench.relays.open(second, Way::Datagrams(server()), bench.allocation(false));
     assert_eq!(open(), Err(SameServer));
     // A stream is a client of its own.
@@ -104,6 +104,19 @@ fn one_turn_server_by_two_names_relays_once() {
     bench.relays.remove(bench.now, first);
     bench.pump();
     assert_eq!(open(), Ok(()));
+}
+
+#[test]
+fn the_relay_that_an_sfu_names_is_for_it_alone() {
+    let bench = bench();
+    let (sender, _news) = mpsc::channel(8);
+    let id = bench.relays.add(sender, Some("whip+https://sfu/w".into()));
+    bench.relays.open(id, Way::Datagrams(server()), bench.allocation(false)).unwrap();
+    let request = bench.pump().remove(0);
+    bench.relays.handle_datagram(bench.now, server(), base(), &grant(&request, address("203.0.113.9:99")));
+    bench.pump();
+    let relayed = |at| bench.reach.candidates(at).0.iter().filter(|way| way.kind == CandidateKind::Relayed).count();
+    assert_eq!([relayed("whip+https://sfu/w"), relayed("whep"), relayed("whip+https://other/w")], [1, 0, 0]);
 }
 
 #[test]
