@@ -204,11 +204,16 @@ impl ConfigError {
     }
 }
 
-/// Escapes control characters, so that what a user wrote can't break the line that an error is.
+/// Whether a character shows as itself and leaves its neighbours alone (Unicode's explicit directional formatting, UAX #9, does not).
+pub fn is_shown(c: char) -> bool {
+    !c.is_control() && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Escapes control characters and those that turn the direction of writing, so that what somebody else wrote can't break or disguise a line.
 pub fn one_line(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut line, c| {
         match c {
-            c if c.is_control() => line.extend(c.escape_default()),
+            c if !is_shown(c) => line.extend(c.escape_default()),
             c => line.push(c),
         }
         line

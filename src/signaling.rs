@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
 
+use crate::config::is_shown;
 use crate::id::SessionId;
 
 pub mod access;
@@ -147,7 +148,7 @@ pub struct Caller {
 impl Caller {
     /// The viewer called `name` at `at`: what can't be printed is left out, and what is too long is cut.
     pub fn new(at: &Arc<str>, name: &str) -> Self {
-        Self { at: Arc::clone(at), name: name.chars().filter(|c| !c.is_control()).take(64).collect() }
+        Self { at: Arc::clone(at), name: name.chars().filter(|c| is_shown(*c)).take(64).collect() }
     }
 }
 

@@ -93,7 +93,10 @@ pub fn peers(servers: &[Server]) -> String {
 
 /// Who is called.
 pub fn called(called: &Called) -> String {
-    one_line(&format!("called {} ({} at {})", called.name, called.id, called.server))
+    let Called { server, id, name } = called;
+    // A server that the stream is published at is its own only peer.
+    let text = if name == server { format!("called {server}") } else { format!("called {name} ({id} at {server})") };
+    one_line(&text)
 }
 
 /// Whose connection is ended, and until when it stays so.
@@ -115,7 +118,7 @@ fn standing(server: &Server) -> String {
         (Standing::SignedIn, None) => "signed in".to_owned(),
         (Standing::SignedIn, Some(name)) => format!("signed in as {}", one_line(name)),
         (Standing::Publishing, _) => "publishing".to_owned(),
-        (Standing::Connecting, _) => "signing in".to_owned(),
+        (Standing::Connecting, _) => "connecting".to_owned(),
         (Standing::Away, _) => away(server.why.as_deref()),
         (Standing::Dismissed, _) => format!("ended by the operator; `laterna call {}` publishes again", server.server),
         (Standing::Unknown, _) => "does not answer".to_owned(),

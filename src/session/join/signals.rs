@@ -21,21 +21,24 @@ impl Join {
     pub(super) fn handle_signal(&mut self, now: Instant, signal: SignalIn) {
         match signal {
             SignalIn::Offer { session, sdp, caller, replaces, reply } => {
+                let who = caller.to_string();
                 let answer = self.answer(now, session, &sdp, Newcomer { caller, replaces, ..Newcomer::default() });
-                self.say(now, session, answer, reply);
+                self.say(now, session, &who, answer, reply);
             }
             SignalIn::Call { session, caller, replaces, reply } => {
+                let who = caller.to_string();
                 let newcomer = Newcomer { caller, replaces, ..Newcomer::default() };
                 let offer = self.call(now, session, newcomer, Party::Viewer);
-                self.say(now, session, offer, reply);
+                self.say(now, session, &who, offer, reply);
             }
             SignalIn::Publish { session, caller, life, reply } => {
+                let who = caller.to_string();
                 let newcomer = Newcomer { caller, ..Newcomer::default() };
                 let offer = self.call(now, session, newcomer, Party::Sfu);
                 if offer.is_ok() {
                     self.lives.insert(session, life);
                 }
-                self.say(now, session, offer, reply);
+                self.say(now, session, &who, offer, reply);
             }
             SignalIn::Renegotiate { session, sdp, reply } => {
                 // Whoever doesn't wait for the answer still has the session as it was agreed before.
@@ -71,11 +74,12 @@ impl Join {
         &mut self,
         now: Instant,
         session: SessionId,
+        who: &str,
         said: Result<Answer, Refusal>,
         reply: oneshot::Sender<Result<Answer, Refusal>>,
     ) {
         if let Err(refusal) = &said {
-            info!(why = ?refusal.to_string(), "viewer refused");
+            info!(?who, why = ?refusal.to_string(), "viewer refused");
         }
         if reply.send(said).is_err() {
             // Whoever asked has gone away meanwhile.

@@ -14,7 +14,7 @@ use super::websocket::{Address, ConnectError, Lost, Patience, WebSocket};
 use super::{ClientConfig, MOST_SIGNING_OUT, Operation, ServerState, Standing};
 use crate::id::{PeerId, random_bytes};
 use crate::signaling::Caller;
-use crate::signaling::peers::{self, AskId, Outcome, Peers};
+use crate::signaling::peers::{self, AskId, Counts, Outcome, Peers};
 use crate::signaling::server::complaint::Noted;
 use crate::signaling::words::Word;
 
@@ -329,7 +329,11 @@ impl<P: FrameProtocol> Shell<P> {
         let counts = peers.counts();
         if let Some(useless) = self.useless.grown(counts.total(), Instant::now()) {
             let peer = peers.last_useless().map(tracing::field::display);
-            tracing::warn!(server = %self.label, useless, peer, ?counts, "messages of peers are of no use");
+            let Counts { not_json, unknown, unexpected, candidates_lost } = counts;
+            tracing::warn!(
+                server = %self.label, useless, peer, not_json, unknown, unexpected, candidates_lost,
+                "messages of peers are of no use"
+            );
         }
     }
 
