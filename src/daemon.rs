@@ -13,12 +13,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
 use crate::alive::Watch;
+use crate::alive::beats::{Beat, Registry};
 use crate::clock::Clock;
 use crate::config::load::Loaded;
 use crate::config::{AuthConfig, ConfigError, Listen, RunConfig};
 use crate::control;
 use crate::control::socket::ControlSocket;
 use crate::ice_server::{IceServer, IceServers, Scheme};
+use crate::service::ServiceManager;
 use crate::session::engine::identity::Identity;
 use crate::session::inbox::Inbox;
 use crate::session::join::{Demand, Join, JoinConfig};
@@ -81,7 +83,15 @@ pub fn run(config: RunConfig) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     runtime.block_on(async {
         let stops = Stops { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? };
-        Daemon::start(config)?.serve(stops).await
+        let manager = ServiceManager::from_environment();
+        let ended = match Daemon::start(config) {
+            Ok(daemon) => daemon.serve(stops, &manager).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &ended {
+            manager.status(&format!("failed: {error:#}")).await;
+        }
+        ended
     })
 }
 
@@ -124,6 +134,8 @@ struct Daemon {
     threads: Vec<JoinHandle<()>>,
     /// Gets the name of a thread that has ended.
     ended: mpsc::Receiver<String>,
+    /// The threads that must not hang.
+    beating: Registry,
     /// Owned to the end: dropping them stops and joins their threads.
     makers: Makers,
 }
@@ -230,8 +242,8 @@ impl Daemon {
         );
 
         let threads = vec![
-            spawn("media", &watch, move || media_state.run(socket))?,
-            spawn("join", &watch, move || join_state.run())?,
+            spawn("media", &watch, move |beat| media_state.run(socket, beat))?,
+            spawn("join", &watch, move |beat| join_state.run(beat))?,
         ];
         // On Linux this is the thread's own: pictures go before requests. It never fails upwards.
         let _ = rustix::process::nice(LESS_URGENT);
@@ -256,13 +268,27 @@ impl Daemon {
             ice_servers: ice_standings,
         };
         let streams = listener.ok().map(|listener| TcpMedia { listener, streams, packets, limits: stream_limits });
-        Ok(Self { server, streams, signals, control, facts, clients, ice_servers, join, threads, ended, makers })
+        let beating = watch.beating().clone();
+        Ok(Self {
+            server,
+            streams,
+            signals,
+            control,
+            facts,
+            clients,
+            ice_servers,
+            join,
+            threads,
+            ended,
+            beating,
+            makers,
+        })
     }
 
     /// Serves until told to stop; then viewers are told, threads joined, and requests in flight answered.
     ///
     /// Told again, it leaves all that undone.
-    async fn serve(mut self, mut stops: Stops) -> anyhow::Result<()> {
+    async fn serve(mut self, mut stops: Stops, manager: &ServiceManager) -> anyhow::Result<()> {
         let (sender, mut receiver) = self.signals;
         let (stop_http, http_stopped) = oneshot::channel::<()>();
         let room = self.server.as_ref().and_then(Server::desk);
@@ -293,6 +319,7 @@ impl Daemon {
         let started = self.clients.into_iter().map(|client| client::start(client, tasks_stopped.clone()));
         let clients: Vec<Client> = started.collect();
         let desks = room.into_iter().chain(clients.iter().map(|client| client.desk.clone())).collect();
+        let status = self.facts.in_words(&makers);
         let operators = self.control.map(|socket| {
             let desks = Arc::new(Desks { facts: self.facts, join: join.clone(), makers: makers.clone(), desks });
             tokio::spawn(control::server::serve(socket, desks, tasks_stopped.clone()))
@@ -309,6 +336,7 @@ impl Daemon {
                 }
                 else => Err(anyhow!("nothing is left that could end")),
             };
+            manager.stopping().await;
             join.push_always(JoinIn::Shutdown);
             stop_tasks.send_replace(true);
             // It lets go of the makers, which end with their last owner, and waits for nobody.
@@ -332,8 +360,10 @@ impl Daemon {
             let _ = tell.send(stops.next().await);
             stops.next().await
         };
+        manager.ready(&status).await;
         tokio::select! {
             (result, ()) = async { tokio::join!(control, http) } => result,
+            () = manager.feed_watchdog(&self.beating, &status) => Ok(()),
             () = relay => Ok(()),
             () = streams => Ok(()),
             signal = insisted => Err(anyhow!("{signal} came while stopping: ended at once, not in order")),
@@ -348,15 +378,15 @@ fn ice_server(server: &IceServer, starter: &RelayStarter) -> anyhow::Result<rela
     Ok(starter.config(server.clone(), tls))
 }
 
-/// Starts a thread that must not end.
-fn spawn(name: &str, watch: &Watch, body: impl FnOnce() + Send + 'static) -> anyhow::Result<JoinHandle<()>> {
-    let alive = watch.guard();
+/// Starts a thread that must not end, nor hang.
+fn spawn(name: &str, watch: &Watch, body: impl FnOnce(&Beat) + Send + 'static) -> anyhow::Result<JoinHandle<()>> {
+    let (alive, beat) = (watch.guard(), watch.beat(name));
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(move || {
             // Never released: once the daemon stops, nobody listens any more.
             let _alive = alive;
-            body();
+            body(&beat);
         })
         .with_context(|| format!("thread {name}"))
 }

@@ -13,6 +13,7 @@ pub mod frame;
 pub mod ice_server;
 pub mod id;
 mod orders;
+pub mod service;
 pub mod session;
 pub mod signaling;
 pub mod source;

@@ -62,6 +62,15 @@ pub(super) struct Facts {
     pub(super) ice_servers: Vec<(String, watch::Receiver<relay::Standing>)>,
 }
 
+impl Facts {
+    /// What is broadcast and where, for the service manager's status line.
+    pub(super) fn in_words(&self, makers: &Makers) -> String {
+        let http: Vec<_> = self.http.iter().map(SocketAddr::to_string).collect();
+        let http = if http.is_empty() { "off".to_owned() } else { http.join(",") };
+        format!("broadcasting {} as {}: http {http}, media at UDP port {}", makers.source().what, self.name, self.udp)
+    }
+}
+
 /// Answers operators.
 pub(super) struct Desks {
     pub(super) facts: Facts,

@@ -22,6 +22,7 @@ use super::sdp::{Capabilities, Sync};
 use super::sink::SocketSink;
 use super::viewer::{EndReason, Viewer, ViewerEvent};
 use super::wake::{Interest, poll_until};
+use crate::alive::beats::Beat;
 use crate::clock::Clock;
 use crate::encoder::{Bitrate, Codec};
 use crate::id::{SessionId, random_base32};
@@ -110,12 +111,13 @@ impl Join {
     }
 
     /// Runs until [`JoinIn::Shutdown`].
-    pub fn run(mut self) {
+    pub fn run(mut self, beat: &Beat) {
         // On Linux this is the thread's own: two hundred handshakes at once must not take the encoder's time. It never fails upwards.
         let _ = rustix::process::nice(LESS_URGENT);
         let mut due = None;
         while !self.closed(Instant::now()) {
-            if let Err(error) = poll_until([(self.inbox.waker().as_fd(), Interest::Readable)], due) {
+            let waker = (self.inbox.waker().as_fd(), Interest::Readable);
+            if let Err(error) = beat.waiting(|| poll_until([waker], due)) {
                 error!(%error, "the join thread can't wait for its descriptor");
                 return;
             }

@@ -24,6 +24,7 @@ mod renewal;
 mod room;
 mod room_pages;
 mod screen;
+mod service;
 mod shutdown;
 mod signaled;
 mod sizes;
