@@ -32,6 +32,7 @@ mod socketio;
 mod sound;
 mod stage;
 mod support_check;
+mod units;
 mod whip;
 
 #[path = "../support/mod.rs"]
