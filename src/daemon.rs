@@ -136,6 +136,8 @@ struct Daemon {
     ended: mpsc::Receiver<String>,
     /// The threads that must not hang.
     beating: Registry,
+    /// How many are watching.
+    watching: watch::Receiver<usize>,
     /// Owned to the end: dropping them stops and joins their threads.
     makers: Makers,
 }
@@ -224,7 +226,9 @@ impl Daemon {
             clock,
             identity,
             reach,
+            watching: watch::Sender::new(0),
         };
+        let watching = join_config.watching.subscribe();
         let streams = Streams::default();
         let sink = || {
             let sender = socket.try_clone_sender().context("no descriptors left")?;
@@ -281,6 +285,7 @@ impl Daemon {
             threads,
             ended,
             beating,
+            watching,
             makers,
         })
     }
@@ -360,10 +365,10 @@ impl Daemon {
             let _ = tell.send(stops.next().await);
             stops.next().await
         };
-        manager.ready(&status).await;
+        manager.ready(&status(0)).await;
         tokio::select! {
             (result, ()) = async { tokio::join!(control, http) } => result,
-            () = manager.feed_watchdog(&self.beating, &status) => Ok(()),
+            () = manager.attend(&self.beating, self.watching, status) => Ok(()),
             () = relay => Ok(()),
             () = streams => Ok(()),
             signal = insisted => Err(anyhow!("{signal} came while stopping: ended at once, not in order")),

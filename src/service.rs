@@ -10,7 +10,8 @@ use std::os::unix::net::{SocketAddr, UnixDatagram as StdDatagram};
 use std::time::{Duration, Instant};
 
 use tokio::net::UnixDatagram;
-use tokio::time::{MissedTickBehavior, timeout};
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, sleep_until, timeout};
 use tracing::{debug, error, info, warn};
 
 use crate::alive::beats::{Beats, News, Registry};
@@ -18,6 +19,8 @@ use crate::config::one_line;
 
 /// How long a service manager may be too busy to hear.
 const HEARING: Duration = Duration::from_secs(5);
+/// The least time between two that are told of who is watching.
+const BETWEEN: Duration = Duration::from_secs(1);
 /// Looks at the threads, and signs of life, in the watchdog's interval.
 const LOOKS: u32 = 4;
 /// A turn of work that takes this part of the watchdog's interval is one that hangs.
@@ -83,40 +86,58 @@ impl ServiceManager {
         self.tell("STOPPING=1\nSTATUS=stopping").await;
     }
 
-    /// Feeds the watchdog for as long as no thread hangs, and says which one does; never returns.
-    ///
-    /// Where all is well, the status is `well`.
-    pub async fn feed_watchdog(&self, threads: &Registry, well: &str) {
-        let Some(interval) = self.watchdog else { return std::future::pending().await };
-        info!(
-            interval_ms = interval.as_millis() as u64,
-            "the service manager's watchdog is fed while all threads beat"
-        );
-        let every = interval / LOOKS;
-        let mut beats = Beats::new(interval / HANGING, every);
-        let mut looks = tokio::time::interval(every);
+    /// Says how the daemon is, `well` for so many that are `watching`, and feeds the watchdog for as long as no thread hangs; never returns.
+    pub async fn attend(
+        &self,
+        threads: &Registry,
+        mut watching: watch::Receiver<usize>,
+        well: impl Fn(usize) -> String,
+    ) {
+        if self.socket.is_none() {
+            return std::future::pending().await;
+        }
+        let every = self.watchdog.map(|interval| interval / LOOKS);
+        if let Some(interval) = self.watchdog {
+            let interval_ms = interval.as_millis() as u64;
+            info!(interval_ms, "the service manager's watchdog is fed while all threads beat");
+        }
+        let mut beats = Beats::new(self.watchdog.unwrap_or_default() / HANGING, every.unwrap_or_default());
+        let mut looks = tokio::time::interval(every.unwrap_or(HEARING));
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // When the number of those who watch may be told, once it has changed.
+        let (mut due, mut told) = (None, Instant::now());
         loop {
-            looks.tick().await;
-            beats.handle_readings(Instant::now(), threads.readings());
-            while let Some(news) = beats.poll_news() {
-                match news {
-                    News::Hangs { name, busy } => {
-                        let busy_s = busy.as_secs_f64();
-                        error!(thread = %name, busy_s, "a thread hangs: the watchdog is not fed until it goes on");
-                        self.status(&format!("the thread {name} hangs; a restart is due")).await;
+            tokio::select! {
+                _ = looks.tick(), if every.is_some() => {
+                    beats.handle_readings(Instant::now(), threads.readings());
+                    while let Some(news) = beats.poll_news() {
+                        self.tell_news(news).await;
+                        due = Some(Instant::now());
                     }
-                    News::GoesOn { name } => {
-                        warn!(thread = %name, "the thread that hung goes on");
-                        if beats.all_well() {
-                            self.status(well).await;
-                        }
+                    if beats.all_well() {
+                        self.tell("WATCHDOG=1").await;
                     }
                 }
+                Ok(()) = watching.changed() => due = due.or(Some(told + BETWEEN)),
+                () = sleep_until(due.unwrap_or(told).into()), if due.is_some() && beats.all_well() => {
+                    (due, told) = (None, Instant::now());
+                    let count = *watching.borrow_and_update();
+                    self.status(&well(count)).await;
+                }
+                // Without a watchdog, once the broadcast has ended.
+                else => return std::future::pending().await,
             }
-            if beats.all_well() {
-                self.tell("WATCHDOG=1").await;
+        }
+    }
+
+    async fn tell_news(&self, news: News) {
+        match news {
+            News::Hangs { name, busy } => {
+                let busy_s = busy.as_secs_f64();
+                error!(thread = %name, busy_s, "a thread hangs: the watchdog is not fed until it goes on");
+                self.status(&format!("the thread {name} hangs; a restart is due")).await;
             }
+            News::GoesOn { name } => warn!(thread = %name, "the thread that hung goes on"),
         }
     }
 

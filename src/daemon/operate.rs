@@ -63,11 +63,19 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    /// What is broadcast and where, for the service manager's status line.
-    pub(super) fn in_words(&self, makers: &Makers) -> String {
+    /// What is broadcast, to how many and where, for the service manager's status line.
+    pub(super) fn in_words(&self, makers: &Makers) -> impl Fn(usize) -> String + use<> {
         let http: Vec<_> = self.http.iter().map(SocketAddr::to_string).collect();
         let http = if http.is_empty() { "off".to_owned() } else { http.join(",") };
-        format!("broadcasting {} as {}: http {http}, media at UDP port {}", makers.source().what, self.name, self.udp)
+        let (what, name, udp) = (makers.source().what, self.name.clone(), self.udp);
+        move |watching| {
+            let whom = match watching {
+                0 => "nobody".to_owned(),
+                1 => "1 viewer".to_owned(),
+                more => format!("{more} viewers"),
+            };
+            format!("broadcasting {what} to {whom} as {name}: http {http}, media at UDP port {udp}")
+        }
     }
 }
 

@@ -76,7 +76,10 @@ fn without_a_service_manager_nothing_is_said_and_nobody_looks() {
         let service = ServiceManager::default();
         service.ready("fine").await;
         let threads = Registry::default();
-        let fed = tokio::time::timeout(Duration::from_millis(20), service.feed_watchdog(&threads, "fine"));
+        let fed = tokio::time::timeout(
+            Duration::from_millis(20),
+            service.attend(&threads, watch::Sender::new(0).subscribe(), |_| "fine".to_owned()),
+        );
         assert!(fed.await.is_err(), "feeding never returns");
     });
 }
@@ -87,6 +90,7 @@ fn the_watchdog_is_fed_while_threads_beat_and_the_one_that_hangs_is_named() {
     let interval = Duration::from_millis(200);
     let threads = Registry::default();
     let beat = threads.beat("encode-h264");
+    let watching = watch::Sender::new(0);
     runtime().block_on(async {
         let (manager, service) = managed(&name, Some(interval));
         manager.set_nonblocking(true).unwrap();
@@ -108,13 +112,51 @@ fn the_watchdog_is_fed_while_threads_beat_and_the_one_that_hangs_is_named() {
             assert_eq!(said, "STATUS=the thread encode-h264 hangs; a restart is due");
             let silent = tokio::time::timeout(interval * 2, heard()).await;
             assert!(silent.is_err(), "{silent:?}");
-            beat.turn();
-            assert_eq!(heard().await, "STATUS=fine");
-            assert_eq!(heard().await, "WATCHDOG=1");
+            // What is not well is not covered up.
+            watching.send_replace(7);
+            let silent = tokio::time::timeout(BETWEEN + interval, heard()).await;
+            assert!(silent.is_err(), "{silent:?}");
+            beat.waiting(|| ());
+            let mut said = heard().await;
+            while said == "WATCHDOG=1" {
+                said = heard().await;
+            }
+            assert_eq!(said, "STATUS=fine for 7");
         };
         tokio::select! {
             () = scene => {}
-            () = service.feed_watchdog(&threads, "fine") => {}
+            () = service.attend(&threads, watching.subscribe(), |count| format!("fine for {count}")) => {}
+        }
+    });
+}
+
+#[test]
+fn who_is_watching_is_told_once_a_second_at_most_with_or_without_a_watchdog() {
+    let name: OsString = format!("@laterna-watching-{}", std::process::id()).into();
+    let (threads, watching) = (Registry::default(), watch::Sender::new(0));
+    runtime().block_on(async {
+        let (manager, service) = managed(&name, None);
+        manager.set_nonblocking(true).unwrap();
+        let manager = UnixDatagram::from_std(manager).unwrap();
+        let heard = async || {
+            let mut buffer = [0; 256];
+            let length = tokio::time::timeout(SOON, manager.recv(&mut buffer)).await.unwrap().unwrap();
+            String::from_utf8(buffer[..length].to_vec()).unwrap()
+        };
+        let scene = async {
+            let begun = Instant::now();
+            for count in 1..=1000 {
+                watching.send_replace(count);
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(heard().await, "STATUS=1000");
+            watching.send_replace(999);
+            assert_eq!(heard().await, "STATUS=999");
+            assert!(begun.elapsed() >= BETWEEN * 2, "{:?}", begun.elapsed());
+        };
+        tokio::select! {
+            () = scene => {}
+            () = service.attend(&threads, watching.subscribe(), |count| count.to_string()) => {}
         }
     });
 }

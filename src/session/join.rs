@@ -53,6 +53,8 @@ pub struct JoinConfig {
     pub identity: Identity,
     /// How viewers can reach the daemon.
     pub reach: Arc<Reach>,
+    /// Is told how many are watching whenever that changes.
+    pub watching: watch::Sender<usize>,
 }
 
 /// The join thread's state.
@@ -268,9 +270,11 @@ impl Join {
                 }
                 Output::End { session, why } => self.end(Instant::now(), session, why),
                 Output::Came { number, who, took, watching } => {
+                    self.config.watching.send_replace(watching);
                     info!(viewer = number, who = ?who.to_string(), connected_ms = took.as_millis() as u64, watching, "viewer came");
                 }
                 Output::Left { number, why, after, watching } => {
+                    self.config.watching.send_replace(watching);
                     info!(viewer = number, why = ?why.to_string(), after_s = (after.as_secs_f64() * 10.0).round() / 10.0, watching, "viewer left");
                 }
                 // Who gave it up knows.

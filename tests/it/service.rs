@@ -110,7 +110,7 @@ fn it_is_ready_after_its_ready_line_and_says_that_it_stops() {
     }
     let ready = manager.awaits("READY=1");
     let status = ready.strip_prefix("READY=1\nSTATUS=").unwrap_or_else(|| panic!("{ready}"));
-    assert!(status.starts_with("broadcasting pattern 1280x720 as laterna@"), "{status}");
+    assert!(status.starts_with("broadcasting pattern 1280x720 to nobody as laterna@"), "{status}");
     assert!(status.contains("http 127.0.0.1:") && status.contains("media at UDP port"), "{status}");
     manager.is_fed(3);
 
@@ -152,6 +152,8 @@ fn a_hanging_encoder_is_not_fed_for_and_all_else_goes_on() {
     manager.is_fed(2);
 
     let viewer = Viewer::join(&daemon, IpAddr::V4(Ipv4Addr::LOCALHOST), Manner::Honest);
+    let watched = manager.awaits("STATUS=");
+    assert!(watched.starts_with("STATUS=broadcasting pattern 320x180 to 1 viewer as "), "{watched}");
     assert_eq!(manager.awaits("STATUS="), "STATUS=the thread encode-h264 hangs; a restart is due");
     assert_eq!(manager.hears(INTERVAL * 2), None, "fed while a thread hangs");
     daemon.logged(&["ERROR", "a thread hangs", "encode-h264"], SOON);
@@ -175,8 +177,10 @@ fn an_encoder_that_works_is_fed_for() {
     manager.awaits("READY=1");
     let viewer = Viewer::join(&daemon, IpAddr::V4(Ipv4Addr::LOCALHOST), Manner::Honest);
     viewer.sees("pictures", SOON, |seen| seen.pictures.len() > 10);
+    manager.awaits("to 1 viewer as");
     manager.is_fed(3);
     drop(viewer);
+    manager.awaits("to nobody as");
     daemon.stop();
 }
 
