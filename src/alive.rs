@@ -1,8 +1,13 @@
-//! Threads that must not end: each holds an [`Alive`], which tells the daemon where it ends all the same.
+//! Threads that must not end: each holds an [`Alive`], which tells the daemon where it ends all the same; and those that must not hang, which
+//! hold a [`Beat`] too.
 //!
 //! Owns the news only, never a thread: whoever starts one joins it.
 
 use tokio::sync::mpsc;
+
+pub mod beats;
+
+use beats::{Beat, Registry};
 
 /// News of one thread's end is enough for the daemon to end.
 const MOST_NEWS: usize = 4;
@@ -11,6 +16,7 @@ const MOST_NEWS: usize = 4;
 #[derive(Debug, Clone)]
 pub struct Watch {
     ended: mpsc::Sender<String>,
+    beating: Registry,
 }
 
 /// Held by a thread for as long as it runs; dropped without [`Alive::release`], by a panic too, it tells the thread's name.
@@ -23,12 +29,22 @@ impl Watch {
     /// Makes a watch, and what gets the names of the threads that have ended and must not.
     pub fn new() -> (Self, mpsc::Receiver<String>) {
         let (ended, news) = mpsc::channel(MOST_NEWS);
-        (Self { ended }, news)
+        (Self { ended, beating: Registry::default() }, news)
     }
 
     /// Makes a guard, to be held by the thread that it guards.
     pub fn guard(&self) -> Alive {
         Alive { ended: Some(self.ended.clone()) }
+    }
+
+    /// Makes the beat of a thread that must not hang.
+    pub fn beat(&self, name: &str) -> Beat {
+        self.beating.beat(name)
+    }
+
+    /// All threads that beat.
+    pub fn beating(&self) -> &Registry {
+        &self.beating
     }
 }
 

@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 use tracing::info;
 
 use crate::alive::Watch;
+use crate::alive::beats::Beat;
 use crate::encoder::worker::UnitSink;
 use crate::orders::{OrderedThread, Orders, SpawnError};
 
@@ -114,7 +115,8 @@ impl AudioCapture {
             Ok((description, (device, OpusEncoder::new()?)))
         };
         let run = move |(device, encoder), orders: &Orders| capture::run(&device, encoder, orders, &sink);
-        let error = match OrderedThread::spawn("audio", watch, open, run) {
+        // Nobody looks at its beat: sound that hangs is no reason to take the pictures from everybody.
+        let error = match OrderedThread::spawn("audio", watch, Beat::default(), open, run) {
             Ok(thread) => return Ok(Self { thread: Some(thread) }),
             Err(SpawnError::Open(error)) => AudioError::Unavailable { spec: spec.clone(), found: error.to_string() },
             Err(SpawnError::System(what, error)) => AudioError::System { spec: spec.clone(), what, error },

@@ -14,12 +14,14 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use crate::alive::Watch;
+use crate::alive::beats::{Beat, Registry};
 use crate::clock::Clock;
 use crate::config::load::Loaded;
-use crate::config::{AuthConfig, ConfigError, Listen, RunConfig};
+use crate::config::{ConfigError, Listen, RunConfig};
 use crate::control;
 use crate::control::socket::ControlSocket;
 use crate::ice_server::{IceServer, IceServers, Scheme};
+use crate::service::ServiceManager;
 use crate::session::engine::identity::Identity;
 use crate::session::inbox::Inbox;
 use crate::session::join::{Demand, Join, JoinConfig};
@@ -36,12 +38,13 @@ use crate::session::tcp::{self, MediaListener};
 use crate::session::udp::{MediaSocket, local_addresses};
 use crate::session::wake::Waker;
 use crate::signaling::SignalIn;
-use crate::signaling::access::{Access, Code, OwnNames, state_dir};
+use crate::signaling::access::OwnNames;
 use crate::signaling::ask::Asker;
 use crate::signaling::client::{self, Client, ClientConfig, MOST_SIGNING_OUT};
 use crate::signaling::room::RoomLimits;
 use crate::signaling::server::{ConnectionLimits, Deadlines, Looks, RoomConfig, Server, ServerConfig};
 
+mod access;
 mod announce;
 mod makers;
 mod operate;
@@ -83,7 +86,15 @@ pub fn run(config: RunConfig) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     runtime.block_on(async {
         let stops = Stops { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? };
-        Daemon::start(config)?.serve(stops).await
+        let manager = ServiceManager::from_environment();
+        let ended = match Daemon::start(config) {
+            Ok(daemon) => daemon.serve(stops, &manager).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &ended {
+            manager.status(&format!("failed: {error:#}")).await;
+        }
+        ended
     })
 }
 
@@ -128,6 +139,10 @@ struct Daemon {
     threads: Vec<JoinHandle<()>>,
     /// Gets the name of a thread that has ended.
     ended: mpsc::Receiver<String>,
+    /// The threads that must not hang.
+    beating: Registry,
+    /// How many are watching.
+    watching: watch::Receiver<usize>,
     /// Owned to the end: dropping them stops and joins their threads.
     makers: Makers,
 }
@@ -141,7 +156,7 @@ impl Daemon {
         for url in &config.signaling {
             client::check_files(url).with_context(|| format!("--signaling {}", url.label()))?;
         }
-        let (access, code) = access(&config.auth)?;
+        let (access, code) = access::open(&config.auth)?;
         let own_names = OwnNames::of_this_machine([]);
         let (connection_limits, room_limits, stream_limits) = places();
         let (server, looks) = match &config.listen {
@@ -226,7 +241,9 @@ impl Daemon {
             clock,
             identity,
             reach,
+            watching: watch::Sender::new(0),
         };
+        let watching = join_config.watching.subscribe();
         let streams = Streams::default();
         let sink = || {
             let sender = socket.try_clone_sender().context("no descriptors left")?;
@@ -244,8 +261,8 @@ impl Daemon {
         );
 
         let threads = vec![
-            spawn("media", &watch, move || media_state.run(socket))?,
-            spawn("join", &watch, move || join_state.run())?,
+            spawn("media", &watch, move |beat| media_state.run(socket, beat))?,
+            spawn("join", &watch, move |beat| join_state.run(beat))?,
         ];
         // On Linux this is the thread's own: pictures go before requests. It never fails upwards.
         let _ = rustix::process::nice(LESS_URGENT);
@@ -271,13 +288,29 @@ impl Daemon {
             ice_servers: ice_standings,
         };
         let streams = listener.ok().map(|listener| TcpMedia { listener, streams, packets, limits: stream_limits });
-        Ok(Self { server, looks, streams, signals, control, facts, clients, ice_servers, join, threads, ended, makers })
+        let beating = watch.beating().clone();
+        Ok(Self {
+            server,
+            looks,
+            streams,
+            signals,
+            control,
+            facts,
+            clients,
+            ice_servers,
+            join,
+            threads,
+            ended,
+            beating,
+            watching,
+            makers,
+        })
     }
 
     /// Serves until told to stop; then viewers are told, threads joined, and requests in flight answered.
     ///
     /// Told again, it leaves all that undone.
-    async fn serve(mut self, mut stops: Stops) -> anyhow::Result<()> {
+    async fn serve(mut self, mut stops: Stops, manager: &ServiceManager) -> anyhow::Result<()> {
         let (sender, mut receiver) = self.signals;
         let (stop_http, http_stopped) = oneshot::channel::<()>();
         let room = self.server.as_ref().and_then(Server::desk);
@@ -308,6 +341,7 @@ impl Daemon {
         let started = self.clients.into_iter().map(|client| client::start(client, tasks_stopped.clone()));
         let clients: Vec<Client> = started.collect();
         let desks = room.into_iter().chain(clients.iter().map(|client| client.desk.clone())).collect();
+        let status = self.facts.in_words(&makers);
         let desks = Arc::new(Desks { facts: self.facts, join: join.clone(), makers: makers.clone(), desks });
         let mut operators = JoinSet::new();
         if let Some(socket) = self.control {
@@ -328,6 +362,7 @@ impl Daemon {
                 }
                 else => Err(anyhow!("nothing is left that could end")),
             };
+            manager.stopping().await;
             join.push_always(JoinIn::Shutdown);
             stop_tasks.send_replace(true);
             // It lets go of the makers, which end with their last owner, and waits for nobody.
@@ -348,8 +383,10 @@ impl Daemon {
             let _ = tell.send(stops.next().await);
             stops.next().await
         };
+        manager.ready(&status(0)).await;
         tokio::select! {
             (result, ()) = async { tokio::join!(control, http) } => result,
+            () = manager.attend(&self.beating, self.watching, status) => Ok(()),
             () = relay => Ok(()),
             () = streams => Ok(()),
             signal = insisted => Err(anyhow!("{signal} came while stopping: ended at once, not in order")),
@@ -364,15 +401,15 @@ fn ice_server(server: &IceServer, starter: &RelayStarter) -> anyhow::Result<rela
     Ok(starter.config(server.clone(), tls, None))
 }
 
-/// Starts a thread that must not end.
-fn spawn(name: &str, watch: &Watch, body: impl FnOnce() + Send + 'static) -> anyhow::Result<JoinHandle<()>> {
-    let alive = watch.guard();
+/// Starts a thread that must not end, nor hang.
+fn spawn(name: &str, watch: &Watch, body: impl FnOnce(&Beat) + Send + 'static) -> anyhow::Result<JoinHandle<()>> {
+    let (alive, beat) = (watch.guard(), watch.beat(name));
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(move || {
             // Never released: once the daemon stops, nobody listens any more.
             let _alive = alive;
-            body();
+            body(&beat);
         })
         .with_context(|| format!("thread {name}"))
 }
@@ -393,37 +430,6 @@ async fn close<T: Send + 'static>(threads: Vec<JoinHandle<()>>, rest: T, within:
         Ok(_) => Err(anyhow!("a thread panicked; this is a bug, its message is above")),
         Err(_) => Err(anyhow!("the threads did not end within {within:?}; they are left behind")),
     }
-}
-
-/// Who may watch, and the code to print.
-fn access(auth: &AuthConfig) -> anyhow::Result<(Access, Option<Code>)> {
-    let code = match auth {
-        AuthConfig::None => {
-            warn!(
-                "--auth none: every browser that reaches this machine's ports can watch, and so can any web page opened in one; \
-                 both are told the passwords of --ice-server too"
-            );
-            return Ok((Access::Open, None));
-        }
-        AuthConfig::Code { file: Some(file) } => {
-            Code::load_or_create(file).with_context(|| format!("--auth-code-file {}", file.display()))?
-        }
-        AuthConfig::Code { file: None } => {
-            let path = state_dir().map(|dir| dir.join("code"));
-            match path.as_deref().map(Code::load_or_create) {
-                Some(Ok(code)) => code,
-                Some(Err(error)) => {
-                    warn!(%error, "the code can't be kept: it lasts for this run");
-                    Code::random()
-                }
-                None => {
-                    warn!("there is no state directory (set HOME or STATE_DIRECTORY): the code lasts for this run");
-                    Code::random()
-                }
-            }
-        }
-    };
-    Ok((Access::with_code(code.clone()), Some(code)))
 }
 
 /// The places of connections, of the room's members, whose waits are connections too, and of viewers over TCP: of the descriptors that the process may have.

@@ -15,6 +15,7 @@ pub mod id;
 pub mod metrics;
 mod orders;
 pub mod private_file;
+pub mod service;
 pub mod session;
 pub mod signaling;
 pub mod source;

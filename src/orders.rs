@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use tracing::warn;
 
 use crate::alive::Watch;
+use crate::alive::beats::Beat;
 
 /// How long a thread may take to open what it captures.
 pub(crate) const OPENING: Duration = Duration::from_secs(5);
@@ -44,13 +45,15 @@ pub(crate) struct Wanted {
 pub(crate) struct Orders {
     wanted: Mutex<Wanted>,
     bell: OwnedFd,
+    /// The thread's: a look at the orders is a turn.
+    beat: Beat,
 }
 
 impl Orders {
-    /// Makes orders to be idle.
-    pub(crate) fn new() -> io::Result<Self> {
+    /// Makes orders to be idle, for the thread that `beat` is of.
+    pub(crate) fn new(beat: Beat) -> io::Result<Self> {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self { wanted: Mutex::new(Wanted { mode: Mode::Idle, refresh: false }), bell })
+        Ok(Self { wanted: Mutex::new(Wanted { mode: Mode::Idle, refresh: false }), bell, beat })
     }
 
     /// Orders a mode and wakes the thread; nothing follows [`Mode::Stopped`].
@@ -75,6 +78,7 @@ impl Orders {
 
     /// Takes what is wanted now; a refresh is taken once.
     pub(crate) fn take(&self) -> Wanted {
+        self.beat.turn();
         // The bell is silenced before the look, so that an order after it rings again.
         let mut count = [0; 8];
         let _silent_already = rustix::io::read(&self.bell, &mut count);
@@ -91,14 +95,19 @@ impl Orders {
             let left = at.saturating_duration_since(Instant::now());
             Timespec { tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: left.subsec_nanos().into() }
         });
-        let result = match &input {
+        let result = self.waiting(|| match &input {
             Some(input) => poll(&mut [bell, PollFd::new(input, PollFlags::IN)], timeout.as_ref()),
             None => poll(&mut [bell], timeout.as_ref()),
-        };
+        });
         match result {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Does what may take for ever without the thread's being at fault.
+    pub(crate) fn waiting<T>(&self, wait: impl FnOnce() -> T) -> T {
+        self.beat.waiting(wait)
     }
 
     /// The bell for a poll loop that is not ours: readable from an order until it is taken.
@@ -139,14 +148,15 @@ pub(crate) enum SpawnError<E> {
 impl<T: Send + 'static> OrderedThread<T> {
     /// Opens a backend in a thread called `name`, where it then runs until it is stopped; waits until it is open.
     ///
-    /// `watch` hears of it where the thread ends before this is dropped.
+    /// `watch` hears of it where the thread ends before this is dropped; `beat` tells whether it hangs.
     pub(crate) fn spawn<B, E: Send + 'static>(
         name: &str,
         watch: &Watch,
+        beat: Beat,
         open: impl FnOnce(&Orders) -> Result<(T, B), E> + Send + 'static,
         run: impl FnOnce(B, &Orders) + Send + 'static,
     ) -> Result<Self, SpawnError<E>> {
-        let orders = Arc::new(Orders::new().map_err(|error| SpawnError::System("making an eventfd", error))?);
+        let orders = Arc::new(Orders::new(beat).map_err(|error| SpawnError::System("making an eventfd", error))?);
         let (opening, opened) = mpsc::sync_channel(1);
         let (ending, ended) = mpsc::sync_channel(1);
         let (thread_orders, alive) = (orders.clone(), watch.guard());
@@ -218,7 +228,7 @@ mod tests {
 
     #[test]
     fn an_order_wakes_once_and_a_refresh_is_taken_once() {
-        let orders = Orders::new().unwrap();
+        let orders = Orders::new(Beat::default()).unwrap();
         orders.set_mode(Mode::Active);
         orders.ask_refresh();
         orders.wait(None, None).unwrap();
@@ -233,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_stop_and_a_start_that_are_seen_as_one_are_a_refresh() {
-        let orders = Orders::new().unwrap();
+        let orders = Orders::new(Beat::default()).unwrap();
         orders.set_mode(Mode::Active);
         orders.take();
         orders.set_mode(Mode::Idle);
@@ -244,7 +254,7 @@ mod tests {
 
     #[test]
     fn stopped_is_final() {
-        let orders = Orders::new().unwrap();
+        let orders = Orders::new(Beat::default()).unwrap();
         orders.set_mode(Mode::Stopped);
         orders.set_mode(Mode::Active);
         assert_eq!(orders.take().mode, Mode::Stopped);

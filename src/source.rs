@@ -136,10 +136,11 @@ impl Source {
         open: impl FnOnce() -> Result<(Opened, B), SourceError> + Send + 'static,
         run: impl FnOnce(B, &Orders) + Send + 'static,
     ) -> Result<Self, SourceError> {
-        let thread = OrderedThread::spawn(name, watch, |_| open(), run).map_err(|error| match error {
-            SpawnError::Open(error) => error,
-            SpawnError::System(what, error) => SourceError::System { spec, what, error },
-        })?;
+        let thread =
+            OrderedThread::spawn(name, watch, watch.beat(name), |_| open(), run).map_err(|error| match error {
+                SpawnError::Open(error) => error,
+                SpawnError::System(what, error) => SourceError::System { spec, what, error },
+            })?;
         Ok(Self { thread })
     }
 }

@@ -1,8 +1,10 @@
 //! What makes units: a source, an encoder for each video codec, and sound; each runs while somebody takes what it makes (rule 1).
 
+use std::ffi::OsString;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use tracing::info;
+use anyhow::bail;
+use tracing::{info, warn};
 
 use crate::alive::Watch;
 use crate::audio::AudioCapture;
@@ -15,6 +17,9 @@ use crate::frame::canvas::canvas_size;
 use crate::frame::{Frame, Size};
 use crate::session::inbox::Inbox;
 use crate::source::{Source, SourceOptions};
+
+/// A hook for tests of the watchdog: with the value `encode`, an encoder's thread hangs at its first picture.
+const HANG: &str = "LATERNA_TEST_HANG";
 
 /// One for each video codec.
 type Workers = Vec<(Codec, Arc<EncodeWorker>)>;
@@ -37,9 +42,17 @@ impl Makers {
         sound: &Inbox<Arc<Unit>>,
         watch: &Watch,
     ) -> anyhow::Result<Self> {
+        let hangs = encoders_hang(std::env::var_os(HANG))?;
         let unit_sink = |queue: &Inbox<Arc<Unit>>| {
             let queue = queue.clone();
-            Arc::new(move |unit: AccessUnit| queue.push_newest(Arc::new(Unit::new(unit))))
+            Arc::new(move |unit: AccessUnit| {
+                if hangs && unit.codec != Codec::Opus {
+                    loop {
+                        std::thread::park();
+                    }
+                }
+                queue.push_newest(Arc::new(Unit::new(unit)));
+            })
         };
         let options = SourceOptions { fps: config.fps, pointer: config.pointer, size: config.size };
         let workers: Arc<OnceLock<Workers>> = Arc::default();
@@ -115,5 +128,31 @@ impl Makers {
 
     fn worker(&self, codec: Codec) -> Option<&Arc<EncodeWorker>> {
         self.workers.iter().find(|(of, _)| *of == codec).map(|(_, worker)| worker)
+    }
+}
+
+/// Whether a test asks for encoders that hang.
+fn encoders_hang(asked: Option<OsString>) -> anyhow::Result<bool> {
+    let Some(asked) = asked else { return Ok(false) };
+    if asked != "encode" {
+        bail!("{HANG} {asked:?}: encode is all that can hang; it is for tests of the watchdog, so leave it unset");
+    }
+    warn!("{HANG}: the encoder will hang at its first picture; this is for tests of the watchdog only");
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn nothing_hangs_unless_a_test_asks_and_anything_else_is_refused() {
+        assert!(!encoders_hang(None).unwrap());
+        assert!(encoders_hang(Some("encode".into())).unwrap());
+        for other in ["", "1", "media"] {
+            let error = encoders_hang(Some(other.into())).unwrap_err().to_string();
+            assert!(error.contains(HANG) && error.contains("leave it unset"), "{error}");
+        }
     }
 }

@@ -66,6 +66,23 @@ pub(super) struct Facts {
     pub(super) ice_servers: Vec<(String, watch::Receiver<relay::Standing>)>,
 }
 
+impl Facts {
+    /// What is broadcast, to how many and where, for the service manager's status line.
+    pub(super) fn in_words(&self, makers: &Makers) -> impl Fn(usize) -> String + use<> {
+        let http: Vec<_> = self.http.iter().map(SocketAddr::to_string).collect();
+        let http = if http.is_empty() { "off".to_owned() } else { http.join(",") };
+        let (what, name, udp) = (makers.source().what, self.name.clone(), self.udp);
+        move |watching| {
+            let whom = match watching {
+                0 => "nobody".to_owned(),
+                1 => "1 viewer".to_owned(),
+                more => format!("{more} viewers"),
+            };
+            format!("broadcasting {what} to {whom} as {name}: http {http}, media at UDP port {udp}")
+        }
+    }
+}
+
 /// Answers operators.
 pub(super) struct Desks {
     pub(super) facts: Facts,

@@ -11,6 +11,7 @@ use super::picture::EncoderError;
 use super::schedule::Work;
 use super::video::VideoEncoder;
 use super::{AccessUnit, Bitrate, Codec};
+use crate::alive::beats::Beat;
 use crate::alive::{Alive, Watch};
 use crate::frame::mailbox::Mailbox;
 use crate::frame::{Frame, Size};
@@ -85,7 +86,7 @@ struct Inbox {
 impl EncodeWorker {
     /// Starts an inactive worker; it fails where the codec is not built in, the canvas can't be encoded, or there is no thread.
     ///
-    /// `watch` hears of it where its thread ends before the worker is dropped.
+    /// `watch` hears of it where its thread ends before the worker is dropped, and sees where it hangs.
     pub fn start(config: WorkerConfig, sink: UnitSink, watch: &Watch) -> Result<Self, EncoderError> {
         VideoEncoder::check(config.codec, rung::even(config.canvas))?;
         let inbox = Inbox {
@@ -102,10 +103,11 @@ impl EncodeWorker {
             counters: Mutex::new(EncoderCounters::default()),
         });
         let for_thread = Arc::clone(&shared);
-        let alive = watch.guard();
+        let name = format!("encode-{}", config.codec);
+        let (alive, beat) = (watch.guard(), watch.beat(&name));
         let thread = std::thread::Builder::new()
-            .name(format!("encode-{}", config.codec))
-            .spawn(move || run(&for_thread, config, &sink, alive))
+            .name(name)
+            .spawn(move || run(&for_thread, config, &sink, alive, &beat))
             .map_err(|error| EncoderError::Thread(error.kind()))?;
         Ok(Self { shared, thread: Some(thread) })
     }
@@ -169,13 +171,14 @@ impl Drop for EncodeWorker {
     }
 }
 
-fn run(shared: &Shared, config: WorkerConfig, sink: &UnitSink, alive: Alive) {
+fn run(shared: &Shared, config: WorkerConfig, sink: &UnitSink, alive: Alive, beat: &Beat) {
     // On Linux this is the thread's own, and only a service with LimitNICE= (or root) may: a picture that waits for a core is late for everybody.
     let _ = rustix::process::nice(MORE_URGENT);
     let mut rung = Rung::new(config, Instant::now());
     let mut starts = 0;
     let mut inbox = lock(&shared.inbox);
     while !inbox.stop {
+        beat.turn();
         let now = Instant::now();
         if starts != inbox.starts {
             starts = inbox.starts;
@@ -190,7 +193,7 @@ fn run(shared: &Shared, config: WorkerConfig, sink: &UnitSink, alive: Alive) {
             rung.handle_frame();
         }
         let Some(work) = rung.poll(now) else {
-            inbox = wait(&shared.changed, inbox, rung.poll_timeout(), now);
+            inbox = beat.waiting(|| wait(&shared.changed, inbox, rung.poll_timeout(), now));
             continue;
         };
         let frame = if work == Work::Change { inbox.mailbox.take() } else { None };

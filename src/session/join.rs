@@ -22,6 +22,7 @@ use super::sdp::{Capabilities, Sync};
 use super::sink::SocketSink;
 use super::viewer::{EndReason, Viewer, ViewerEvent};
 use super::wake::{Interest, poll_until};
+use crate::alive::beats::Beat;
 use crate::clock::Clock;
 use crate::encoder::{Bitrate, Codec};
 use crate::id::{SessionId, random_base32};
@@ -52,6 +53,8 @@ pub struct JoinConfig {
     pub identity: Identity,
     /// How viewers can reach the daemon.
     pub reach: Arc<Reach>,
+    /// Is told how many are watching whenever that changes.
+    pub watching: watch::Sender<usize>,
 }
 
 /// The join thread's state.
@@ -110,12 +113,13 @@ impl Join {
     }
 
     /// Runs until [`JoinIn::Shutdown`].
-    pub fn run(mut self) {
+    pub fn run(mut self, beat: &Beat) {
         // On Linux this is the thread's own: two hundred handshakes at once must not take the encoder's time. It never fails upwards.
         let _ = rustix::process::nice(LESS_URGENT);
         let mut due = None;
         while !self.closed(Instant::now()) {
-            if let Err(error) = poll_until([(self.inbox.waker().as_fd(), Interest::Readable)], due) {
+            let waker = (self.inbox.waker().as_fd(), Interest::Readable);
+            if let Err(error) = beat.waiting(|| poll_until([waker], due)) {
                 error!(%error, "the join thread can't wait for its descriptor");
                 return;
             }
@@ -266,9 +270,11 @@ impl Join {
                 }
                 Output::End { session, why } => self.end(Instant::now(), session, why),
                 Output::Came { number, who, took, watching } => {
+                    self.config.watching.send_replace(watching);
                     info!(viewer = number, who = ?who.to_string(), connected_ms = took.as_millis() as u64, watching, "viewer came");
                 }
                 Output::Left { number, why, after, watching } => {
+                    self.config.watching.send_replace(watching);
                     info!(viewer = number, why = ?why.to_string(), after_s = (after.as_secs_f64() * 10.0).round() / 10.0, watching, "viewer left");
                 }
                 // Who gave it up knows.

@@ -22,6 +22,7 @@ use super::timers::Timers;
 use super::udp::{Datagram, MediaSocket};
 use super::viewer::{EndReason, Viewer, ViewerEvent};
 use super::wake::{Interest, poll_until};
+use crate::alive::beats::Beat;
 use crate::encoder::Codec;
 use crate::fanout::Unit;
 use crate::id::SessionId;
@@ -119,13 +120,13 @@ impl Media {
     }
 
     /// Runs until [`MediaIn::Shutdown`], with what comes to `socket`.
-    pub fn run(mut self, mut socket: MediaSocket) {
+    pub fn run(mut self, mut socket: MediaSocket, beat: &Beat) {
         let mut due = None;
         while self.running {
             // While the kernel's buffer is full, what waits goes on as soon as it has room.
             let interest = if self.sink.poll_timeout().is_some() { Interest::Both } else { Interest::Readable };
             let waker = (self.inbox.waker().as_fd(), Interest::Readable);
-            if let Err(error) = poll_until([(socket.as_fd(), interest), waker], due) {
+            if let Err(error) = beat.waiting(|| poll_until([(socket.as_fd(), interest), waker], due)) {
                 error!(%error, "the media thread can't wait for its descriptors");
                 return;
             }
@@ -147,7 +148,7 @@ impl Media {
         }
         // The last words of sessions are waited for as everything is.
         while let until @ Some(_) = self.sink.poll_timeout() {
-            if poll_until([(socket.as_fd(), Interest::Writable)], until).is_err() {
+            if beat.waiting(|| poll_until([(socket.as_fd(), Interest::Writable)], until)).is_err() {
                 break;
             }
             self.sink.flush();

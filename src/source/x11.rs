@@ -101,7 +101,8 @@ fn reconnect(name: &str, orders: &Orders) -> ControlFlow<(), Screen> {
             return ControlFlow::Break(());
         }
         if Instant::now() >= due {
-            match Screen::connect(name) {
+            // A server that takes the connection and says nothing is gone too.
+            match orders.waiting(|| Screen::connect(name)) {
                 Ok(screen) => return ControlFlow::Continue(screen),
                 Err(error) => tracing::debug!("{error}"),
             }

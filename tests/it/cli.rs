@@ -150,7 +150,19 @@ fn the_readme_names_the_flags_of_the_help_and_no_others() {
     let table: BTreeSet<_> = README.lines().filter(|line| line.starts_with("| `--")).flat_map(flags).collect();
     let missing: Vec<_> = help.iter().filter(|flag| **flag != "--help" && !table.contains(*flag)).collect();
     assert!(missing.is_empty(), "the README's table lacks {missing:?}");
-    let own = ["--help", "--version", "--long", "--json", "--lib", "--quick", "--watch", "--server"];
+    let own = [
+        "--help",
+        "--version",
+        "--long",
+        "--json",
+        "--lib",
+        "--quick",
+        "--watch",
+        "--server",
+        "--user",
+        "--global",
+        "--now",
+    ];
     let unknown: Vec<_> =
         flags(README).into_iter().filter(|flag| !help.contains(flag) && !own.contains(flag)).collect();
     assert!(unknown.is_empty(), "the README names {unknown:?}, which the help lacks");

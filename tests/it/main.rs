@@ -25,6 +25,7 @@ mod renewal;
 mod room;
 mod room_pages;
 mod screen;
+mod service;
 mod shutdown;
 mod signaled;
 mod sizes;
@@ -33,6 +34,7 @@ mod sound;
 mod stage;
 mod support_check;
 mod tls;
+mod units;
 mod whip;
 
 #[path = "../support/mod.rs"]

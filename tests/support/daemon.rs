@@ -24,6 +24,7 @@ pub struct Setup {
     sound_server: Option<String>,
     runtime: Option<PathBuf>,
     network: Option<String>,
+    variables: Vec<(String, String)>,
     state: Rc<TempDir>,
 }
 
@@ -37,6 +38,7 @@ impl Setup {
             sound_server: None,
             runtime: None,
             network: None,
+            variables: Vec::new(),
             state,
         }
     }
@@ -62,6 +64,12 @@ impl Setup {
     /// In this network namespace.
     pub fn in_network(mut self, name: &str) -> Self {
         self.network = Some(name.to_owned());
+        self
+    }
+
+    /// With this variable in its environment.
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -113,7 +121,8 @@ impl Setup {
         Failure { status, stdout: text(&output), stderr: text(&log) }
     }
 
-    fn command(&self) -> Command {
+    /// What starts it, exactly with the arguments given.
+    pub fn command(&self) -> Command {
         let mut command = command_in(self.network.as_deref(), &binary());
         command.arg("run").args(&self.args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         for (name, _) in std::env::vars_os() {
@@ -130,6 +139,8 @@ impl Setup {
             Some(directory) => command.env("XDG_RUNTIME_DIR", directory),
             None => command.env("LATERNA_CONTROL", self.control()),
         };
+        command.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC").env_remove("WATCHDOG_PID");
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.envs(self.display.as_ref().map(|display| ("DISPLAY", display)));
         command.envs(self.sound_server.as_ref().map(|address| ("PULSE_SERVER", address)));
         command
@@ -160,6 +171,8 @@ pub struct Daemon {
     output: Output,
     http: SocketAddr,
     udp: u16,
+    /// What of its ERRORs a test has caused itself.
+    forgiven: Vec<&'static str>,
 }
 
 impl Daemon {
@@ -174,7 +187,7 @@ impl Daemon {
             |name: &str| line.text.split(' ').find_map(|word| word.strip_prefix(name)).unwrap_or_default().to_owned();
         let http = field("http=").split(',').next().unwrap_or_default().parse().unwrap();
         let udp = field("udp=").parse().unwrap();
-        Self { process, setup, log, output, http, udp }
+        Self { process, setup, log, output, http, udp, forgiven: Vec::new() }
     }
 
     /// Where it listens for HTTP.
@@ -233,6 +246,11 @@ impl Daemon {
         self.log.lines().iter().filter(|line| words.iter().all(|word| line.text.contains(word))).count()
     }
 
+    /// Takes an ERROR with these words as what the test itself has caused.
+    pub fn forgive(&mut self, words: &'static str) {
+        self.forgiven.push(words);
+    }
+
     /// CPU time used so far.
     pub fn cpu(&self) -> Duration {
         self.process.cpu()
@@ -276,7 +294,9 @@ impl Drop for Daemon {
             eprintln!("the daemon's log ends with:\n{}", self.log.tail(80));
             return;
         }
-        let is_bug = |line: &Line| line.text.contains("ERROR") || line.text.contains("panicked at");
+        let is_forgiven = |line: &Line| self.forgiven.iter().any(|words| line.text.contains(words));
+        let is_bug =
+            |line: &Line| (line.text.contains("ERROR") || line.text.contains("panicked at")) && !is_forgiven(line);
         let bugs: Vec<_> = self.log.lines().into_iter().filter(is_bug).map(|line| line.text).collect();
         assert!(bugs.is_empty(), "the daemon logged bugs of its own: {bugs:#?}");
     }
