@@ -40,6 +40,7 @@ use crate::session::wake::Waker;
 use crate::signaling::SignalIn;
 use crate::signaling::access::OwnNames;
 use crate::signaling::ask::Asker;
+use crate::signaling::client::url::SignalingUrl;
 use crate::signaling::client::{self, Client, ClientConfig, MOST_SIGNING_OUT};
 use crate::signaling::room::RoomLimits;
 use crate::signaling::server::{ConnectionLimits, Deadlines, Looks, RoomConfig, Server, ServerConfig};
@@ -277,7 +278,9 @@ impl Daemon {
             clock,
             relays: starter.clone(),
         };
-        let clients = config.signaling.iter().cloned().map(client).collect();
+        let mut signaling = config.signaling;
+        SignalingUrl::number(&mut signaling);
+        let clients = signaling.into_iter().map(client).collect();
         let facts = Facts {
             name: config.name,
             started: Instant::now(),

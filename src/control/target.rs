@@ -95,6 +95,11 @@ mod tests {
         assert_eq!(call("alice", Some("other")).unwrap_err().0, Kind::Unknown);
         assert_eq!(call("bob", Some("moon")).unwrap_err().0, Kind::Unknown);
         assert_eq!(call("bob", Some("mdn")).unwrap_err().0, Kind::Ambiguous);
+        let twice = [server("mdn+ws://h/", &[(1, "bob")]), server("mdn+ws://h/ #2", &[(1, "bob")])];
+        for (label, expected) in [("mdn+ws://h/", 0), ("mdn+ws://h/ #2", 1), ("#2", 1)] {
+            assert_eq!(resolve(&twice, "bob", Some(label)).unwrap().0, expected, "{label}");
+        }
+        assert_eq!(resolve(&twice, "bob", Some("h/")).unwrap_err().kind, Kind::Ambiguous);
         assert_eq!(resolve(&[], "x", None).unwrap_err().kind, Kind::Unknown);
     }
 

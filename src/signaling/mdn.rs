@@ -164,7 +164,7 @@ impl Mdn {
             }
         }
         if is_first {
-            self.peers.handle_listed();
+            self.peers.handle_listed(now);
         }
         self.listed = listed;
     }

@@ -25,6 +25,8 @@ use peer::{Agreed, Asked, Link, Peer, PeerOffer, Terms, keep};
 
 /// How long a peer that joined has to offer before it is called.
 pub const CALL_AFTER: Duration = Duration::from_secs(1);
+/// How long after the daemon's first list those may come back who were there when the server was lost: pages wait some seconds before they try again.
+pub const BACK_WITHIN: Duration = Duration::from_secs(10);
 /// The most bytes of a name: as many as the room keeps.
 const NAME_BYTES: usize = 512;
 /// How long the daemon's offer stands with a peer that does not answer: as long as a session may take to connect.
@@ -99,16 +101,19 @@ impl Peers {
         self.peers.iter().find_map(|(id, peer)| has(peer).then_some(*id))
     }
 
-    /// Notes a peer that came under `name`. It is not called where one of this name had a picture when the server was lost, nor soon after an offer.
+    /// Notes a peer that came under `name`. One of this name that had a picture when the server was lost has it still, and is not
+    /// called, nor is one soon after an offer.
     pub fn handle_joined(&mut self, id: PeerId, name: &[u8], now: Instant) {
         let name = readable(name);
-        let (call_at, is_served) = match self.known.take(&name, now) {
-            None => (Some(now + CALL_AFTER), false),
-            Some(Standing::Called(again_at)) => (Some(again_at.max(now + CALL_AFTER)), false),
-            Some(Standing::Served) => (None, true),
-        };
-        let call_at = call_at.filter(|_| self.call.includes(&name));
-        self.peers.insert(id, Peer { name, call_at, is_served, ..Peer::default() });
+        let mut peer = Peer::default();
+        match self.known.take(&name, now) {
+            None => peer.call_at = Some(now + CALL_AFTER),
+            Some(Standing::Called(again_at)) => peer.call_at = Some(again_at.max(now + CALL_AFTER)),
+            Some(Standing::Served(Some(agreed))) => peer.link = Link::Agreed(agreed),
+            Some(Standing::Served(None)) => peer.is_served = true,
+        }
+        peer.call_at = peer.call_at.filter(|_| self.call.includes(&name));
+        self.peers.insert(id, Peer { name, ..peer });
     }
 
     /// Puts off the call of a peer that is to be called of itself, until then at least.
@@ -120,16 +125,17 @@ impl Peers {
 
     /// Notes that the connection to the server is lost: nobody is here any more, and what is connected goes on.
     pub fn handle_lost(&mut self, now: Instant) {
-        self.known.expire(now);
+        self.known.handle_lost(now);
         for peer in std::mem::take(&mut self.peers).into_values() {
             self.known.add(&peer, now);
             self.drop_peer(peer);
         }
     }
 
-    /// Notes that all have joined who were there when the daemon came back to a server: who comes later is new, whatever its name.
-    pub fn handle_listed(&mut self) {
-        self.known.clear();
+    /// Notes that all have joined who were there when the daemon came back to a server: those who are seconds later are recognised too, and who comes after
+    /// them is new, whatever its name.
+    pub fn handle_listed(&mut self, now: Instant) {
+        self.known.handle_listed(now);
     }
 
     /// Notes that a peer has another name now.
@@ -241,8 +247,9 @@ impl Peers {
         }
     }
 
-    /// Calls those whose time has come.
+    /// Calls those whose time has come, and forgets those who did not come back.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.known.handle_timeout(now);
         let mut due = Vec::new();
         for (id, peer) in &mut self.peers {
             if peer.call_at.is_none_or(|at| at > now) {
@@ -263,7 +270,7 @@ impl Peers {
 
     /// When [`Self::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.peers.values().filter_map(|peer| peer.call_at).min()
+        self.peers.values().filter_map(|peer| peer.call_at).chain(self.known.poll_timeout()).min()
     }
 
     /// What is to be done next.

@@ -120,7 +120,7 @@ impl SocketIo {
             }
         }
         if !std::mem::replace(&mut self.is_listed, true) {
-            self.peers.handle_listed();
+            self.peers.handle_listed(now);
         }
         Ok(())
     }

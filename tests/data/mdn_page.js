@@ -1,10 +1,11 @@
 // A user of MDN's chat server: it offers when it is told to, answers what is offered, and hangs up as the original page does, to nobody in particular.
 //
-// ?server=ADDRESS&name=NAME. Its candidates name nobody. A connection that is lost is made again; `window.viewer` says how it stands.
+// ?server=ADDRESS&name=NAME. Its candidates name nobody. A connection that is lost is made again, by `viewer.connect()` where it `waits` for that;
+// `window.viewer` says how it stands.
 (() => {
   'use strict';
   const params = new URLSearchParams(location.search);
-  const viewer = (window.viewer = { name: null, users: [], pc: null, offers: 0, connections: 0, errors: [] });
+  const viewer = (window.viewer = { name: null, users: [], pc: null, offers: 0, connections: 0, waits: false, errors: [] });
   const fail = (error) => viewer.errors.push(String(error));
   addEventListener('unhandledrejection', ({ reason }) => fail(reason));
   let socket = null;
@@ -55,7 +56,7 @@
     'hang-up': () => {},
   };
 
-  const connect = () => {
+  const connect = (viewer.connect = () => {
     socket = new WebSocket(params.get('server'), 'json');
     socket.onopen = () => {
       viewer.connections += 1;
@@ -70,8 +71,8 @@
     };
     socket.onclose = () => {
       viewer.users = [];
-      setTimeout(connect, 100);
+      if (!viewer.waits) setTimeout(connect, 100);
     };
-  };
+  });
   connect();
 })();

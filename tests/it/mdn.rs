@@ -1,7 +1,8 @@
 //! The daemon as a user of MDN's chat server, with real pages there: one that offers, one that is called.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::control::json_of;
 use crate::signaled::{AWAY, Pages, SIGNED_IN, restarted};
 use crate::stage::{CAME, GONE, SOON};
 use crate::support::certificates::Certificates;
@@ -81,6 +82,37 @@ fn a_viewer_sees_nothing_of_its_servers_restarts() {
     pages.browser.run::<Value>("await viewer.offer('desk')", &[]);
     pages.goes_on();
     daemon.logged_times(2, CAME, SOON);
+    assert_eq!(pages.errors(), [""; 0]);
+    daemon.stop();
+}
+
+#[test]
+fn a_page_that_was_called_and_comes_back_later_than_the_daemon_keeps_its_picture() {
+    let _machine = heavy();
+    let (server, pages) = (NodeServer::start(SERVER, &["0"]), Pages::new(&[]));
+    let (port, url) = (server.address.port().to_string(), format!("ws://{}/", server.address));
+    let daemon = daemon_at(&format!("mdn+{url}?call=glob:pupil*"), &[]);
+    pages.open(&format!("/mdn_page.html?name=pupil&server={url}"));
+    pages.goes_on();
+    daemon.logged(CAME, SOON);
+    pages.browser.run::<Value>("viewer.waits = true", &[]);
+    server.kill();
+    daemon.logged(AWAY, SOON);
+    let _server = NodeServer::start(SERVER, &[&port]);
+    daemon.logged_times(2, SIGNED_IN, SOON);
+    pages.browser.run::<Value>("viewer.connect()", &[]);
+    pages.awaits("viewer.users.includes('desk') && viewer.users.includes('pupil')");
+    let listed = json_of(&daemon.setup().control(), &["peers", "--json"]);
+    let (at_server, viewer) = (&listed[1]["peers"], json!([{ "id": 2, "name": "pupil", "viewer": 1 }]));
+    assert_eq!(at_server, &viewer, "the operator sees who watches");
+    // Whoever comes after it is called, and it would have been before.
+    let windows = pages.browser.new_window();
+    pages.open(&format!("/mdn_page.html?name=pupil2&server={url}"));
+    daemon.logged_times(2, CAME, SOON);
+    pages.browser.switch(&windows.before);
+    pages.goes_on();
+    let offers: u32 = pages.browser.run("return viewer.offers", &[]);
+    assert_eq!((offers, daemon.count_logged(CAME), daemon.count_logged(GONE)), (1, 2, 0));
     assert_eq!(pages.errors(), [""; 0]);
     daemon.stop();
 }

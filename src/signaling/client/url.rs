@@ -1,5 +1,6 @@
 //! `--signaling URL`: the scheme names the protocol, the options are ours, the rest is the server's.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -71,6 +72,8 @@ pub struct SignalingUrl {
     pub ca_file: Option<PathBuf>,
     /// The query of `peerconnection`'s sign-in, with `{name}` for the name.
     pub sign_in: String,
+    /// Which it is of those that [`SignalingUrl::label`] would call the same: by [`SignalingUrl::number`].
+    pub number: usize,
 }
 
 /// Why a text is no URL of a signaling server.
@@ -146,15 +149,33 @@ impl SignalingUrl {
             }
         }
         url.set_query(Some(kept.join("&").as_str()).filter(|query| !query.is_empty()));
-        Ok(Self { protocol, url, call, token_file, ca_file, sign_in })
+        Ok(Self { protocol, url, call, token_file, ca_file, sign_in, number: 1 })
     }
 
-    /// What it is called in logs and by the operator: protocol, host, port and [`shown_path`]; its query may hold a secret.
+    /// Tells those apart that differ in nothing that a label shows, in the order in which they were given.
+    pub fn number(all: &mut [Self]) {
+        let mut known = HashMap::new();
+        for url in all {
+            let number = known.entry(url.place()).or_insert(0);
+            *number += 1;
+            url.number = *number;
+        }
+    }
+
+    /// What it is called in logs and by the operator: protocol, host, port and [`shown_path`], with a number from the second on that these are the same of;
+    /// its query may hold a secret.
     pub fn label(&self) -> Arc<str> {
+        match self.number {
+            0 | 1 => self.place().into(),
+            number => format!("{} #{number}", self.place()).into(),
+        }
+    }
+
+    fn place(&self) -> String {
         let url = &self.url;
         let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
         let host = url.host_str().unwrap_or_default();
-        format!("{}+{}://{host}{port}{}", self.protocol.name(), url.scheme(), shown_path(url.path())).into()
+        format!("{}+{}://{host}{port}{}", self.protocol.name(), url.scheme(), shown_path(url.path()))
     }
 
     /// Whether the connection is encrypted.
@@ -202,6 +223,19 @@ mod tests {
             assert_eq!(&*SignalingUrl::parse(text).unwrap().label(), label);
         }
         assert!(url.is_secure());
+    }
+
+    #[test]
+    fn servers_that_look_the_same_have_a_number() {
+        let texts =
+            ["mdn+ws://h/?a=1", "mdn+ws://o/", "mdn+ws://h/?token-file=/b", "channel+ws://h/", "mdn+ws://h/?a=1"];
+        let mut urls = texts.map(|text| SignalingUrl::parse(text).unwrap());
+        for _ in 0..2 {
+            SignalingUrl::number(&mut urls);
+            let labels = urls.each_ref().map(|url| url.label().to_string());
+            let expected = ["mdn+ws://h/", "mdn+ws://o/", "mdn+ws://h/ #2", "channel+ws://h/", "mdn+ws://h/ #3"];
+            assert_eq!(labels, expected);
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::signaling::peers::{self, AskId, CALL_AFTER, Outcome, Question};
+use crate::signaling::peers::{self, AskId, BACK_WITHIN, CALL_AFTER, Outcome, Question};
 
 const RECORDED: &str = include_str!("../../../tests/data/mdn_chatserver.txt");
 
@@ -448,22 +448,31 @@ fn whatever_the_server_says_it_is_sent_only_what_it_can_take() {
 
 #[test]
 fn who_has_a_picture_is_not_called_by_a_daemon_that_is_back() {
-    let mut stage = Stage::signed_in("joined", &["alice", "bob"]);
-    stage.agrees("alice", "a");
-    for (users, called) in [(vec!["alice", "bob"], "bob"), (vec![], "alice")] {
+    let moment = Duration::from_millis(1);
+    for (later, expected) in [
+        (Duration::ZERO, vec!["bob"]),
+        (moment, vec!["bob"]),
+        (BACK_WITHIN - moment, vec!["bob"]),
+        (BACK_WITHIN, vec!["alice", "bob"]),
+    ] {
+        let mut stage = Stage::signed_in("joined", &["alice"]);
+        stage.agrees("alice", "a");
         stage.mdn.handle_closed(stage.now);
-        stage.outputs();
         stage.mdn.handle_open(stage.now);
         stage.hears(json!({ "type": "id", "id": 6 }));
-        stage.lists(&users);
-        assert_eq!(stage.outputs().len(), 2);
-        if users.is_empty() {
-            stage.lists(&["alice"]);
+        if later > Duration::ZERO {
+            stage.lists(&[]);
         }
+        stage.now += later;
+        stage.lists(&["alice"]);
+        stage.lists(&["alice", "bob"]);
+        assert_eq!(stage.outputs().len(), 2, "it signs in");
         stage.now += CALL_AFTER;
         stage.mdn.handle_timeout(stage.now).unwrap();
-        let (_, peer, question) = stage.question();
-        assert!(matches!(question, Question::Call { .. }));
-        assert_eq!(stage.name_of(peer), called, "who comes after the list is called whatever its name");
+        let asked = stage.outputs().into_iter().map(|output| match output {
+            Output::Broadcast(peers::Output::Ask(_, peer, Question::Call { .. })) => stage.name_of(peer).to_owned(),
+            other => panic!("{other:?} where a call is expected"),
+        });
+        assert_eq!(asked.collect::<Vec<_>>(), expected, "{later:?} after the daemon");
     }
 }

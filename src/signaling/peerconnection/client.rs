@@ -298,7 +298,7 @@ impl Client {
             State::SignedIn(Membership { id, name, wait: Wait::Pausing { until: now }, idle: 0, outbox, offered });
         self.wait(now);
         self.handle_list(&body, List::First, now);
-        self.peers.handle_listed();
+        self.peers.handle_listed(now);
     }
 
     fn handle_waited(&mut self, reply: Reply, since: Instant, now: Instant) {

@@ -13,7 +13,7 @@ pub(super) struct Peer {
     pub(super) call_at: Option<Instant>,
     /// When it was called last.
     pub(super) called_at: Option<Instant>,
-    /// Whether it had a picture when the server was lost, from a session that is not known here any more.
+    /// Whether it had a picture when the server was lost, and it is not known any more by which session.
     pub(super) is_served: bool,
     pub(super) link: Link,
     pub(super) asked: Option<(AskId, Asked)>,
@@ -40,7 +40,7 @@ pub(super) enum Link {
     Agreed(Agreed),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Agreed {
     pub(super) session: SessionId,
     /// The session before it, which lives until this one connects.
@@ -95,6 +95,19 @@ impl Peer {
             | (_, Link::Called { session, .. })
             | (_, Link::Agreed(Agreed { session, .. })) => Some(*session),
             (_, Link::None) => None,
+        }
+    }
+
+    /// What is agreed with it, or about to be, that goes on without the server.
+    pub(super) fn outlasting(&self) -> Option<Agreed> {
+        match (&self.asked, &self.link) {
+            // It may connect yet: the peer's answer is being taken.
+            (Some((_, Asked::Acceptance { session, terms })), Link::Called { before, .. }) => {
+                let replaces = before.as_ref().map(|agreed| agreed.session);
+                Some(Agreed { session: *session, replaces, terms: terms.clone() })
+            }
+            (_, Link::Agreed(agreed) | Link::Called { before: Some(agreed), .. }) => Some(agreed.clone()),
+            (_, Link::Called { before: None, .. } | Link::None) => None,
         }
     }
 

@@ -4,6 +4,8 @@
 use super::*;
 use crate::signaling::peerconnection::message;
 
+mod lost;
+
 const PEER: PeerId = PeerId(2);
 const CANDIDATE: &str = r#"{"candidate":"candidate:1 1 udp 1 192.0.2.7 9 typ host","sdpMLineIndex":0,"sdpMid":"0"}"#;
 
@@ -86,6 +88,14 @@ impl Stage {
         stage.peers.handle_timeout(stage.now);
         assert_eq!(stage.settle(described()), Question::Call { session: session(1), replaces: None });
         assert_eq!(stage.outputs(), [said(Kind::Offer)]);
+        stage
+    }
+
+    /// A peer that was called, and has answered.
+    fn served() -> Self {
+        let mut stage = Self::called();
+        stage.describes(Kind::Answer, &sdp(9));
+        stage.settle(Outcome::Accepted);
         stage
     }
 }
@@ -449,53 +459,4 @@ fn whatever_a_peer_says_one_question_is_open_and_no_session_is_forgotten() {
         assert!(offers_sent <= 1, "a peer is called once");
         assert!(made.len() > 10 && !left.is_empty(), "seed {seed}");
     }
-}
-
-#[test]
-fn who_had_a_picture_when_the_server_was_lost_is_not_called_again() {
-    let mut stage = Stage::called();
-    stage.describes(Kind::Answer, &sdp(9));
-    stage.settle(Outcome::Accepted);
-    stage.peers.handle_joined(PeerId(8), b"bob", stage.now);
-    stage.peers.handle_lost(stage.now);
-    assert_eq!((stage.outputs(), stage.peers.states().count()), (vec![], 0));
-    // It is lost again at once, and again before there is a list.
-    for id in [20, 30] {
-        stage.peers.handle_joined(PeerId(id), b"alice", stage.now);
-        assert_eq!(stage.peers.poll_timeout(), None, "it sees the daemon");
-        stage.peers.handle_lost(stage.now);
-        stage.peers.handle_lost(stage.now);
-    }
-    stage.peers.handle_joined(PeerId(40), b"alice", stage.now);
-    stage.peers.handle_joined(PeerId(41), b"bob", stage.now);
-    stage.peers.handle_joined(PeerId(42), b"alice", stage.now);
-    stage.peers.handle_timeout(stage.now + CALL_AFTER);
-    let asked: Vec<_> =
-        stage.outputs().into_iter().map(|output| matches!(output, Output::Ask(_, PeerId(41 | 42), _))).collect();
-    assert_eq!(asked, [true, true], "who had none is called, and a second of the name is somebody else");
-    assert_eq!(stage.peers.call(PeerId(40), stage.now), Ok(()), "the operator may");
-
-    for (is_listed, later) in [(true, Duration::ZERO), (false, Duration::from_secs(301))] {
-        let mut stage = Stage::called();
-        stage.describes(Kind::Answer, &sdp(9));
-        stage.settle(Outcome::Accepted);
-        stage.peers.handle_lost(stage.now);
-        if is_listed {
-            stage.peers.handle_listed();
-        }
-        stage.now += later;
-        stage.peers.handle_joined(PeerId(20), b"alice", stage.now);
-        assert_eq!(stage.peers.poll_timeout(), Some(stage.now + CALL_AFTER), "it is a page that was loaded again");
-    }
-}
-
-#[test]
-fn an_offer_that_was_under_way_when_the_server_was_lost_is_not_followed_by_another_soon() {
-    let mut stage = Stage::called();
-    let again_at = stage.now + CALL_STANDS;
-    stage.now += Duration::from_secs(2);
-    stage.peers.handle_lost(stage.now);
-    assert_eq!(stage.outputs(), [Output::Leave(session(1))], "nobody hears the answer");
-    stage.peers.handle_joined(PeerId(20), b"alice", stage.now);
-    assert_eq!(stage.peers.poll_timeout(), Some(again_at));
 }

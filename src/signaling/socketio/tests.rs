@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::*;
-use crate::signaling::peers::{self, AskId, CALL_AFTER, Outcome, Question};
+use crate::signaling::peers::{self, AskId, BACK_WITHIN, CALL_AFTER, Outcome, Question};
 
 mod handshake;
 
@@ -456,7 +456,7 @@ fn whatever_is_said_the_tables_agree_and_no_session_is_forgotten() {
 
 #[test]
 fn who_has_a_picture_is_not_called_by_a_daemon_that_is_back() {
-    for is_in_list in [true, false] {
+    for (is_in_list, later) in [(true, Duration::ZERO), (false, Duration::ZERO), (false, BACK_WITHIN)] {
         let mut stage = Stage::signed_in("joined");
         stage.online("a", "alice");
         stage.offers("a", 7);
@@ -466,12 +466,13 @@ fn who_has_a_picture_is_not_called_by_a_daemon_that_is_back() {
         stage.signs_in();
         if !is_in_list {
             stage.online("desk-id", "desk");
+            stage.passes(later);
         }
         stage.online("b", "alice");
         stage.online("c", "bob");
         stage.passes(CALL_AFTER);
         let called = stage.outputs().len();
-        assert_eq!(called, if is_in_list { 1 } else { 2 }, "{:?}", stage.names());
+        assert_eq!(called, if later < BACK_WITHIN { 1 } else { 2 }, "{:?}", stage.names());
     }
 }
 

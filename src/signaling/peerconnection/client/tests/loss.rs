@@ -30,6 +30,23 @@ fn who_has_a_picture_is_not_called_by_a_daemon_that_is_back() {
 }
 
 #[test]
+fn who_has_a_picture_may_come_back_later_than_the_daemon() {
+    for (later, called) in [(Duration::from_secs(1), vec![10]), (peers::BACK_WITHIN, vec![9, 10])] {
+        let mut stage = Stage::signed_in("joined", "alice,2,1\n");
+        stage.waited_at_once(replied(200, 2, &offer(5)));
+        stage.answer(described());
+        stage.waited_at_once(failed(true));
+        let request = stage.signs_in();
+        stage.reply(request, replied(200, 7, "desk,7,1\n"));
+        stage.later(later);
+        stage.waited(replied(200, 7, "alice,9,1\n"));
+        stage.waited(replied(200, 7, "bob,10,1\n"));
+        stage.later(peers::CALL_AFTER);
+        assert_eq!(stage.called(), called, "{later:?} after the daemon");
+    }
+}
+
+#[test]
 fn a_wait_of_an_id_that_is_gone_does_not_go_on() {
     let mut stage = Stage::signed_in("none", "alice,2,1\n");
     stage.waited(replied(200, 2, &offer(5)));
