@@ -30,6 +30,19 @@ pub struct Browser {
     _driver: Process,
 }
 
+/// Starts chromedriver, and gives its port; `None` where it found none.
+fn start_driver() -> Option<(Process, u16)> {
+    let mut command = Command::new("chromedriver");
+    command.arg("--port=0").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut driver = Process::spawn(&mut command);
+    let output = Output::follow(driver.child().stdout.take().unwrap());
+    let is_said = |line: &str| line.contains("started successfully on port") || line.contains("port not available");
+    let said = output.wait(START, is_said);
+    let line = said.unwrap_or_else(|| panic!("chromedriver did not start:\n{}", output.tail(20))).text;
+    let port = line.trim_end_matches('.').rsplit(' ').next().unwrap().parse().ok()?;
+    Some((driver, port))
+}
+
 impl Browser {
     /// Starts a browser with an empty page.
     pub fn start() -> Self {
@@ -39,14 +52,8 @@ impl Browser {
     /// Starts a browser with more arguments.
     pub fn start_with(args: &[&str]) -> Self {
         let profile = tempfile::tempdir().unwrap();
-        let mut command = Command::new("chromedriver");
-        command.arg("--port=0").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut driver = Process::spawn(&mut command);
-        let output = Output::follow(driver.child().stdout.take().unwrap());
-        let ready = output.wait(START, |line| line.contains("started successfully on port"));
-        let line = ready.unwrap_or_else(|| panic!("chromedriver did not start:\n{}", output.tail(20))).text;
-        let port: u16 = line.trim_end_matches('.').rsplit(' ').next().unwrap().parse().unwrap();
-
+        // The port that it chooses may be taken by another test before it has it in both families.
+        let (driver, port) = (0..5).find_map(|_| start_driver()).expect("chromedriver finds no free port");
         let own = format!("--user-data-dir={}", profile.path().display());
         let fixed = [
             "--headless",
