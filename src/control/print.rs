@@ -1,6 +1,7 @@
 //! What the daemon says, in plain words for people and as a line of JSON for programs.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 
 use serde::Serialize;
 
@@ -13,10 +14,15 @@ pub fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
+/// Where HTTP listens, as the ready line has it.
+pub fn listening(addresses: &[SocketAddr]) -> String {
+    let addresses: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
+    if addresses.is_empty() { "off".to_owned() } else { addresses.join(",") }
+}
+
 /// The status in words: what the daemon is, what works, who watches and where it is signed in.
 pub fn status(status: &Status) -> String {
-    let http: Vec<_> = status.http.iter().map(ToString::to_string).collect();
-    let http = if http.is_empty() { "off".to_owned() } else { http.join(",") };
+    let http = listening(&status.http);
     let works = |running| if running { "running" } else { "idle" };
     let sound = status.sound.as_ref().map(|sound| format!("{}, {}", sound.what, works(sound.running)));
     let facts = [

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use tracing::{debug, info, warn};
 
+use crate::control::print::listening;
 use crate::session::reach::{CandidateKind, NetworkFilter, Reach};
 use crate::session::udp::{LocalAddress, local_addresses};
 use crate::signaling::access::Code;
@@ -15,9 +16,7 @@ use crate::signaling::server::Server;
 pub(super) fn announce(server: Option<&Server>, udp_port: u16, code: Option<&Code>, name: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     let addresses = server.map_or(&[][..], Server::local_addrs);
-    let listening: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
-    let http = if listening.is_empty() { "off".to_owned() } else { listening.join(",") };
-    writeln!(out, "listening http={http} udp={udp_port}")?;
+    writeln!(out, "listening http={} udp={udp_port}", listening(addresses))?;
     let scheme = if server.is_some_and(|server| server.tls().is_some()) { "https" } else { "http" };
     let urls = urls(scheme, addresses, code);
     for url in &urls {

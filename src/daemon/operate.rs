@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::makers::Makers;
+use crate::control::print::listening;
 use crate::control::server::Operator;
 use crate::control::socket::{ControlSocket, SocketError, places};
 use crate::control::target;
@@ -69,8 +70,7 @@ pub(super) struct Facts {
 impl Facts {
     /// What is broadcast, to how many and where, for the service manager's status line.
     pub(super) fn in_words(&self, makers: &Makers) -> impl Fn(usize) -> String + use<> {
-        let http: Vec<_> = self.http.iter().map(SocketAddr::to_string).collect();
-        let http = if http.is_empty() { "off".to_owned() } else { http.join(",") };
+        let http = listening(&self.http);
         let (what, name, udp) = (makers.source().what, self.name.clone(), self.udp);
         move |watching| {
             let whom = match watching {

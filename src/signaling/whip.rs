@@ -319,24 +319,19 @@ impl Whip {
                 self.state = State::Connecting(session, resource);
                 self.lose(now, over.unwrap_or_default(), Duration::ZERO);
             }
-            Said::Unusable { why, resource } => {
-                if over.is_none() {
-                    self.outputs.push_back(Output::Leave(session));
-                }
-                self.state = State::Connecting(session, resource);
-                self.lose(now, over.unwrap_or(why), Duration::ZERO);
-            }
             Said::Elsewhere(to) if !given_up && redirections < MOST_REDIRECTIONS => {
                 self.post(session, to, sdp, redirections + 1);
             }
             said => {
-                let (why, retry_after) = match said {
-                    Said::Refused { why, retry_after } => (why, retry_after),
-                    _ => (format!("the server redirects more than {MOST_REDIRECTIONS} times"), Duration::ZERO),
+                let (why, retry_after, resource) = match said {
+                    Said::Refused { why, retry_after } => (why, retry_after, None),
+                    Said::Unusable { why, resource } => (why, Duration::ZERO, resource),
+                    _ => (format!("the server redirects more than {MOST_REDIRECTIONS} times"), Duration::ZERO, None),
                 };
                 if over.is_none() {
                     self.outputs.push_back(Output::Leave(session));
                 }
+                self.state = State::Connecting(session, resource);
                 self.lose(now, over.unwrap_or(why), retry_after);
             }
         }

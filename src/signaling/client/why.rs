@@ -68,25 +68,19 @@ pub fn hint_at_tls(scheme: &str) -> String {
 
 /// That TLS with a server of this `scheme` fails, and what to do.
 pub fn no_tls(scheme: &str, error: &(dyn Error + 'static)) -> String {
-    match certificate(error) {
-        Some(why) => format!("its certificate is not accepted: {why}"),
-        None => format!("TLS with it fails: {}{}", root(error), hint_at_none(scheme, error)),
-    }
+    certificate(error).unwrap_or_else(|| format!("TLS with it fails: {}{}", root(error), hint_at_none(scheme, error)))
 }
 
 /// That an HTTP client reached no server by a URL of this `scheme`, and what to do.
 pub fn not_connected(scheme: &str, error: &(dyn Error + 'static)) -> String {
-    match certificate(error) {
-        Some(why) => format!("its certificate is not accepted: {why}"),
-        None => unreachable(root(error)) + &hint_at_none(scheme, error),
-    }
+    certificate(error).unwrap_or_else(|| unreachable(root(error)) + &hint_at_none(scheme, error))
 }
 
-/// What is wrong with a server's certificate, where that is what is wrong.
+/// That a server's certificate is not accepted, and why, where that is what is wrong.
 fn certificate(error: &(dyn Error + 'static)) -> Option<String> {
     use rustls::CertificateError as E;
     if let Some(rustls::Error::InvalidCertificate(why)) = error.downcast_ref() {
-        return Some(match why {
+        let why = match why {
             E::UnknownIssuer | E::BadSignature => {
                 "nobody whom this machine trusts has signed it, or it was made anew since; name the signer's file with ca-file=".to_owned()
             }
@@ -97,7 +91,8 @@ fn certificate(error: &(dyn Error + 'static)) -> Option<String> {
                 "it is one that signs others (CA:TRUE); make the server's own with basicConstraints=CA:FALSE, and name it with ca-file= where it signs itself".to_owned()
             }
             other => other.to_string(),
-        });
+        };
+        return Some(format!("its certificate is not accepted: {why}"));
     }
     // An I/O error does not name the one inside as its source.
     let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);

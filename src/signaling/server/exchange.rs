@@ -55,6 +55,14 @@ impl HostCheck {
     }
 }
 
+/// What takes more than a request's head to answer.
+enum Asked {
+    /// Something of WHEP's, by the body.
+    Whep(whep::Wanted),
+    /// How the daemon is.
+    State,
+}
+
 /// Answers requests.
 #[derive(Debug)]
 pub(super) struct Exchange {
@@ -111,7 +119,7 @@ impl Exchange {
         }
         let is_session = head.uri.path().starts_with("/whep/");
         let reply = match self.at_once(&head.method, &head.uri, &head.headers, from) {
-            Ok(wanted) => match read(body, &head.headers, self.deadlines.body).await {
+            Ok(Asked::Whep(wanted)) => match read(body, &head.headers, self.deadlines.body).await {
                 Ok(body) => {
                     enter(Stage::Answered);
                     match whep::read_body(wanted, &body) {
@@ -121,15 +129,14 @@ impl Exchange {
                 }
                 Err(reply) => whep::cors(*reply),
             },
+            Ok(Asked::State) => {
+                discard(body, &head.headers, self.deadlines.body).await;
+                enter(Stage::Answered);
+                observe::answer(head.uri.path(), from, &self.observer).await
+            }
             Err(reply) => {
                 discard(body, &head.headers, self.deadlines.body).await;
-                match *reply {
-                    reply if reply.status == StatusCode::OK && observe::owns(head.uri.path()) => {
-                        enter(Stage::Answered);
-                        observe::answer(head.uri.path(), from, &self.observer).await
-                    }
-                    reply => reply,
-                }
+                *reply
             }
         };
         if head.headers.contains_key(header::AUTHORIZATION) {
@@ -211,30 +218,24 @@ impl Exchange {
         tokio::time::sleep(wait).await;
     }
 
-    /// What the request's head asks of WHEP, or the reply where the head is enough.
-    fn at_once(
-        &self,
-        method: &Method,
-        uri: &Uri,
-        headers: &HeaderMap,
-        from: SocketAddr,
-    ) -> Result<whep::Wanted, Box<Reply>> {
+    /// What is asked for by the request's head, or the reply where the head is enough.
+    fn at_once(&self, method: &Method, uri: &Uri, headers: &HeaderMap, from: SocketAddr) -> Result<Asked, Box<Reply>> {
         self.is_for_us(uri, headers)?;
         let path = uri.path();
         if whep::owns(path) {
             let mut access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
             let links = || self.ice.links(clock::wall_now());
-            return whep::read_head(method, path, headers, &mut access, from.ip(), Instant::now(), links);
+            let wanted = whep::read_head(method, path, headers, &mut access, from.ip(), Instant::now(), links);
+            return wanted.map(Asked::Whep);
         }
         let is_get = method == Method::GET || method == Method::HEAD;
+        if observe::owns(path) {
+            return if is_get { Ok(Asked::State) } else { Err(Box::new(Reply::method_not_allowed("GET, HEAD"))) };
+        }
         let reply = match (path, pages::at(path)) {
-            (_, Some(_)) | (HEALTH | observe::READY | observe::METRICS, _) if !is_get => {
-                Reply::method_not_allowed("GET, HEAD")
-            }
+            (HEALTH, _) | (_, Some(_)) if !is_get => Reply::method_not_allowed("GET, HEAD"),
             (_, Some(page)) => page.reply(headers),
             (HEALTH, None) => Reply::sentence(StatusCode::OK, "ok"),
-            // What they say has to be asked for.
-            (observe::READY | observe::METRICS, None) => Reply::empty(StatusCode::OK),
             _ => Reply::not_found(),
         };
         Err(Box::new(reply))

@@ -13,9 +13,9 @@ use crate::control::wire::Status;
 use crate::metrics;
 
 /// Whether viewers can be served now; open to everybody.
-pub(super) const READY: &str = "/readyz";
+const READY: &str = "/readyz";
 /// Numbers for Prometheus; for this machine only.
-pub(super) const METRICS: &str = "/metrics";
+const METRICS: &str = "/metrics";
 /// How long the daemon's parts may take to say how they are.
 const PATIENCE: Duration = Duration::from_secs(2);
 
