@@ -21,6 +21,7 @@ mod observe;
 mod page;
 mod peerconnection_client;
 mod relay;
+mod reload;
 mod renewal;
 mod room;
 mod room_pages;
