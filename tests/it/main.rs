@@ -9,6 +9,7 @@ mod config;
 mod control;
 mod everywhere;
 mod firefox;
+mod fuzz_corpus;
 mod heard;
 mod hostile;
 mod ice_servers;
@@ -39,3 +40,6 @@ mod whip;
 
 #[path = "../support/mod.rs"]
 mod support;
+
+#[path = "../fuzz/src/lib.rs"]
+mod fuzz;
