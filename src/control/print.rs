@@ -157,7 +157,9 @@ fn table(indent: &str, rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let widths: Vec<_> = (0..columns).map(|column| width(column).unwrap_or_default()).collect();
     let mut text = String::new();
     for row in &rows {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}  "));
+        // By hand, as widths of format strings end at 65535.
+        let pad = |cell: &String, width: usize| " ".repeat(width.saturating_sub(cell.chars().count()) + 2);
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell}{}", pad(cell, *width)));
         let _ = writeln!(text, "{}", format!("{indent}{}", cells.collect::<String>()).trim_end());
     }
     text
@@ -255,6 +257,20 @@ whip+http://h/w: ended by the operator; `laterna call whip+http://h/w` publishes
 ";
         assert_eq!(peers(&[room, away, channel, whip]), expected);
         assert!(peers(&[]).contains("--signaling"));
+    }
+
+    #[test]
+    fn a_name_of_any_length_is_shown() {
+        let long = "x".repeat(70_000);
+        let peers_of = |name: &str| vec![Peer { id: 1, name: name.to_owned(), viewer: None }];
+        let server = Server {
+            server: long.clone(),
+            standing: Standing::SignedIn,
+            name: None,
+            why: None,
+            peers: peers_of(&long),
+        };
+        assert!(peers(&[server]).contains(&format!("-       {long}\n")));
     }
 
     #[test]

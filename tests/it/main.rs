@@ -10,6 +10,7 @@ mod config;
 mod control;
 mod everywhere;
 mod firefox;
+mod fuzz_corpus;
 mod heard;
 mod hostile;
 mod ice_servers;
@@ -41,3 +42,6 @@ mod whip;
 
 #[path = "../support/mod.rs"]
 mod support;
+
+#[path = "../fuzz/src/lib.rs"]
+mod fuzz;
