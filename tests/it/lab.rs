@@ -3,6 +3,7 @@
 //! `./dev lab` boots the machine by `tests/lab/run` and puts two versions of the package into its `/host`. It is one test, as each step
 //! stands on the one before.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -18,6 +19,8 @@ use guest::Guest;
 const ADDRESS: &str = "10.77.0.2";
 /// How long what is emulated may take.
 const LONG: Duration = Duration::from_secs(180);
+/// The users that systemd makes at a service's start.
+const DYNAMIC_USERS: RangeInclusive<u32> = 61184..=65519;
 /// A test card that an emulated machine can encode.
 const CONFIG: &str = "
 source = \"pattern\"
@@ -66,7 +69,7 @@ impl Viewer {
 /// Installs it, and starts it as its user would.
 fn install(guest: &Guest) -> String {
     guest.step("apt install ./laterna.deb");
-    guest.root("apt-get install -y --no-download /host/first.deb");
+    guest.root("apt-get install -y /host/first.deb");
     assert_eq!(guest.root("systemctl is-enabled laterna || :; systemctl is-active laterna || :"), "disabled\ninactive");
     assert_eq!(guest.root("laterna config check"), "/etc/laterna/laterna.toml: ok");
     guest.root("systemd-analyze verify /usr/lib/systemd/system/laterna.service");
@@ -79,7 +82,9 @@ fn install(guest: &Guest) -> String {
     guest.root("systemctl enable --now laterna");
     let status = guest.root("systemctl show -p StatusText --value laterna");
     assert!(status.starts_with("broadcasting pattern 320x180 to nobody"), "{status}");
-    guest.root("cat /var/lib/laterna/code")
+    let (code, log) = (guest.root("cat /var/lib/laterna/code"), guest.root("journalctl --no-pager -u laterna"));
+    assert!(log.contains("INFO laterna::") && !log.contains(&code), "{log}");
+    code
 }
 
 /// Judges what the service may do: by systemd, and by what it is refused.
@@ -89,13 +94,15 @@ fn sandbox(guest: &Guest) {
     println!("{}", judged.lines().last().unwrap_or_default());
     let thread = "ps -L -o ni=,comm= -p $(systemctl show -p MainPID --value laterna)";
     assert!(guest.root(thread).contains("-10 encode-"), "{}", guest.root(thread));
-    let owner = guest.root("ps -o user= -p $(systemctl show -p MainPID --value laterna)");
-    assert_eq!(owner, "laterna");
+    let user = guest.root("ps -o uid= -p $(systemctl show -p MainPID --value laterna)").trim().parse().unwrap();
+    assert!(DYNAMIC_USERS.contains(&user), "{user}");
 
     guest.step("a camera within the service's walls, and nothing else");
     guest.root("modprobe vivid n_devs=1 && udevadm settle && test -c /dev/video0");
+    // A device that everybody may read, but for the unit.
+    guest.root("chmod o+r /dev/ttyS0");
     // The same unit with another command: what it says of devices, folders and rights holds for that.
-    let probe = "exec 3<>/dev/video0 && ! touch /etc/laterna/new && ! cat /dev/vda && ! ls /home/lab && ! ls /root && touch $STATE_DIRECTORY/new";
+    let probe = "exec 3<>/dev/video0 && ! touch /etc/laterna/new && ! head -c0 /dev/ttyS0 && ! ls /home/lab && ! ls /root && touch $STATE_DIRECTORY/new";
     let edits = [
         ("ExecStart=.*", format!("ExecStart=/bin/sh -c \"{}\"", probe.replace("$", "$$").replace("&", "\\&"))),
         ("Type=.*", "Type=oneshot".to_owned()),
@@ -141,7 +148,7 @@ fn upgrade(guest: &Guest, viewer: &Viewer) {
     viewer.marks();
     let process = "systemctl show -p MainPID --value laterna";
     let (before, version) = (guest.root(process), guest.root("dpkg-query -W -f '${Version}' laterna"));
-    guest.root("apt-get install -y --no-download /host/second.deb");
+    guest.root("apt-get install -y /host/second.deb");
     let (after, newer) = (guest.root(process), guest.root("dpkg-query -W -f '${Version}' laterna"));
     assert!(before != after && after != "0" && version != newer, "{before} {after} {version} {newer}");
     assert_eq!(guest.root("cat /etc/laterna/laterna.toml"), CONFIG.trim_end());
