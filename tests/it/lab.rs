@@ -143,15 +143,33 @@ fn reboot(guest: &Guest, viewer: &Viewer, code: &str) {
     viewer.sees_the_card();
 }
 
+/// Changes the config file under a viewer, who notices nothing; then breaks it, which changes nothing.
+fn reload(guest: &Guest, viewer: &Viewer) {
+    guest.step("systemctl reload laterna, under a viewer");
+    viewer.marks();
+    let process = guest.root("systemctl show -p MainPID --value laterna");
+    let file = "/etc/laterna/laterna.toml";
+    guest.root(&format!("printf 'name = \"Room 12\"\\nbitrate = \"1M\"\\n' >> {file} && systemctl reload laterna"));
+    guest.awaits("laterna status | grep -q \"Room 12\"", LONG);
+    viewer.sees_the_card();
+    guest.root(&format!("cp {file} /tmp/kept && echo 'fps = 0' >> {file} && ! systemctl reload laterna"));
+    assert!(guest.root("journalctl --no-pager -u laterna").contains("fps = 0"));
+    guest.root(&format!("cp /tmp/kept {file} && systemctl reload laterna"));
+    viewer.sees_the_card();
+    assert_eq!(guest.root("systemctl show -p MainPID --value laterna"), process);
+    assert!(viewer.0.run::<bool>("return window.laterna.pc === lt.kept", &[]), "the page had to connect again");
+}
+
 fn upgrade(guest: &Guest, viewer: &Viewer) {
     guest.step("an upgrade keeps the config and starts the service again");
     viewer.marks();
     let process = "systemctl show -p MainPID --value laterna";
+    let config = guest.root("cat /etc/laterna/laterna.toml");
     let (before, version) = (guest.root(process), guest.root("dpkg-query -W -f '${Version}' laterna"));
     guest.root("apt-get install -y /host/second.deb");
     let (after, newer) = (guest.root(process), guest.root("dpkg-query -W -f '${Version}' laterna"));
     assert!(before != after && after != "0" && version != newer, "{before} {after} {version} {newer}");
-    assert_eq!(guest.root("cat /etc/laterna/laterna.toml"), CONFIG.trim_end());
+    assert_eq!(guest.root("cat /etc/laterna/laterna.toml"), config);
     assert_eq!(guest.root("systemctl is-enabled laterna; systemctl is-active laterna"), "enabled\nactive");
     viewer.comes_back();
     viewer.sees_the_card();
@@ -215,6 +233,7 @@ fn the_package_lives_in_a_machine() {
     sandbox(&guest);
     watchdog(&guest, &viewer);
     reboot(&guest, &viewer, &code);
+    reload(&guest, &viewer);
     upgrade(&guest, &viewer);
     desktop(&guest, &viewer);
     remove(&guest);
