@@ -15,25 +15,15 @@ use crate::config::one_line;
 use crate::config::tables::expiry;
 use crate::control::client::Command as Operation;
 
+pub mod manual;
 mod run;
 
+pub use clap_complete::Shell;
 pub use run::RunArgs;
 
 /// The commands of the contract that come in later versions.
-pub const COMMANDS_NOT_YET: &[&str] = &[
-    "switch",
-    "sources",
-    "audio",
-    "record",
-    "play",
-    "pause",
-    "seek",
-    "snapshot",
-    "events",
-    "doctor",
-    "completions",
-    "man",
-];
+pub const COMMANDS_NOT_YET: &[&str] =
+    &["switch", "sources", "audio", "record", "play", "pause", "seek", "snapshot", "events", "doctor"];
 
 /// The flags of `run` that come in later versions, each with its variable.
 pub const FLAGS_NOT_YET: &[(&str, &str)] = &[
@@ -121,6 +111,16 @@ enum CliCommand {
         #[command(subcommand)]
         command: ConfigArgs,
     },
+    /// Prints what completes commands and flags in a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Prints the manual page laterna(1), or writes all manual pages into a directory
+    Man {
+        /// The directory; made where it is absent
+        dir: Option<PathBuf>,
+    },
     #[command(external_subcommand)]
     Other(Vec<OsString>),
 }
@@ -196,6 +196,10 @@ pub enum Invocation {
     PrintConfig(Box<RunArgs>),
     /// To print the config file that explains all.
     DefaultConfig,
+    /// To print what completes command lines in this shell.
+    Completions(Shell),
+    /// To print the first man page, or to write all into a directory.
+    Man(Option<PathBuf>),
     /// To print the help or the version.
     Print(Box<clap::Error>),
 }
@@ -241,6 +245,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Cli
         CliCommand::Config { command: ConfigArgs::Check(args) } => Ok(Invocation::CheckConfig(args)),
         CliCommand::Config { command: ConfigArgs::Print(args) } => Ok(Invocation::PrintConfig(args)),
         CliCommand::Config { command: ConfigArgs::Default } => Ok(Invocation::DefaultConfig),
+        CliCommand::Completions { shell } => Ok(Invocation::Completions(shell)),
+        CliCommand::Man { dir } => Ok(Invocation::Man(dir)),
         CliCommand::Status { json, watch, daemon } => operate(Operation::Status { json, watch }, daemon),
         CliCommand::Peers { json, daemon } => operate(Operation::Peers { json }, daemon),
         CliCommand::Codes { command } => {
@@ -431,6 +437,8 @@ mod tests {
             ("laterna config moon", "moon: no such command; see `laterna config --help`"),
             ("laterna config check x", "x: not a flag; see `laterna config --help`"),
             ("laterna config default --fps 1", "--fps: no such flag"),
+            ("laterna completions", "<SHELL>: it is missing; see `laterna completions --help`"),
+            ("laterna completions moon", "<SHELL>: can't be 'moon'; see `laterna completions --help`"),
             ("laterna run --config", "--config <FILE>: its value is missing"),
             ("laterna kick", "<VIEWER>: it is missing; see `laterna kick --help`"),
             ("laterna kick x", "<VIEWER>: can't be 'x'; see `laterna kick --help`"),

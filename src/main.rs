@@ -1,11 +1,11 @@
 //! The `laterna` binary: arguments → logs → run → exit code.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use laterna::cli::{self, Invocation, RunArgs};
+use laterna::cli::{self, Invocation, RunArgs, manual};
 use laterna::config::load::{self, LoadError, Loaded};
 use laterna::config::{Exit, MANUAL, one_line, print};
 use laterna::control;
@@ -24,6 +24,14 @@ fn main() -> ExitCode {
         }
         Ok(Invocation::PrintConfig(args)) => load(&args).map_or_else(refuse, |loaded| say(&print::print(&loaded))),
         Ok(Invocation::DefaultConfig) => say(MANUAL),
+        Ok(Invocation::Completions(shell)) => say(&manual::completions(shell)),
+        Ok(Invocation::Man(None)) => say(&manual::first().text),
+        Ok(Invocation::Man(Some(dir))) => match write_pages(&dir) {
+            Ok(()) => Exit::Done,
+            Err(error) => {
+                fail(Exit::Failed, &format!("man {}: {error}; name a directory that can be written", dir.display()))
+            }
+        },
         Ok(Invocation::Operate { operation, control }) => {
             match control::client::run(&operation, control.as_deref(), &mut std::io::stdout().lock()) {
                 Ok(()) => Exit::Done,
@@ -80,6 +88,12 @@ fn say(text: &str) -> Exit {
         Ok(()) => Exit::Done,
         Err(error) => fail(Exit::Failed, &format!("stdout: {error}")),
     }
+}
+
+/// Writes all man pages into a directory.
+fn write_pages(dir: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    manual::pages().iter().try_for_each(|page| std::fs::write(dir.join(&page.file), &page.text))
 }
 
 /// Says in one line why nothing more is done.

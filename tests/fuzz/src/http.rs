@@ -55,18 +55,17 @@ pub fn run(data: &[u8]) {
     names(text.lines().next().unwrap_or_default());
     links(&text);
     let Some(request) = heard(data) else { return };
-    whep_reads(&request, &mut Access::Open);
-    whep_reads(&request, &mut Access::with_code(Code::parse(CODE).unwrap()));
+    whep_reads(&request, &mut Access::open(), true);
+    whep_reads(&request, &mut Access::with_code(Code::parse(CODE).unwrap()), false);
     room_reads(&request);
 }
 
-fn whep_reads(request: &Heard<'_>, access: &mut Access) {
+fn whep_reads(request: &Heard<'_>, access: &mut Access, is_open: bool) {
     if !whep::owns(&request.path) {
         return;
     }
     let from = IpAddr::from([192, 0, 2, 7]);
     let links = || vec!["<stun:h:3478>; rel=\"ice-server\"".to_owned()];
-    let is_open = matches!(access, Access::Open);
     let wanted = whep::read_head(&request.method, &request.path, &request.headers, access, from, start(), links);
     let wanted = match wanted {
         Ok(wanted) => wanted,
@@ -78,11 +77,11 @@ fn whep_reads(request: &Heard<'_>, access: &mut Access) {
             .to_str()
             .is_ok_and(|value| Code::parse(CODE).unwrap().matches(value.split(' ').next_back().unwrap_or_default()))
     });
-    let names_a_session = !matches!(wanted, whep::Wanted::Offer);
+    let names_a_session = !matches!(wanted, whep::Wanted::Offer(_));
     assert!(is_open || names_a_session || has_code, "let in without the code");
     let session = |id: &SessionId| assert_eq!(request.path, format!("/whep/{id}"));
     match whep::read_body(wanted, request.body) {
-        Ok(Ask::Offer(sdp)) => assert_eq!(sdp.as_bytes(), request.body),
+        Ok(Ask::Offer(sdp, _)) => assert_eq!(sdp.as_bytes(), request.body),
         Ok(Ask::Trickle(id, trickle)) => {
             session(&id);
             assert!(trickle.end || !trickle.candidates.is_empty());
