@@ -29,7 +29,6 @@ pub const COMMANDS_NOT_YET: &[&str] = &[
     "snapshot",
     "codes",
     "events",
-    "doctor",
     "completions",
     "man",
 ];
@@ -57,6 +56,15 @@ Examples:
 It prints a line `open http://...`: open that address in a browser to watch.
 Every flag has a variable: --udp-port is LATERNA_UDP_PORT; and but for --config a key in the config file: udp-port.
 A flag goes before its variable, a variable before the file. `laterna config default` prints a file that explains all.";
+
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  laterna doctor                                 this machine, with the config file that `laterna run` would take
+  laterna doctor --source screen                 what is wrong with the screen, if it must be the screen
+  laterna doctor --config laterna.toml --json    for programs
+  sudo -u laterna laterna doctor                 as the service's user sees it
+
+It needs no daemon, and asks one that runs. It takes the flags of `laterna run`, and checks what these would need.";
 
 /// The command line of this version.
 #[derive(Debug, Parser)]
@@ -112,6 +120,15 @@ enum CliCommand {
         #[command(flatten)]
         daemon: DaemonArgs,
     },
+    /// Checks whether this machine can broadcast as it is configured, and says what to do; exit code 1 where something fails
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor {
+        /// As one line of JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        settings: Box<RunArgs>,
+    },
     /// Checks the config file, or says what holds and why
     Config {
         #[command(subcommand)]
@@ -157,6 +174,13 @@ pub enum Invocation {
     PrintConfig(Box<RunArgs>),
     /// To print the config file that explains all.
     DefaultConfig,
+    /// To check whether this machine can do that.
+    Doctor {
+        /// As JSON.
+        json: bool,
+        /// The settings.
+        settings: Box<RunArgs>,
+    },
     /// To print the help or the version.
     Print(Box<clap::Error>),
 }
@@ -202,6 +226,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Cli
         CliCommand::Config { command: ConfigArgs::Check(args) } => Ok(Invocation::CheckConfig(args)),
         CliCommand::Config { command: ConfigArgs::Print(args) } => Ok(Invocation::PrintConfig(args)),
         CliCommand::Config { command: ConfigArgs::Default } => Ok(Invocation::DefaultConfig),
+        CliCommand::Doctor { json, settings } => Ok(Invocation::Doctor { json, settings }),
         CliCommand::Status { json, watch, daemon } => operate(Operation::Status { json, watch }, daemon),
         CliCommand::Peers { json, daemon } => operate(Operation::Peers { json }, daemon),
         CliCommand::Call { peer, .. } if peer.trim().is_empty() => Err(CliError::Unknown {
@@ -231,6 +256,7 @@ fn refuse_not_yet(matches: &ArgMatches) -> Result<(), CliError> {
     let advice = "leave it out; `laterna run --help` lists what this version does";
     let (command, settings) = match matches.subcommand() {
         Some(("run", settings)) => ("run", settings),
+        Some(("doctor", settings)) => ("doctor", settings),
         Some(("config", config)) => match config.subcommand() {
             Some(("check", settings)) => ("config check", settings),
             Some(("print", settings)) => ("config print", settings),

@@ -106,6 +106,14 @@ pub fn run(command: &Command, control: Option<&Path>, out: &mut impl Write) -> R
     }
 }
 
+/// How the daemon at `control` is, or the one at a default place.
+///
+/// # Errors
+/// Where there is none, or it does not say.
+pub fn status(control: Option<&Path>) -> Result<Status, ClientError> {
+    Daemon::find(&places(control, std::env::var_os("XDG_RUNTIME_DIR")))?.status()
+}
+
 /// Shows the status again whenever it has changed, until the daemon ends.
 fn follow(mut daemon: Daemon, first: Status, json: bool, out: &mut impl Write) -> Result<(), ClientError> {
     let mut shown = steady(&first);

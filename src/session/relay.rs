@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 
 mod allocation;
+pub mod asks;
 pub mod credentials;
 mod peers;
 mod probe;

@@ -15,6 +15,7 @@ use crate::orders::{Mode, Orders};
 
 mod capture;
 mod pointer;
+pub mod probe;
 mod screen;
 mod segment;
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod cli;
 mod codecs;
 mod config;
 mod control;
+mod doctor;
 mod everywhere;
 mod firefox;
 mod heard;
