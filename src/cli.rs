@@ -18,20 +18,8 @@ mod run;
 pub use run::RunArgs;
 
 /// The commands of the contract that come in later versions.
-pub const COMMANDS_NOT_YET: &[&str] = &[
-    "switch",
-    "sources",
-    "audio",
-    "record",
-    "play",
-    "pause",
-    "seek",
-    "snapshot",
-    "codes",
-    "events",
-    "completions",
-    "man",
-];
+pub const COMMANDS_NOT_YET: &[&str] =
+    &["switch", "sources", "audio", "record", "play", "pause", "seek", "snapshot", "codes", "completions", "man"];
 
 /// The flags of `run` that come in later versions, each with its variable.
 pub const FLAGS_NOT_YET: &[(&str, &str)] = &[
@@ -56,6 +44,13 @@ Examples:
 It prints a line `open http://...`: open that address in a browser to watch.
 Every flag has a variable: --udp-port is LATERNA_UDP_PORT; and but for --config a key in the config file: udp-port.
 A flag goes before its variable, a variable before the file. `laterna config default` prints a file that explains all.";
+
+const EVENTS_EXAMPLES: &str = "\
+Examples:
+  laterna events                                 what happens from now on
+  laterna events --json | jq 'select(.what == \"viewer-connected\")'
+
+Times are UTC. A line `lost N` says that so many were not read in time.";
 
 const DOCTOR_EXAMPLES: &str = "\
 Examples:
@@ -97,6 +92,15 @@ enum CliCommand {
     /// Lists who is signed in where
     Peers {
         /// As one line of JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        daemon: DaemonArgs,
+    },
+    /// Tells what happens, a line each, until Ctrl-C or the daemon's end: viewers, the source, sound, encoders, servers
+    #[command(after_help = EVENTS_EXAMPLES)]
+    Events {
+        /// Each as a line of JSON
         #[arg(long)]
         json: bool,
         #[command(flatten)]
@@ -229,6 +233,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Cli
         CliCommand::Doctor { json, settings } => Ok(Invocation::Doctor { json, settings }),
         CliCommand::Status { json, watch, daemon } => operate(Operation::Status { json, watch }, daemon),
         CliCommand::Peers { json, daemon } => operate(Operation::Peers { json }, daemon),
+        CliCommand::Events { json, daemon } => operate(Operation::Events { json }, daemon),
         CliCommand::Call { peer, .. } if peer.trim().is_empty() => Err(CliError::Unknown {
             asked: format!("call '{}'", one_line(&peer)),
             found: "an empty name".to_owned(),

@@ -20,6 +20,8 @@ use crate::config::load::Loaded;
 use crate::config::{ConfigError, Listen, RunConfig};
 use crate::control;
 use crate::control::socket::ControlSocket;
+use crate::control::wire::Event;
+use crate::events::Events;
 use crate::ice_server::{IceServer, IceServers, Scheme};
 use crate::service::ServiceManager;
 use crate::session::engine::identity::Identity;
@@ -47,6 +49,7 @@ use crate::signaling::server::{ConnectionLimits, Deadlines, Looks, RoomConfig, S
 
 mod access;
 mod announce;
+mod herald;
 mod makers;
 mod operate;
 mod tls;
@@ -144,6 +147,8 @@ struct Daemon {
     beating: Registry,
     /// How many are watching.
     watching: watch::Receiver<usize>,
+    /// Tells operators what happens.
+    events: Events,
     /// Owned to the end: dropping them stops and joins their threads.
     makers: Makers,
 }
@@ -233,6 +238,7 @@ impl Daemon {
         let ice_servers = ice_servers.collect::<anyhow::Result<Vec<_>>>()?;
         let ice_standings =
             ice_servers.iter().map(|config| (config.server.url(), config.standing.subscribe())).collect();
+        let events = Events::default();
         let join_config = JoinConfig {
             name: config.name.clone(),
             max_viewers: config.max_viewers,
@@ -243,6 +249,7 @@ impl Daemon {
             identity,
             reach,
             watching: watch::Sender::new(0),
+            events: events.clone(),
         };
         let watching = join_config.watching.subscribe();
         let streams = Streams::default();
@@ -277,6 +284,7 @@ impl Daemon {
             asker: asker.clone(),
             clock,
             relays: starter.clone(),
+            events: events.clone(),
         };
         let mut signaling = config.signaling;
         SignalingUrl::number(&mut signaling);
@@ -306,6 +314,7 @@ impl Daemon {
             ended,
             beating,
             watching,
+            events,
             makers,
         })
     }
@@ -345,7 +354,12 @@ impl Daemon {
         let clients: Vec<Client> = started.collect();
         let desks = room.into_iter().chain(clients.iter().map(|client| client.desk.clone())).collect();
         let status = self.facts.in_words(&makers);
-        let desks = Arc::new(Desks { facts: self.facts, join: join.clone(), makers: makers.clone(), desks });
+        let events = self.events;
+        // It ends with the serving.
+        let _heralds = herald::watch_all(&makers, &self.facts.ice_servers, &events);
+        let desks =
+            Desks { facts: self.facts, join: join.clone(), makers: makers.clone(), events: events.clone(), desks };
+        let desks = Arc::new(desks);
         let mut operators = JoinSet::new();
         if let Some(socket) = self.control {
             operators.spawn(control::server::serve(socket, desks.clone(), tasks_stopped.clone()));
@@ -353,18 +367,21 @@ impl Daemon {
         if let Some(looks) = self.looks {
             operators.spawn(desks.tell(looks, tasks_stopped));
         }
-        let (tell, told) = oneshot::channel();
+        let (tell, told) = oneshot::channel::<&str>();
         let control = async move {
             let result = tokio::select! {
                 Ok(signal) = told => {
                     info!(signal, "stopping");
-                    Ok(())
+                    Ok(signal)
                 }
                 Some(name) = self.ended.recv() => {
                     Err(anyhow!("the thread {name} has ended and must not; this is a bug, its message is above"))
                 }
                 else => Err(anyhow!("nothing is left that could end")),
             };
+            let why = result.as_ref().map_or_else(|error| format!("{error:#}"), |signal| (*signal).to_owned());
+            events.tell(Event::Stopping { why });
+            let result = result.map(drop);
             manager.stopping().await;
             join.push_always(JoinIn::Shutdown);
             stop_tasks.send_replace(true);

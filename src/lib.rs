@@ -9,6 +9,7 @@ pub mod control;
 pub mod daemon;
 pub mod doctor;
 pub mod encoder;
+pub mod events;
 pub mod fanout;
 pub mod frame;
 pub mod ice_server;

@@ -32,6 +32,11 @@ pub enum Command {
         /// As a line of JSON.
         json: bool,
     },
+    /// To know what happens, until the daemon ends.
+    Events {
+        /// Each as a line of JSON.
+        json: bool,
+    },
     /// To offer the stream to a peer.
     Call {
         /// Its id or name.
@@ -93,6 +98,7 @@ pub fn run(command: &Command, control: Option<&Path>, out: &mut impl Write) -> R
             Reply::Peers(servers) => write_line(out, &print::peers(&servers)),
             other => Err(strange(&other).into()),
         },
+        Command::Events { json } => daemon.listen(*json, out),
         Command::Call { peer, server } => {
             match daemon.ask(&Request::Call { peer: peer.clone(), server: server.clone() })? {
                 Reply::Called(called) => write_line(out, &print::called(&called)),
@@ -192,6 +198,22 @@ impl Daemon {
         match self.ask(&Request::Status)? {
             Reply::Status(status) => Ok(*status),
             other => Err(strange(&other).into()),
+        }
+    }
+
+    /// Shows what happens, a line each, until the daemon ends.
+    fn listen(mut self, json: bool, out: &mut impl Write) -> Result<(), ClientError> {
+        let mut reply = self.ask(&Request::Events)?;
+        loop {
+            let Reply::Event(event) = reply else { return Err(strange(&reply).into()) };
+            write_line(out, &if json { print::json(&event) } else { print::event(&event) })?;
+            reply = loop {
+                match self.line(WITHIN)? {
+                    Some(line) => break Reply::parse(&line)?,
+                    None if self.ended => return Ok(()),
+                    None => {}
+                }
+            };
         }
     }
 

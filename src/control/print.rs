@@ -5,6 +5,10 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
+mod event;
+
+pub use event::event;
+
 use super::wire::{Called, IceServer, IceStanding, Kicked, Server, Stage, Standing, Status};
 use crate::config::one_line;
 

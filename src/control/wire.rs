@@ -8,6 +8,10 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+mod event;
+
+pub use event::{Event, Happened};
+
 /// The version that is spoken here.
 pub const VERSION: u64 = 1;
 
@@ -19,6 +23,8 @@ pub enum Request {
     Status,
     /// Who is signed in where: [`Reply::Peers`].
     Peers,
+    /// What happens from now on: a [`Reply::Event`] for each, until one of both ends; whatever else is asked meanwhile is passed over.
+    Events,
     /// To offer the stream to a peer: [`Reply::Called`].
     Call {
         /// Its id, or its name.
@@ -46,6 +52,8 @@ pub enum Reply {
     Called(Called),
     /// The viewer's connection is being ended.
     Kicked(Kicked),
+    /// Something has happened.
+    Event(Happened),
     /// What was asked is not done.
     Error(Complaint),
 }
@@ -302,7 +310,7 @@ impl Request {
     /// What is to be said where it is none, or of another version.
     pub fn parse(line: &[u8]) -> Result<Self, Complaint> {
         let bad = |why: String| Complaint::new(Kind::BadRequest, why);
-        let expected = r#"write {"laterna":1,"ask":"status"}, or "peers", "call" or "kick", on one line"#;
+        let expected = r#"write {"laterna":1,"ask":"status"}, or "peers", "events", "call" or "kick", on one line"#;
         let value: Value =
             serde_json::from_slice(line).map_err(|error| bad(format!("no JSON: {error}; {expected}")))?;
         match value.get("laterna").map(Value::as_u64) {

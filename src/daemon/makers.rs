@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::bail;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::alive::Watch;
@@ -15,6 +16,7 @@ use crate::encoder::{AccessUnit, Codec};
 use crate::fanout::Unit;
 use crate::frame::canvas::canvas_size;
 use crate::frame::{Frame, Size};
+use crate::orders::Health;
 use crate::session::inbox::Inbox;
 use crate::source::{Source, SourceOptions};
 
@@ -111,6 +113,11 @@ impl Makers {
     pub(super) fn source(&self) -> wire::Maker {
         let running = !self.wanted.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
         wire::Maker { what: self.source.describe(), running }
+    }
+
+    /// Whether pictures can be had, now and from now on.
+    pub(super) fn source_health(&self) -> watch::Receiver<Health> {
+        self.source.health()
     }
 
     /// What the encoders do and have done; `wanted` are the codecs that somebody takes.

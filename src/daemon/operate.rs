@@ -11,19 +11,21 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+use super::herald;
 use super::makers::Makers;
 use crate::control::print::listening;
 use crate::control::server::Operator;
 use crate::control::socket::{ControlSocket, SocketError, places};
 use crate::control::target;
-use crate::control::wire::{self, Called, Complaint, Kicked, Kind, Reply, Request, Stage, Status};
+use crate::control::wire::{self, Called, Complaint, Event, Kicked, Kind, Reply, Request, Stage, Status};
 use crate::encoder::Codec;
+use crate::events::{Events, Listener};
 use crate::id::{PeerId, SessionId};
 use crate::session::broadcast::{BroadcastState, Place, ViewerState};
 use crate::session::inbox::Inbox;
 use crate::session::messages::JoinIn;
 use crate::session::relay::server as relay;
-use crate::signaling::client::{Desk, ServerState, Standing};
+use crate::signaling::client::{Desk, ServerState};
 use crate::signaling::server::Looks;
 use crate::signaling::server::tls::Tls;
 
@@ -88,6 +90,7 @@ pub(super) struct Desks {
     pub(super) facts: Facts,
     pub(super) join: Inbox<JoinIn>,
     pub(super) makers: Makers,
+    pub(super) events: Events,
     /// The room's first, where there is one.
     pub(super) desks: Vec<Desk>,
 }
@@ -99,8 +102,13 @@ impl Operator for Desks {
             Request::Peers => self.peers().await.map(Reply::Peers),
             Request::Call { peer, server } => self.call(&peer, server.as_deref()).await.map(Reply::Called),
             Request::Kick { viewer } => self.kick(viewer).await.map(Reply::Kicked),
+            Request::Events => Err(Complaint::new(Kind::Other, "events are followed, not asked for")),
         };
         reply.unwrap_or_else(Reply::Error)
+    }
+
+    fn follow(&self) -> (Listener, Event) {
+        (self.events.listen(), Event::Following { name: self.facts.name.clone() })
     }
 }
 
@@ -206,13 +214,7 @@ fn server(desk: &Desk, state: Option<ServerState>, numbers: &HashMap<SessionId, 
         peers: Vec::new(),
     };
     let Some(state) = state else { return unknown };
-    let (standing, name, why) = match state.standing {
-        Standing::Connecting => (wire::Standing::Connecting, None, None),
-        Standing::SignedIn(name) => (wire::Standing::SignedIn, Some(name), None),
-        Standing::Publishing => (wire::Standing::Publishing, None, None),
-        Standing::Away(why) => (wire::Standing::Away, None, Some(why)),
-        Standing::Dismissed => (wire::Standing::Dismissed, None, None),
-    };
+    let (standing, name, why) = state.standing.told();
     let peers = state.peers.into_iter().map(|peer| {
         let viewer = peer.session.and_then(|session| numbers.get(&session)).copied();
         wire::Peer { id: peer.id.0, name: peer.name, viewer }
@@ -221,12 +223,7 @@ fn server(desk: &Desk, state: Option<ServerState>, numbers: &HashMap<SessionId, 
 }
 
 fn ice_server(url: &str, standing: &relay::Standing) -> wire::IceServer {
-    let (standing, why) = match standing {
-        relay::Standing::Connecting => (wire::IceStanding::Connecting, None),
-        relay::Standing::Ready => (wire::IceStanding::Ready, None),
-        relay::Standing::Away(why) => (wire::IceStanding::Away, Some(why.clone())),
-        relay::Standing::ForViewers => (wire::IceStanding::ForViewers, None),
-    };
+    let (standing, why) = herald::ice_standing(standing);
     wire::IceServer { url: url.to_owned(), standing, why }
 }
 

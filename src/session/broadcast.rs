@@ -89,6 +89,8 @@ pub enum Output {
     Left {
         /// Its number.
         number: u32,
+        /// Who it was.
+        who: Caller,
         /// Why.
         why: EndReason,
         /// How long it was connected.
@@ -100,6 +102,8 @@ pub enum Output {
     Failed {
         /// Its number.
         number: u32,
+        /// Who it was.
+        who: Caller,
         /// Why.
         why: EndReason,
     },
@@ -296,10 +300,12 @@ impl Broadcast {
         if entry.second_of.is_some() {
             return;
         }
+        let who = entry.newcomer.caller;
         self.outputs.push_back(match entry.place {
-            Place::Joining => Output::Failed { number: entry.number, why },
+            Place::Joining => Output::Failed { number: entry.number, who, why },
             Place::Live => Output::Left {
                 number: entry.number,
+                who,
                 why,
                 after: now.saturating_duration_since(entry.since),
                 watching: self.watching(),

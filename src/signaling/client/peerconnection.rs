@@ -9,7 +9,8 @@ use std::time::Instant;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::{ClientConfig, MOST_SIGNING_OUT, Operation, ServerState};
+use super::{ClientConfig, MOST_SIGNING_OUT, Operation, ServerState, Standing};
+use crate::events::Events;
 use crate::id::{SessionId, random_bytes};
 use crate::signaling::Caller;
 use crate::signaling::ask::Asker;
@@ -73,6 +74,9 @@ enum Event {
 struct Shell {
     label: Arc<str>,
     asker: Asker,
+    events: Events,
+    /// What was told last.
+    said: Standing,
     server: HttpServer,
     client: Client,
     /// Requests, and questions to the broadcast.
@@ -90,7 +94,18 @@ impl Shell {
         let label = config.url.label();
         let server = HttpServer::new(config.url, &config.name);
         let (lost, useless) = (Noted::default(), Noted::default());
-        Self { label, asker: config.asker, server, client, tasks: JoinSet::new(), wait: None, lost, useless }
+        Self {
+            label,
+            asker: config.asker,
+            events: config.events,
+            said: Standing::Connecting,
+            server,
+            client,
+            tasks: JoinSet::new(),
+            wait: None,
+            lost,
+            useless,
+        }
     }
 
     /// Carries on what the core puts out until there is nothing.
@@ -117,6 +132,8 @@ impl Shell {
                 }
             }
         }
+        self.client.standing().tell(&server, &self.said, &self.events);
+        self.said = self.client.standing().clone();
         if let Some(lost) = self.lost.grown(self.client.lost(), now) {
             tracing::warn!(%server, lost, "messages to peers are lost: the server does not take them");
         }
