@@ -2,6 +2,7 @@
 //!
 //! The thread that calls [`run`] becomes the control side (HTTP, signals); pictures and packets have threads of their own.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -21,7 +22,7 @@ use crate::config::{ConfigError, Listen, RunConfig};
 use crate::control;
 use crate::control::socket::ControlSocket;
 use crate::control::wire::Event;
-use crate::events::Events;
+use crate::events::{Events, Listener};
 use crate::ice_server::{IceServer, IceServers, Scheme};
 use crate::service::ServiceManager;
 use crate::session::engine::identity::Identity;
@@ -33,7 +34,6 @@ use crate::session::reach::{Reach, ReachConfig};
 use crate::session::relay;
 use crate::session::relay::table::Relays;
 use crate::session::relay::told::RelayStarter;
-use crate::session::sdp::Capabilities;
 use crate::session::sink::SocketSink;
 use crate::session::streams::{StreamPacket, Streams};
 use crate::session::tcp::{self, MediaListener};
@@ -42,8 +42,7 @@ use crate::session::wake::Waker;
 use crate::signaling::SignalIn;
 use crate::signaling::access::OwnNames;
 use crate::signaling::ask::Asker;
-use crate::signaling::client::url::SignalingUrl;
-use crate::signaling::client::{self, Client, ClientConfig, MOST_SIGNING_OUT};
+use crate::signaling::client;
 use crate::signaling::room::RoomLimits;
 use crate::signaling::server::{ConnectionLimits, Deadlines, Looks, RoomConfig, Server, ServerConfig};
 
@@ -52,11 +51,15 @@ mod announce;
 mod herald;
 mod makers;
 mod operate;
+mod problems;
+mod steering;
 mod tls;
 
 use announce::{announce, report};
 use makers::Makers;
 use operate::{Desks, Facts};
+pub use steering::Reloads;
+use steering::{ClientKit, Steering};
 
 /// Bounds of the queues between threads.
 const MOST_COMMANDS: usize = 4096;
@@ -82,17 +85,18 @@ pub fn check(loaded: &Loaded) -> Result<(), ConfigError> {
     loaded.refuse_own_signaling(|host| names.is_here(host, &addresses))
 }
 
-/// Runs the daemon until it is told to stop.
+/// Runs the daemon until it is told to stop. `config` is what holds at the start, and `file` the config file of it; at SIGHUP it is read again by `reloads`.
 ///
 /// # Errors
 /// Where something that was asked for can't be opened, a thread ends that must not, or the end is not in order.
-pub fn run(config: RunConfig) -> anyhow::Result<()> {
+pub fn run(config: RunConfig, file: Option<Arc<Path>>, reloads: Reloads) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     runtime.block_on(async {
         let stops = Stops { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? };
+        let hangups = signal(SignalKind::hangup())?;
         let manager = ServiceManager::from_environment();
         let ended = match Daemon::start(config) {
-            Ok(daemon) => daemon.serve(stops, &manager).await,
+            Ok(daemon) => daemon.serve((stops, hangups), file, reloads, &manager).await,
             Err(error) => Err(error),
         };
         if let Err(error) = &ended {
@@ -132,11 +136,13 @@ struct Daemon {
     looks: Option<Looks>,
     streams: Option<TcpMedia>,
     signals: (mpsc::Sender<SignalIn>, mpsc::Receiver<SignalIn>),
+    /// What holds at the start.
+    config: RunConfig,
     /// Where operators ask, and what of the answers stays as it is.
     control: Option<ControlSocket>,
     facts: Facts,
     /// What the clients of signaling servers need; they start with the serving.
-    clients: Vec<ClientConfig>,
+    kit: ClientKit,
     /// What the tasks of STUN and TURN servers need; the same.
     ice_servers: Vec<relay::server::ServerConfig>,
     join: Inbox<JoinIn>,
@@ -149,6 +155,8 @@ struct Daemon {
     watching: watch::Receiver<usize>,
     /// Tells operators what happens.
     events: Events,
+    /// What was told since the start, for who keeps account of it.
+    account: Listener,
     /// Owned to the end: dropping them stops and joins their threads.
     makers: Makers,
 }
@@ -159,9 +167,7 @@ impl Daemon {
         let identity = Identity::generate()?;
         let socket = MediaSocket::bind(config.udp_port)?;
         let ice = IceServers::open(&config.ice_servers).context("--ice-server")?;
-        for url in &config.signaling {
-            client::check_files(url).with_context(|| format!("--signaling {}", url.label()))?;
-        }
+        steering::check_files(&config.signaling)?;
         let (access, code) = access::open(&config.auth)?;
         let own_names = OwnNames::of_this_machine([]);
         let (connection_limits, room_limits, stream_limits) = places();
@@ -203,7 +209,9 @@ impl Daemon {
         let join = Inbox::new(MOST_COMMANDS, waker()?);
 
         let (watch, ended) = Watch::new();
-        let makers = Makers::open(&config, &pictures, &sound, &watch)?;
+        let events = Events::default();
+        let account = events.listen();
+        let makers = Makers::open(&config, &pictures, &sound, &watch, &events)?;
         let keyframe = {
             let makers = makers.clone();
             Arc::new(move |codec| makers.request_keyframe(codec))
@@ -212,7 +220,6 @@ impl Daemon {
             let makers = makers.clone();
             Box::new(move |codec, wanted| makers.set_active(codec, wanted))
         };
-        let can = Capabilities { video: config.codecs.clone(), audio: makers.sound.is_there() };
         let listener = MediaListener::bind(socket.local_port(), socket.has_ipv6());
         let listener = listener.inspect_err(|error| {
             let port = socket.local_port();
@@ -238,13 +245,9 @@ impl Daemon {
         let ice_servers = ice_servers.collect::<anyhow::Result<Vec<_>>>()?;
         let ice_standings =
             ice_servers.iter().map(|config| (config.server.url(), config.standing.subscribe())).collect();
-        let events = Events::default();
         let join_config = JoinConfig {
-            name: config.name.clone(),
-            max_viewers: config.max_viewers,
-            can,
-            sync: config.sync.resolve(&config.audio),
-            bitrate: config.bitrate,
+            terms: steering::terms(&config, &makers),
+            codecs: config.codecs.clone(),
             clock,
             identity,
             reach,
@@ -277,25 +280,13 @@ impl Daemon {
         announce(server.as_ref(), udp_port, code.as_ref(), &config.name).context("stdout")?;
         let signals = mpsc::channel(MOST_SIGNALS);
         let asker = Asker::new(signals.0.clone(), Deadlines::default().answer);
-        let client = |url| ClientConfig {
-            url,
-            name: config.name.clone(),
-            call: config.call.clone(),
-            asker: asker.clone(),
-            clock,
-            relays: starter.clone(),
-            events: events.clone(),
-        };
-        let mut signaling = config.signaling;
-        SignalingUrl::number(&mut signaling);
-        let clients = signaling.into_iter().map(client).collect();
+        let kit = ClientKit { asker, clock, relays: starter, events: events.clone() };
         let facts = Facts {
-            name: config.name,
             started: Instant::now(),
             http: server.as_ref().map(|server| server.local_addrs().to_vec()).unwrap_or_default(),
             udp: udp_port,
+            has_tcp: listener.is_ok(),
             tls: server.as_ref().and_then(Server::tls).cloned(),
-            max_viewers: config.max_viewers,
             ice_servers: ice_standings,
         };
         let streams = listener.ok().map(|listener| TcpMedia { listener, streams, packets, limits: stream_limits });
@@ -305,9 +296,10 @@ impl Daemon {
             looks,
             streams,
             signals,
+            config,
             control,
             facts,
-            clients,
+            kit,
             ice_servers,
             join,
             threads,
@@ -315,6 +307,7 @@ impl Daemon {
             beating,
             watching,
             events,
+            account,
             makers,
         })
     }
@@ -322,7 +315,13 @@ impl Daemon {
     /// Serves until told to stop; then viewers are told, threads joined, and requests in flight answered.
     ///
     /// Told again, it leaves all that undone.
-    async fn serve(mut self, mut stops: Stops, manager: &ServiceManager) -> anyhow::Result<()> {
+    async fn serve(
+        mut self,
+        (mut stops, mut hangups): (Stops, Signal),
+        file: Option<Arc<Path>>,
+        reloads: Reloads,
+        manager: &ServiceManager,
+    ) -> anyhow::Result<()> {
         let (sender, mut receiver) = self.signals;
         let (stop_http, http_stopped) = oneshot::channel::<()>();
         let room = self.server.as_ref().and_then(Server::desk);
@@ -350,34 +349,42 @@ impl Daemon {
         // They end with the runtime: the media thread gives allocations back.
         self.ice_servers.into_iter().for_each(|server| drop(relay::server::start(server)));
         let (stop_tasks, tasks_stopped) = watch::channel(false);
-        let started = self.clients.into_iter().map(|client| client::start(client, tasks_stopped.clone()));
-        let clients: Vec<Client> = started.collect();
-        let desks = room.into_iter().chain(clients.iter().map(|client| client.desk.clone())).collect();
-        let status = self.facts.in_words(&makers);
+        let mut steering = Steering::start((self.config, file), reloads, self.kit, makers.clone(), join.clone(), room);
         let events = self.events;
         // It ends with the serving.
-        let _heralds = herald::watch_all(&makers, &self.facts.ice_servers, &events);
+        let mut heralds = herald::watch_all(&self.facts.ice_servers, &events);
+        let chronicle = Arc::default();
+        heralds.spawn(herald::keep_account(self.account, Arc::clone(&chronicle)));
         let desks =
-            Desks { facts: self.facts, join: join.clone(), makers: makers.clone(), events: events.clone(), desks };
-        let desks = Arc::new(desks);
+            Arc::new(Desks::new(self.facts, join.clone(), makers.clone(), events.clone(), steering.live(), chronicle));
+        let status = |watching| desks.in_words(watching);
         let mut operators = JoinSet::new();
         if let Some(socket) = self.control {
             operators.spawn(control::server::serve(socket, desks.clone(), tasks_stopped.clone()));
         }
         if let Some(looks) = self.looks {
-            operators.spawn(desks.tell(looks, tasks_stopped));
+            operators.spawn(desks.clone().tell(looks, tasks_stopped));
         }
-        let (tell, told) = oneshot::channel::<&str>();
-        let control = async move {
+        let (tell, mut told) = oneshot::channel::<&str>();
+        let watching = self.watching.clone();
+        let control = async {
+            let reload = async {
+                while hangups.recv().await.is_some() {
+                    manager.reloading().await;
+                    steering.reload(&desks).await;
+                    let count = *watching.borrow();
+                    manager.ready(&status(count)).await;
+                }
+            };
             let result = tokio::select! {
-                Ok(signal) = told => {
+                Ok(signal) = &mut told => {
                     info!(signal, "stopping");
                     Ok(signal)
                 }
                 Some(name) = self.ended.recv() => {
                     Err(anyhow!("the thread {name} has ended and must not; this is a bug, its message is above"))
                 }
-                else => Err(anyhow!("nothing is left that could end")),
+                () = reload => Err(anyhow!("nothing is left that could end")),
             };
             let why = result.as_ref().map_or_else(|error| format!("{error:#}"), |signal| (*signal).to_owned());
             events.tell(Event::Stopping { why });
@@ -387,14 +394,7 @@ impl Daemon {
             stop_tasks.send_replace(true);
             // It lets go of the makers, which end with their last owner, and waits for nobody.
             while operators.join_next().await.is_some() {}
-            let signed_out = async {
-                for client in clients {
-                    // A panic has said so itself.
-                    let _ = client.task.await;
-                }
-            };
-            let signed_out = tokio::time::timeout(MOST_SIGNING_OUT, signed_out);
-            let (closed, _) = tokio::join!(close(threads, makers, CLOSING), signed_out);
+            let (closed, ()) = tokio::join!(close(threads, makers, CLOSING), steering.stop());
             drop(stop_http);
             result.and(closed)
         };

@@ -122,6 +122,24 @@ pub struct Status {
     /// STUN and TURN servers, as they were given; none where the daemon is older than this field.
     #[serde(default)]
     pub ice_servers: Vec<IceServer>,
+    /// The config file in use; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<String>,
+    /// What is wrong; none where all is well, or the daemon is older than this field.
+    #[serde(default)]
+    pub problems: Vec<Problem>,
+}
+
+/// Something that is wrong, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// What; one line, for people.
+    pub what: String,
+    /// Seconds since it is so, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_s: Option<u64>,
+    /// What to do; one line, for people.
+    pub advice: String,
 }
 
 /// A source of pictures or sound.
@@ -146,6 +164,15 @@ pub struct Encoder {
     pub keyframes: u64,
     /// Bytes of all pictures.
     pub bytes: u64,
+    /// Captures that a newer one replaced before they were encoded.
+    #[serde(default)]
+    pub skipped: u64,
+    /// Times that it failed and was made anew.
+    #[serde(default)]
+    pub restarts: u64,
+    /// What a picture took lately, in microseconds.
+    #[serde(default)]
+    pub recent_us: u64,
 }
 
 /// A viewer.
@@ -169,6 +196,45 @@ pub struct Viewer {
     /// Packets of pictures that were lost lately, in percent, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_percent: Option<u32>,
+    /// The way that its packets go, where it is connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub way: Option<Way>,
+    /// How well it is served, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<Quality>,
+    /// Why it is not served better; for people.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub because: Vec<String>,
+}
+
+/// The way that a viewer's packets go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Way {
+    /// Datagrams.
+    Udp,
+    /// A connection, where its network lets no datagrams through.
+    Tcp,
+    /// A TURN server of the daemon's.
+    Relayed,
+    /// A way that a newer daemon has.
+    #[serde(other)]
+    Other,
+}
+
+/// How well a viewer is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Quality {
+    /// As well as can be.
+    Good,
+    /// Pictures stutter, or come late.
+    Fair,
+    /// It can hardly be watched.
+    Bad,
+    /// A word that a newer daemon has.
+    #[serde(other)]
+    Other,
 }
 
 /// How far a viewer is.

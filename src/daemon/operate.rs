@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, getrlimit};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -13,6 +14,7 @@ use tracing::{info, warn};
 
 use super::herald;
 use super::makers::Makers;
+use super::problems::{self, Chronicle, Known};
 use crate::control::print::listening;
 use crate::control::server::Operator;
 use crate::control::socket::{ControlSocket, SocketError, places};
@@ -21,7 +23,7 @@ use crate::control::wire::{self, Called, Complaint, Event, Kicked, Kind, Reply, 
 use crate::encoder::Codec;
 use crate::events::{Events, Listener};
 use crate::id::{PeerId, SessionId};
-use crate::session::broadcast::{BroadcastState, Place, ViewerState};
+use crate::session::broadcast::{BroadcastState, Place, ViewerState, Way};
 use crate::session::inbox::Inbox;
 use crate::session::messages::JoinIn;
 use crate::session::relay::server as relay;
@@ -59,30 +61,26 @@ fn open_first(places: &[PathBuf], is_given: bool) -> Result<Option<ControlSocket
 
 /// What of the daemon stays as it is.
 pub(super) struct Facts {
-    pub(super) name: String,
     pub(super) started: Instant,
     pub(super) http: Vec<SocketAddr>,
     pub(super) udp: u16,
     pub(super) tls: Option<Tls>,
-    pub(super) max_viewers: usize,
+    /// Whether viewers can come by TCP too.
+    pub(super) has_tcp: bool,
     /// The URLs of STUN and TURN servers, and where each one's task tells how it stands.
     pub(super) ice_servers: Vec<(String, watch::Receiver<relay::Standing>)>,
 }
 
-impl Facts {
-    /// What is broadcast, to how many and where, for the service manager's status line.
-    pub(super) fn in_words(&self, makers: &Makers) -> impl Fn(usize) -> String + use<> {
-        let http = listening(&self.http);
-        let (what, name, udp) = (makers.source().what, self.name.clone(), self.udp);
-        move |watching| {
-            let whom = match watching {
-                0 => "nobody".to_owned(),
-                1 => "1 viewer".to_owned(),
-                more => format!("{more} viewers"),
-            };
-            format!("broadcasting {what} to {whom} as {name}: http {http}, media at UDP port {udp}")
-        }
-    }
+/// What of the daemon a reload may change.
+#[derive(Debug, Clone)]
+pub(super) struct Live {
+    pub(super) name: String,
+    pub(super) max_viewers: usize,
+    pub(super) fps: u32,
+    /// The config file in use.
+    pub(super) file: Option<Arc<Path>>,
+    /// The room's first, where there is one.
+    pub(super) desks: Vec<Desk>,
 }
 
 /// Answers operators.
@@ -91,8 +89,9 @@ pub(super) struct Desks {
     pub(super) join: Inbox<JoinIn>,
     pub(super) makers: Makers,
     pub(super) events: Events,
-    /// The room's first, where there is one.
-    pub(super) desks: Vec<Desk>,
+    live: Mutex<Live>,
+    /// Since when what is away.
+    chronicle: Arc<Mutex<Chronicle>>,
 }
 
 impl Operator for Desks {
@@ -108,11 +107,43 @@ impl Operator for Desks {
     }
 
     fn follow(&self) -> (Listener, Event) {
-        (self.events.listen(), Event::Following { name: self.facts.name.clone() })
+        (self.events.listen(), Event::Following { name: self.live().name })
     }
 }
 
 impl Desks {
+    pub(super) fn new(
+        facts: Facts,
+        join: Inbox<JoinIn>,
+        makers: Makers,
+        events: Events,
+        live: Live,
+        chronicle: Arc<Mutex<Chronicle>>,
+    ) -> Self {
+        Self { facts, join, makers, events, live: Mutex::new(live), chronicle }
+    }
+
+    /// What holds now.
+    pub(super) fn live(&self) -> Live {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_live(&self, live: Live) {
+        *self.live.lock().unwrap_or_else(PoisonError::into_inner) = live;
+    }
+
+    /// What is broadcast, to so many that are `watching` and where, for the service manager's status line.
+    pub(super) fn in_words(&self, watching: usize) -> String {
+        let whom = match watching {
+            0 => "nobody".to_owned(),
+            1 => "1 viewer".to_owned(),
+            more => format!("{more} viewers"),
+        };
+        let (what, name) = (self.makers.source().what, self.live().name);
+        let (http, udp) = (listening(&self.facts.http), self.facts.udp);
+        format!("broadcasting {what} to {whom} as {name}: http {http}, media at UDP port {udp}")
+    }
+
     /// Tells the HTTP server how the daemon is, whenever it asks, until `stopped`.
     pub(super) async fn tell(self: Arc<Self>, mut looks: Looks, mut stopped: watch::Receiver<bool>) {
         loop {
@@ -130,35 +161,41 @@ impl Desks {
 
     async fn status(&self) -> Result<Status, Complaint> {
         let state = self.broadcast().await?;
-        let signaling = self.servers(&state).await;
+        let live = self.live();
+        let signaling = servers(&live.desks, &state).await;
         let (facts, makers, now) = (&self.facts, &self.makers, Instant::now());
-        let running = state.wanted.contains(&Codec::Opus);
-        let sound = makers.sound.is_there().then(|| wire::Maker { what: makers.sound.describe(), running });
-        Ok(Status {
+        let mut status = Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            name: facts.name.clone(),
+            name: live.name,
             uptime_s: now.saturating_duration_since(facts.started).as_secs(),
             http: facts.http.clone(),
             udp: facts.udp,
             tls_fingerprint: facts.tls.as_ref().map(Tls::fingerprint),
-            max_viewers: facts.max_viewers,
+            max_viewers: live.max_viewers,
             source: makers.source(),
-            sound,
+            sound: makers.sound(state.wanted.contains(&Codec::Opus)),
             size: makers.canvas().to_string(),
             encoders: makers.encoders(&state.wanted),
             viewers: state.viewers.iter().map(|viewer| told(viewer, now)).collect(),
             signaling,
             ice_servers: facts.ice_servers.iter().map(|(url, standing)| ice_server(url, &standing.borrow())).collect(),
-        })
+            config: live.file.map(|file| file.to_string_lossy().into_owned()),
+            problems: Vec::new(),
+        };
+        let known = Known { now, fps: live.fps, has_tcp: facts.has_tcp, descriptors: descriptors() };
+        let chronicle = self.chronicle.lock().unwrap_or_else(PoisonError::into_inner);
+        status.problems = problems::problems(&status, &known, &chronicle);
+        Ok(status)
     }
 
     async fn peers(&self) -> Result<Vec<wire::Server>, Complaint> {
         let state = self.broadcast().await?;
-        Ok(self.servers(&state).await)
+        Ok(servers(&self.live().desks, &state).await)
     }
 
     async fn call(&self, peer: &str, server: Option<&str>) -> Result<Called, Complaint> {
-        let servers = self.peers().await?;
+        let desks = self.live().desks;
+        let servers = servers(&desks, &self.broadcast().await?).await;
         let (index, peer) = target::resolve(&servers, peer, server)?;
         let called = Called { server: servers[index].server.clone(), id: peer.id, name: peer.name.clone() };
         let refused = |error| {
@@ -166,7 +203,7 @@ impl Desks {
             Complaint::new(Kind::Busy, message)
         };
         // A desk for each server, in the same order.
-        self.desks[index].call(PeerId(called.id)).await.map_err(refused)?;
+        desks[index].call(PeerId(called.id)).await.map_err(refused)?;
         info!(peer = called.id, server = called.server, "called by the operator");
         Ok(called)
     }
@@ -187,22 +224,22 @@ impl Desks {
         self.join.push(JoinIn::Look(reply)).map_err(|_| away())?;
         state.await.map_err(|_| away())
     }
+}
 
-    /// How the daemon stands with each server, in the order of the desks; all are asked at once.
-    async fn servers(&self, broadcast: &BroadcastState) -> Vec<wire::Server> {
-        let mut asked = JoinSet::new();
-        for (index, desk) in self.desks.iter().cloned().enumerate() {
-            asked.spawn(async move { (index, timeout(LOOKING, desk.look()).await.ok().flatten()) });
-        }
-        let mut states: Vec<Option<ServerState>> = self.desks.iter().map(|_| None).collect();
-        while let Some(said) = asked.join_next().await {
-            if let Ok((index, state)) = said {
-                states[index] = state;
-            }
-        }
-        let numbers: HashMap<_, _> = broadcast.viewers.iter().map(|viewer| (viewer.session, viewer.number)).collect();
-        self.desks.iter().zip(states).map(|(desk, state)| server(desk, state, &numbers)).collect()
+/// How the daemon stands with each server, in the order of the desks; all are asked at once.
+async fn servers(desks: &[Desk], broadcast: &BroadcastState) -> Vec<wire::Server> {
+    let mut asked = JoinSet::new();
+    for (index, desk) in desks.iter().cloned().enumerate() {
+        asked.spawn(async move { (index, timeout(LOOKING, desk.look()).await.ok().flatten()) });
     }
+    let mut states: Vec<Option<ServerState>> = desks.iter().map(|_| None).collect();
+    while let Some(said) = asked.join_next().await {
+        if let Ok((index, state)) = said {
+            states[index] = state;
+        }
+    }
+    let numbers: HashMap<_, _> = broadcast.viewers.iter().map(|viewer| (viewer.session, viewer.number)).collect();
+    desks.iter().zip(states).map(|(desk, state)| server(desk, state, &numbers)).collect()
 }
 
 fn server(desk: &Desk, state: Option<ServerState>, numbers: &HashMap<SessionId, u32>) -> wire::Server {
@@ -228,6 +265,15 @@ fn ice_server(url: &str, standing: &relay::Standing) -> wire::IceServer {
 }
 
 fn told(viewer: &ViewerState, now: Instant) -> wire::Viewer {
+    let rtt_ms = viewer.link.map(|link| u64::try_from(link.round_trip.as_millis()).unwrap_or(u64::MAX));
+    // One packet of hundreds is no nothing.
+    let loss_percent = viewer.link.map(|link| (u32::from(link.fraction_lost) * 100).div_ceil(256));
+    let way = viewer.way.map(|way| match way {
+        Way::Udp => wire::Way::Udp,
+        Way::Tcp => wire::Way::Tcp,
+        Way::Relayed => wire::Way::Relayed,
+    });
+    let (quality, because) = problems::quality(rtt_ms, loss_percent, way);
     wire::Viewer {
         viewer: viewer.number,
         at: viewer.caller.at.to_string(),
@@ -238,10 +284,18 @@ fn told(viewer: &ViewerState, now: Instant) -> wire::Viewer {
         },
         since_s: now.saturating_duration_since(viewer.since).as_secs(),
         codecs: viewer.codecs.iter().map(ToString::to_string).collect(),
-        rtt_ms: viewer.link.map(|link| u64::try_from(link.round_trip.as_millis()).unwrap_or(u64::MAX)),
-        // One packet of hundreds is no nothing.
-        loss_percent: viewer.link.map(|link| (u32::from(link.fraction_lost) * 100).div_ceil(256)),
+        rtt_ms,
+        loss_percent,
+        way,
+        quality,
+        because,
     }
+}
+
+/// Descriptors that are open, and how many there may be; `None` where the system does not say.
+fn descriptors() -> Option<(u64, u64)> {
+    let open = std::fs::read_dir("/proc/self/fd").ok()?.count();
+    Some((open as u64, getrlimit(Resource::Nofile).current?))
 }
 
 fn away() -> Complaint {

@@ -36,7 +36,9 @@ pub fn daemon(found: &Result<Status, ClientError>) -> Vec<Finding> {
         Ok(status) => {
             let watching = status.viewers.iter().filter(|viewer| viewer.state == Stage::Connected).count();
             let told = format!("laterna {} runs as {}, {}", status.version, status.name, plural(watching, "viewer"));
-            vec![Finding::ok("daemon", told)]
+            let problems = status.problems.iter();
+            let problems = problems.map(|p| Finding::new("daemon", Level::Warn, p.what.clone(), p.advice.clone()));
+            std::iter::once(Finding::ok("daemon", told)).chain(problems).collect()
         }
         Err(ClientError::Absent(tried)) => {
             let is_closed = tried.iter().any(|(_, error)| error.kind() == std::io::ErrorKind::PermissionDenied);

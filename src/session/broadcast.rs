@@ -135,6 +135,19 @@ pub struct ViewerState {
     pub codecs: Vec<Codec>,
     /// How its packets fare; `None` where that is not known.
     pub link: Option<LinkState>,
+    /// The way that its packets go; `None` while it has none.
+    pub way: Option<Way>,
+}
+
+/// The way that a viewer's packets go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Datagrams, by no relay of the daemon's.
+    Udp,
+    /// A connection.
+    Tcp,
+    /// A TURN server of the daemon's.
+    Relayed,
 }
 
 /// How a viewer's packets fare, by its own reports.
@@ -383,6 +396,11 @@ impl Broadcast {
         Some(entry.newcomer.caller.clone())
     }
 
+    /// Lets so many in at most from now on; who is there stays.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     /// Whether an operator ended a session not long ago.
     pub fn was_kicked(&self, session: SessionId) -> bool {
         self.kicked.contains(&session)
@@ -399,6 +417,7 @@ impl Broadcast {
             since: entry.since,
             codecs: self.transports(*session).flat_map(|entry| entry.newcomer.codecs.iter().copied()).collect(),
             link: None,
+            way: None,
         });
         let mut viewers: Vec<_> = viewers.collect();
         viewers.sort_unstable_by_key(|viewer| viewer.number);

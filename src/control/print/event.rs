@@ -72,6 +72,12 @@ fn words(event: &Event) -> (&'static str, Fields) {
             fields.extend(why.iter().map(|why| ("why", why.clone())));
             ("ice-server", fields)
         }
+        Event::Reloaded { changed, waiting } => {
+            let mut fields = vec![("changed", changed.join(","))];
+            fields.extend((!waiting.is_empty()).then(|| ("next-start", waiting.join(","))));
+            ("reloaded", fields)
+        }
+        Event::ReloadRefused { why } => ("reload-refused", vec![("why", why.clone())]),
         Event::Stopping { why } => ("stopping", vec![("why", why.clone())]),
         Event::Other => ("other", Vec::new()),
     }

@@ -130,6 +130,18 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         why: Option<String>,
     },
+    /// The configuration was read again and is taken over.
+    Reloaded {
+        /// The settings that have changed.
+        changed: Vec<String>,
+        /// Those that have changed and hold from the next start on.
+        waiting: Vec<String>,
+    },
+    /// The configuration was read again, makes no sense, and is not taken over.
+    ReloadRefused {
+        /// Why.
+        why: String,
+    },
     /// The daemon ends.
     Stopping {
         /// Why: a signal's name, or what went wrong.

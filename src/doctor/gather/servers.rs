@@ -24,8 +24,11 @@ type Look = Box<dyn FnOnce() -> ServerFacts + Send>;
 
 /// A look at each server of a configuration.
 pub(in crate::doctor) fn servers(config: &RunConfig) -> Vec<Look> {
-    let mut urls = config.signaling.clone();
-    SignalingUrl::number(&mut urls);
+    let mut urls: Vec<SignalingUrl> = Vec::new();
+    for mut url in config.signaling.iter().cloned() {
+        url.number_beside(urls.iter());
+        urls.push(url);
+    }
     let signaling = urls.into_iter().map(|url| -> Look {
         Box::new(move || ServerFacts {
             check: "signaling",

@@ -167,6 +167,7 @@ fn the_operator_sees_viewers_by_their_numbers_and_no_second_transports() {
         since,
         codecs: codecs.to_vec(),
         link: None,
+        way: None,
     };
     let first = viewer(1, id(7), "video", Place::Live, now + HEAD_START, &[Codec::H264, Codec::Opus]);
     let second = viewer(2, id(1), "other", Place::Joining, now, &[Codec::H264]);

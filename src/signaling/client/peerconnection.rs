@@ -15,6 +15,7 @@ use crate::id::{SessionId, random_bytes};
 use crate::signaling::Caller;
 use crate::signaling::ask::Asker;
 use crate::signaling::peerconnection::client::{Client, Output, Reply, Request, RequestId};
+use crate::signaling::peers::CallPolicy;
 use crate::signaling::peers::{self, AskId, Outcome};
 use crate::signaling::server::complaint::Noted;
 
@@ -79,6 +80,8 @@ struct Shell {
     said: Standing,
     server: HttpServer,
     client: Client,
+    /// Whom the server's URL says to call.
+    own_call: Option<CallPolicy>,
     /// Requests, and questions to the broadcast.
     tasks: JoinSet<Event>,
     /// The last wait.
@@ -92,6 +95,7 @@ impl Shell {
         let random = || u32::from_ne_bytes(random_bytes());
         let client = Client::new(&config.name, config.call(), SessionId::random, random, Instant::now());
         let label = config.url.label();
+        let own_call = config.url.call.clone();
         let server = HttpServer::new(config.url, &config.name);
         let (lost, useless) = (Noted::default(), Noted::default());
         Self {
@@ -101,6 +105,7 @@ impl Shell {
             said: Standing::Connecting,
             server,
             client,
+            own_call,
             tasks: JoinSet::new(),
             wait: None,
             lost,
@@ -169,6 +174,11 @@ impl Shell {
                 drop(reply.send(ServerState { label: self.label.to_string(), standing, peers }));
             }
             Operation::Call(peer, reply) => drop(reply.send(self.client.call(peer, Instant::now()))),
+            Operation::Terms(name, call) => {
+                let call = self.own_call.clone().unwrap_or(call);
+                self.server.rename(&name);
+                self.client.set_terms(&name, call, Instant::now());
+            }
         }
     }
 }
