@@ -22,8 +22,7 @@ pub use clap_complete::Shell;
 pub use run::RunArgs;
 
 /// The commands of the contract that come in later versions.
-pub const COMMANDS_NOT_YET: &[&str] =
-    &["switch", "sources", "audio", "record", "play", "pause", "seek", "snapshot", "events", "doctor"];
+pub const COMMANDS_NOT_YET: &[&str] = &["switch", "sources", "audio", "record", "play", "pause", "seek", "snapshot"];
 
 /// The flags of `run` that come in later versions, each with its variable.
 pub const FLAGS_NOT_YET: &[(&str, &str)] = &[
@@ -46,6 +45,22 @@ Examples:
 It prints a line `open http://...`: open that address in a browser to watch.
 Every flag has a variable: --udp-port is LATERNA_UDP_PORT; and but for --config a key in the config file: udp-port.
 A flag goes before its variable, a variable before the file. `laterna config default` prints a file that explains all.";
+
+const EVENTS_EXAMPLES: &str = "\
+Examples:
+  laterna events                                 what happens from now on
+  laterna events --json | jq 'select(.what == \"viewer-connected\")'
+
+Times are UTC. A line `lost N` says that so many were not read in time.";
+
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  laterna doctor                                 this machine, with the config file that `laterna run` would take
+  laterna doctor --source screen                 what is wrong with the screen, if it must be the screen
+  laterna doctor --config laterna.toml --json    for programs
+  sudo -u laterna laterna doctor                 as the service's user sees it
+
+It needs no daemon, and asks one that runs. It takes the flags of `laterna run`, and checks what these would need.";
 
 /// The command line of this version.
 #[derive(Debug, Parser)]
@@ -83,6 +98,15 @@ enum CliCommand {
         #[command(flatten)]
         daemon: DaemonArgs,
     },
+    /// Tells what happens, a line each, until Ctrl-C or the daemon's end: viewers, the source, sound, encoders, servers
+    #[command(after_help = EVENTS_EXAMPLES)]
+    Events {
+        /// Each as a line of JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        daemon: DaemonArgs,
+    },
     /// Offers the stream to a peer, as `laterna peers` lists them
     Call {
         /// Its id, or its name: of several with one name at a server the newest
@@ -105,6 +129,15 @@ enum CliCommand {
     Codes {
         #[command(subcommand)]
         command: CodesArgs,
+    },
+    /// Checks whether this machine can broadcast as it is configured, and says what to do; exit code 1 where something fails
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor {
+        /// As one line of JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        settings: Box<RunArgs>,
     },
     /// Checks the config file, or says what holds and why
     Config {
@@ -200,6 +233,13 @@ pub enum Invocation {
     Completions(Shell),
     /// To print the first man page, or to write all into a directory.
     Man(Option<PathBuf>),
+    /// To check whether this machine can do that.
+    Doctor {
+        /// As JSON.
+        json: bool,
+        /// The settings.
+        settings: Box<RunArgs>,
+    },
     /// To print the help or the version.
     Print(Box<clap::Error>),
 }
@@ -247,8 +287,10 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Cli
         CliCommand::Config { command: ConfigArgs::Default } => Ok(Invocation::DefaultConfig),
         CliCommand::Completions { shell } => Ok(Invocation::Completions(shell)),
         CliCommand::Man { dir } => Ok(Invocation::Man(dir)),
+        CliCommand::Doctor { json, settings } => Ok(Invocation::Doctor { json, settings }),
         CliCommand::Status { json, watch, daemon } => operate(Operation::Status { json, watch }, daemon),
         CliCommand::Peers { json, daemon } => operate(Operation::Peers { json }, daemon),
+        CliCommand::Events { json, daemon } => operate(Operation::Events { json }, daemon),
         CliCommand::Codes { command } => {
             let (operation, daemon) = codes(command)?;
             operate(operation, daemon)
@@ -280,6 +322,7 @@ fn refuse_not_yet(matches: &ArgMatches) -> Result<(), CliError> {
     let advice = "leave it out; `laterna run --help` lists what this version does";
     let (command, settings) = match matches.subcommand() {
         Some(("run", settings)) => ("run", settings),
+        Some(("doctor", settings)) => ("doctor", settings),
         Some(("config", config)) => match config.subcommand() {
             Some(("check", settings)) => ("config check", settings),
             Some(("print", settings)) => ("config print", settings),

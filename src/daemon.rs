@@ -2,6 +2,7 @@
 //!
 //! The thread that calls [`run`] becomes the control side (HTTP, signals); pictures and packets have threads of their own.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -20,6 +21,8 @@ use crate::config::load::Loaded;
 use crate::config::{ConfigError, Listen, RunConfig};
 use crate::control;
 use crate::control::socket::ControlSocket;
+use crate::control::wire::Event;
+use crate::events::{Events, Listener};
 use crate::ice_server::{IceServer, IceServers, Scheme};
 use crate::service::ServiceManager;
 use crate::session::engine::identity::Identity;
@@ -44,8 +47,10 @@ use crate::signaling::server::{ConnectionLimits, Deadlines, Looks, RoomConfig, S
 
 mod access;
 mod announce;
+mod herald;
 mod makers;
 mod operate;
+mod problems;
 mod steering;
 mod tls;
 
@@ -80,18 +85,18 @@ pub fn check(loaded: &Loaded) -> Result<(), ConfigError> {
     loaded.refuse_own_signaling(|host| names.is_here(host, &addresses))
 }
 
-/// Runs the daemon until it is told to stop. `config` is what holds at the start; at SIGHUP it is read again by `reloads`.
+/// Runs the daemon until it is told to stop. `config` is what holds at the start, and `file` the config file of it; at SIGHUP it is read again by `reloads`.
 ///
 /// # Errors
 /// Where something that was asked for can't be opened, a thread ends that must not, or the end is not in order.
-pub fn run(config: RunConfig, reloads: Reloads) -> anyhow::Result<()> {
+pub fn run(config: RunConfig, file: Option<Arc<Path>>, reloads: Reloads) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     runtime.block_on(async {
         let stops = Stops { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? };
         let hangups = signal(SignalKind::hangup())?;
         let manager = ServiceManager::from_environment();
         let ended = match Daemon::start(config) {
-            Ok(daemon) => daemon.serve((stops, hangups), reloads, &manager).await,
+            Ok(daemon) => daemon.serve((stops, hangups), file, reloads, &manager).await,
             Err(error) => Err(error),
         };
         if let Err(error) = &ended {
@@ -150,6 +155,10 @@ struct Daemon {
     beating: Registry,
     /// How many are watching.
     watching: watch::Receiver<usize>,
+    /// Tells operators what happens.
+    events: Events,
+    /// What was told since the start, for who keeps account of it.
+    account: Listener,
     /// Owned to the end: dropping them stops and joins their threads.
     makers: Makers,
 }
@@ -201,7 +210,9 @@ impl Daemon {
         let join = Inbox::new(MOST_COMMANDS, waker()?);
 
         let (watch, ended) = Watch::new();
-        let makers = Makers::open(&config, &pictures, &sound, &watch)?;
+        let events = Events::default();
+        let account = events.listen();
+        let makers = Makers::open(&config, &pictures, &sound, &watch, &events)?;
         let keyframe = {
             let makers = makers.clone();
             Arc::new(move |codec| makers.request_keyframe(codec))
@@ -242,6 +253,7 @@ impl Daemon {
             identity,
             reach,
             watching: watch::Sender::new(0),
+            events: events.clone(),
         };
         let watching = join_config.watching.subscribe();
         let streams = Streams::default();
@@ -269,12 +281,13 @@ impl Daemon {
         announce(server.as_ref(), udp_port, codes.main().as_ref(), &config.name).context("stdout")?;
         let signals = mpsc::channel(MOST_SIGNALS);
         let asker = Asker::new(signals.0.clone(), Deadlines::default().answer);
-        let kit = ClientKit { asker, clock, relays: starter };
+        let kit = ClientKit { asker, clock, relays: starter, events: events.clone() };
         let live = LiveTerms { server: server_terms, room_for, codes };
         let facts = Facts {
             started: Instant::now(),
             http: server.as_ref().map(|server| server.local_addrs().to_vec()).unwrap_or_default(),
             udp: udp_port,
+            has_tcp: listener.is_ok(),
             tls: server.as_ref().and_then(Server::tls).cloned(),
             ice_servers: ice_standings,
         };
@@ -296,6 +309,8 @@ impl Daemon {
             ended,
             beating,
             watching,
+            events,
+            account,
             makers,
         })
     }
@@ -306,6 +321,7 @@ impl Daemon {
     async fn serve(
         mut self,
         (mut stops, mut hangups): (Stops, Signal),
+        file: Option<Arc<Path>>,
         reloads: Reloads,
         manager: &ServiceManager,
     ) -> anyhow::Result<()> {
@@ -338,8 +354,14 @@ impl Daemon {
         let (stop_tasks, tasks_stopped) = watch::channel(false);
         let codes = self.live.codes.clone();
         let mut steering =
-            Steering::start(self.config, reloads, (self.kit, self.live), makers.clone(), join.clone(), room);
-        let desks = Arc::new(Desks::new(self.facts, join.clone(), makers.clone(), codes.clone(), steering.live()));
+            Steering::start((self.config, file), reloads, (self.kit, self.live), makers.clone(), join.clone(), room);
+        let events = self.events;
+        // It ends with the serving.
+        let mut heralds = herald::watch_all(&self.facts.ice_servers, &events);
+        let chronicle = Arc::default();
+        heralds.spawn(herald::keep_account(self.account, Arc::clone(&chronicle)));
+        let facts = (self.facts, steering.live());
+        let desks = Arc::new(Desks::new(facts, join.clone(), makers.clone(), codes.clone(), events.clone(), chronicle));
         let status = |watching| desks.in_words(watching);
         // It ends with the runtime.
         drop(tokio::spawn(codes.keep_time()));
@@ -350,7 +372,7 @@ impl Daemon {
         if let Some(looks) = self.looks {
             operators.spawn(desks.clone().tell(looks, tasks_stopped));
         }
-        let (tell, mut told) = oneshot::channel();
+        let (tell, mut told) = oneshot::channel::<&str>();
         let watching = self.watching.clone();
         let control = async {
             let reload = async {
@@ -364,13 +386,16 @@ impl Daemon {
             let result = tokio::select! {
                 Ok(signal) = &mut told => {
                     info!(signal, "stopping");
-                    Ok(())
+                    Ok(signal)
                 }
                 Some(name) = self.ended.recv() => {
                     Err(anyhow!("the thread {name} has ended and must not; this is a bug, its message is above"))
                 }
                 () = reload => Err(anyhow!("nothing is left that could end")),
             };
+            let why = result.as_ref().map_or_else(|error| format!("{error:#}"), |signal| (*signal).to_owned());
+            events.tell(Event::Stopping { why });
+            let result = result.map(drop);
             manager.stopping().await;
             join.push_always(JoinIn::Shutdown);
             stop_tasks.send_replace(true);

@@ -26,11 +26,20 @@ pub fn text(status: &Status, started: u64) -> String {
     out.family("laterna_sound_running", "gauge", "Whether sound is taken at the moment.");
     out.sample("laterna_sound_running", &[], u64::from(status.sound.as_ref().is_some_and(|sound| sound.running)));
     type Count = fn(&crate::control::wire::Encoder) -> u64;
-    let counts: [(&str, &str, &str, Count); 4] = [
+    let counts: [(&str, &str, &str, Count); 6] = [
         ("laterna_encoder_running", "gauge", "Whether the encoder works at the moment.", |e| u64::from(e.running)),
         ("laterna_encoder_pictures_total", "counter", "Pictures encoded, keyframes included.", |e| e.units),
         ("laterna_encoder_keyframes_total", "counter", "Keyframes encoded.", |e| e.keyframes),
         ("laterna_encoder_bytes_total", "counter", "Bytes of all pictures.", |e| e.bytes),
+        (
+            "laterna_encoder_skipped_total",
+            "counter",
+            "Captures that a newer one replaced before they were encoded.",
+            |e| e.skipped,
+        ),
+        ("laterna_encoder_restarts_total", "counter", "Times that the encoder failed and was made anew.", |e| {
+            e.restarts
+        }),
     ];
     for (name, kind, help, count) in counts {
         out.family(name, kind, help);
@@ -76,6 +85,8 @@ pub fn text(status: &Status, started: u64) -> String {
         let count = status.ice_servers.iter().filter(|server| server.standing == standing).count();
         out.sample("laterna_ice_servers", &[("standing", label)], count as u64);
     }
+    out.family("laterna_problems", "gauge", "What is wrong, as `laterna status` lists it.");
+    out.sample("laterna_problems", &[], status.problems.len() as u64);
     out.0
 }
 

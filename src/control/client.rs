@@ -32,6 +32,11 @@ pub enum Command {
         /// As a line of JSON.
         json: bool,
     },
+    /// To know what happens, until the daemon ends.
+    Events {
+        /// Each as a line of JSON.
+        json: bool,
+    },
     /// To offer the stream to a peer.
     Call {
         /// Its id or name.
@@ -114,6 +119,7 @@ pub fn run(command: &Command, control: Option<&Path>, out: &mut impl Write) -> R
             Reply::Peers(servers) => write_line(out, &print::peers(&servers)),
             other => Err(strange(&other).into()),
         },
+        Command::Events { json } => daemon.listen(*json, out),
         Command::Call { peer, server } => {
             match daemon.ask(&Request::Call { peer: peer.clone(), server: server.clone() })? {
                 Reply::Called(called) => write_line(out, &print::called(&called)),
@@ -144,6 +150,14 @@ pub fn run(command: &Command, control: Option<&Path>, out: &mut impl Write) -> R
     }
 }
 
+/// How the daemon at `control` is, or the one at a default place.
+///
+/// # Errors
+/// Where there is none, or it does not say.
+pub fn status(control: Option<&Path>) -> Result<Status, ClientError> {
+    Daemon::find(&places(control, std::env::var_os("XDG_RUNTIME_DIR")))?.status()
+}
+
 /// Shows the status again whenever it has changed, until the daemon ends.
 fn follow(mut daemon: Daemon, first: Status, json: bool, out: &mut impl Write) -> Result<(), ClientError> {
     let mut shown = steady(&first);
@@ -170,9 +184,16 @@ fn steady(status: &Status) -> Status {
     steady.uptime_s = 0;
     for encoder in &mut steady.encoders {
         (encoder.units, encoder.keyframes, encoder.bytes) = (0, 0, 0);
+        (encoder.skipped, encoder.recent_us) = (0, 0);
     }
     for viewer in &mut steady.viewers {
         (viewer.since_s, viewer.rtt_ms, viewer.loss_percent) = (0, None, None);
+        viewer.because.clear();
+    }
+    for problem in &mut steady.problems {
+        problem.since_s = None;
+        // Its figures change each second too.
+        problem.what.retain(|c| !c.is_ascii_digit());
     }
     steady
 }
@@ -222,6 +243,22 @@ impl Daemon {
         match self.ask(&Request::Status)? {
             Reply::Status(status) => Ok(*status),
             other => Err(strange(&other).into()),
+        }
+    }
+
+    /// Shows what happens, a line each, until the daemon ends.
+    fn listen(mut self, json: bool, out: &mut impl Write) -> Result<(), ClientError> {
+        let mut reply = self.ask(&Request::Events)?;
+        loop {
+            let Reply::Event(event) = reply else { return Err(strange(&reply).into()) };
+            write_line(out, &if json { print::json(&event) } else { print::event(&event) })?;
+            reply = loop {
+                match self.line(WITHIN)? {
+                    Some(line) => break Reply::parse(&line)?,
+                    None if self.ended => return Ok(()),
+                    None => {}
+                }
+            };
         }
     }
 

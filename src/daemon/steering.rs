@@ -1,5 +1,6 @@
 //! What may change while the daemon runs, and the reload that changes it: nobody's connection is touched.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -15,6 +16,8 @@ use crate::clock::Clock;
 use crate::config::RunConfig;
 use crate::config::load::{LoadError, Loaded};
 use crate::config::tables::Limits;
+use crate::control::wire::Event;
+use crate::events::Events;
 use crate::session::inbox::Inbox;
 use crate::session::messages::{JoinIn, Terms};
 use crate::session::relay::told::RelayStarter;
@@ -38,6 +41,7 @@ pub(super) struct ClientKit {
     pub(super) asker: Asker,
     pub(super) clock: Clock,
     pub(super) relays: RelayStarter,
+    pub(super) events: Events,
 }
 
 /// What of the server a reload may change.
@@ -72,6 +76,8 @@ pub(super) fn server_terms(config: &RunConfig, room_for: &RoomFor) -> ServerTerm
 /// The running configuration, and all that follows it.
 pub(super) struct Steering {
     running: RunConfig,
+    /// The config file in use.
+    file: Option<Arc<Path>>,
     reloads: Reloads,
     kit: ClientKit,
     terms: LiveTerms,
@@ -115,15 +121,25 @@ pub(super) fn check_files<'a>(urls: impl IntoIterator<Item = &'a SignalingUrl>) 
 impl Steering {
     /// Starts the clients of all signaling servers; to be called in a tokio runtime.
     pub(super) fn start(
-        running: RunConfig,
+        (running, file): (RunConfig, Option<Arc<Path>>),
         reloads: Reloads,
         (kit, terms): (ClientKit, LiveTerms),
         makers: Makers,
         join: Inbox<JoinIn>,
         room: Option<Desk>,
     ) -> Self {
-        let mut steering =
-            Self { running, reloads, kit, terms, makers, join, room, clients: Vec::new(), ending: JoinSet::new() };
+        let mut steering = Self {
+            running,
+            file,
+            reloads,
+            kit,
+            terms,
+            makers,
+            join,
+            room,
+            clients: Vec::new(),
+            ending: JoinSet::new(),
+        };
         steering.start_clients();
         steering
     }
@@ -131,15 +147,22 @@ impl Steering {
     /// What operators are told.
     pub(super) fn live(&self) -> Live {
         let desks = self.room.iter().chain(self.clients.iter().map(|running| &running.client.desk));
-        Live { name: self.running.name.clone(), max_viewers: self.running.max_viewers, desks: desks.cloned().collect() }
+        Live {
+            name: self.running.name.clone(),
+            max_viewers: self.running.max_viewers,
+            fps: self.running.fps,
+            file: self.file.clone(),
+            desks: desks.cloned().collect(),
+        }
     }
 
     /// Reads the configuration again and takes over what can change; where anything of it makes no sense or can't be had, all goes on as it was.
     pub(super) async fn reload(&mut self, desks: &Desks) {
         let load = self.reloads.load.clone();
         let why = match spawn_blocking(move || load()).await {
-            Ok(Ok(loaded)) => match self.take_over(loaded.config).await {
+            Ok(Ok(Loaded { config, file, .. })) => match self.take_over(config).await {
                 Ok(()) => {
+                    self.file = file;
                     desks.set_live(self.live());
                     return;
                 }
@@ -148,6 +171,7 @@ impl Steering {
             Ok(Err(error)) => error.to_string(),
             Err(error) => format!("reading it has failed by a bug: {error}"),
         };
+        self.kit.events.tell(Event::ReloadRefused { why: why.clone() });
         for why in why.lines() {
             warn!(why, "the configuration is not taken over, and all goes on as it was");
         }
@@ -178,6 +202,9 @@ impl Steering {
             [] => info!("the configuration was read again: nothing new"),
             changed => info!(changed = changed.join(" "), "the configuration is taken over"),
         }
+        let names = |settings: &[&str]| settings.iter().map(|name| (*name).to_owned()).collect();
+        let (changed, waiting) = (names(&changes.live), names(&changes.fixed));
+        self.kit.events.tell(Event::Reloaded { changed, waiting });
         if !changes.fixed.is_empty() {
             warn!(settings = changes.fixed.join(" "), "what has changed here holds from the next start on");
         }
@@ -200,6 +227,7 @@ impl Steering {
                 asker: self.kit.asker.clone(),
                 clock: self.kit.clock,
                 relays: self.kit.relays.clone(),
+                events: self.kit.events.clone(),
             };
             let (stop, stopped) = watch::channel(false);
             let client = client::start(config, stopped);

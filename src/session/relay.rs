@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 
 pub mod allocation;
+pub mod asks;
 pub mod credentials;
 mod peers;
 mod probe;

@@ -163,6 +163,8 @@ fn the_readme_names_the_flags_of_the_help_and_no_others() {
         "--user",
         "--global",
         "--now",
+        "--expires",
+        "--show",
     ];
     let unknown: Vec<_> =
         flags(README).into_iter().filter(|flag| !help.contains(flag) && !own.contains(flag)).collect();

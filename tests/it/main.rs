@@ -8,6 +8,7 @@ mod codecs;
 mod codes;
 mod config;
 mod control;
+mod doctor;
 mod everywhere;
 mod firefox;
 mod fuzz_corpus;

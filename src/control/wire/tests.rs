@@ -13,7 +13,16 @@ fn status() -> Status {
         source: Maker { what: "pattern 1280x720".into(), running: true },
         sound: None,
         size: "1280x720".into(),
-        encoders: vec![Encoder { codec: "h264".into(), running: true, units: 3, keyframes: 1, bytes: 999 }],
+        encoders: vec![Encoder {
+            codec: "h264".into(),
+            running: true,
+            units: 3,
+            keyframes: 1,
+            bytes: 999,
+            skipped: 1,
+            restarts: 2,
+            recent_us: 3,
+        }],
         viewers: vec![Viewer {
             viewer: 1,
             at: "whep".into(),
@@ -23,6 +32,9 @@ fn status() -> Status {
             codecs: vec!["h264".into()],
             rtt_ms: Some(12),
             loss_percent: None,
+            way: Some(Way::Udp),
+            quality: Some(Quality::Fair),
+            because: vec!["loss 3 %".into()],
         }],
         signaling: vec![Server {
             server: "room".into(),
@@ -35,6 +47,8 @@ fn status() -> Status {
             IceServer { url: "stun:h:3478".into(), standing: IceStanding::ForViewers, why: None },
             IceServer { url: "turn:h:1".into(), standing: IceStanding::Away, why: Some("x".into()) },
         ],
+        config: Some("/etc/laterna/laterna.toml".into()),
+        problems: Vec::new(),
     }
 }
 

@@ -67,6 +67,10 @@ fn shown(reply: &Reply) -> String {
         Reply::Peers(servers) => print::peers(servers),
         Reply::Called(called) => print::called(called),
         Reply::Kicked(kicked) => print::kicked(kicked),
+        Reply::Codes(codes) => print::codes(codes),
+        Reply::CodeAdded(code) => print::added(code),
+        Reply::CodeRevoked(revoked) => print::revoked(revoked),
+        Reply::Event(happened) => print::event(happened),
         Reply::Error(complaint) => one_line(&complaint.message),
     }
 }

@@ -35,7 +35,9 @@ fn signaling(text: &str) {
     let again = SignalingUrl::parse(&format!("{}+{}", parsed.protocol.name(), parsed.url)).unwrap();
     assert_eq!((again.protocol, &again.url), (parsed.protocol, &parsed.url), "what is kept of it is one");
     let mut all = [parsed.clone(), again];
-    SignalingUrl::number(&mut all);
+    all[0].number_beside([].iter());
+    let first = all[0].clone();
+    all[1].number_beside([first].iter());
     assert_eq!((all[0].number, all[1].number), (1, 2));
     let request = EngineIo::new().address(&parsed.url);
     assert_eq!(request.query_pairs().filter(|(name, _)| name == "EIO").count(), 1, "{request}");
