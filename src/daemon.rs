@@ -20,6 +20,7 @@ use crate::config::load::Loaded;
 use crate::config::{ConfigError, Listen, RunConfig};
 use crate::control;
 use crate::control::socket::ControlSocket;
+use crate::hooks;
 use crate::ice_server::{IceServer, IceServers, Scheme};
 use crate::service::ServiceManager;
 use crate::session::engine::identity::Identity;
@@ -27,7 +28,7 @@ use crate::session::inbox::Inbox;
 use crate::session::join::{Demand, Join, JoinConfig};
 use crate::session::media::{Media, UnitQueues};
 use crate::session::messages::JoinIn;
-use crate::session::reach::{Reach, ReachConfig};
+use crate::session::reach::{NetworkFilter, Reach, ReachConfig};
 use crate::session::relay;
 use crate::session::relay::table::Relays;
 use crate::session::relay::told::RelayStarter;
@@ -49,6 +50,7 @@ mod access;
 mod announce;
 mod makers;
 mod operate;
+mod surroundings;
 mod tls;
 
 use announce::{announce, report};
@@ -144,12 +146,15 @@ struct Daemon {
     beating: Registry,
     /// How many are watching.
     watching: watch::Receiver<usize>,
+    /// Which networks viewers are told of.
+    networks: NetworkFilter,
     /// Owned to the end: dropping them stops and joins their threads.
     makers: Makers,
 }
 
 impl Daemon {
     fn start(config: RunConfig) -> anyhow::Result<Self> {
+        hooks::open(std::env::var_os(hooks::VARIABLE))?;
         let clock = Clock::start();
         let identity = Identity::generate()?;
         let socket = MediaSocket::bind(config.udp_port)?;
@@ -225,7 +230,6 @@ impl Daemon {
         let starter = RelayStarter {
             relays: relays.clone(),
             crypto: identity.crypto(),
-            clock,
             has_ipv6: socket.has_ipv6(),
             given: config.ice_servers.iter().map(IceServer::url).collect(),
         };
@@ -267,7 +271,9 @@ impl Daemon {
         ];
         // On Linux this is the thread's own: pictures go before requests. It never fails upwards.
         let _ = rustix::process::nice(LESS_URGENT);
-        announce(server.as_ref(), udp_port, code.as_ref(), &config.name).context("stdout")?;
+        if let Err(error) = announce(server.as_ref(), udp_port, code.as_ref(), &config.name) {
+            warn!(%error, "stdout does not take the addresses to open; the daemon runs all the same");
+        }
         let signals = mpsc::channel(MOST_SIGNALS);
         let asker = Asker::new(signals.0.clone(), Deadlines::default().answer);
         let client = |url| ClientConfig {
@@ -306,6 +312,7 @@ impl Daemon {
             ended,
             beating,
             watching,
+            networks: config.networks,
             makers,
         })
     }
@@ -390,6 +397,8 @@ impl Daemon {
         tokio::select! {
             (result, ()) = async { tokio::join!(control, http) } => result,
             () = manager.attend(&self.beating, self.watching, status) => Ok(()),
+            () = surroundings::watch_clocks() => Ok(()),
+            () = surroundings::watch_networks(self.networks) => Ok(()),
             () = relay => Ok(()),
             () = streams => Ok(()),
             signal = insisted => Err(anyhow!("{signal} came while stopping: ended at once, not in order")),

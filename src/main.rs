@@ -8,6 +8,7 @@ use laterna::cli::{self, Invocation, RunArgs};
 use laterna::config::load::{self, LoadError, Loaded};
 use laterna::config::{Exit, MANUAL, one_line, print};
 use laterna::control;
+use laterna::logs::Stderr;
 use tracing::info;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -80,7 +81,8 @@ fn say(text: &str) -> Exit {
 
 /// Says in one line why nothing more is done.
 fn fail(exit: Exit, why: &str) -> Exit {
-    eprintln!("laterna: {}", one_line(why));
+    // Where nobody can be told, the exit code has to do.
+    let _ = writeln!(std::io::stderr(), "laterna: {}", one_line(why));
     exit
 }
 
@@ -90,7 +92,7 @@ fn start_logs(level: LevelFilter) {
     let targets = Targets::new().with_default(level).with_target("rtc", LevelFilter::OFF);
     let lines = tracing_subscriber::fmt::layer()
         .compact()
-        .with_writer(std::io::stderr)
+        .with_writer(Stderr::default)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
     tracing_subscriber::registry().with(lines.with_filter(targets)).init();
 }

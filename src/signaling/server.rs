@@ -31,6 +31,7 @@ use super::client::{Desk, Operation};
 use crate::clock;
 use crate::control::wire::Status;
 use crate::ice_server::IceServers;
+use crate::trouble::{Passed, Trouble, until};
 
 pub(super) mod complaint;
 mod connections;
@@ -235,6 +236,7 @@ impl Server {
                 connections: Connections::new(self.limits),
                 tasks: HashMap::new(),
                 refused: Complaint::default(),
+                exhausted: Trouble::default(),
             }),
         });
         let (close, closing) = watch::channel(());
@@ -272,11 +274,27 @@ struct Table {
     connections: Connections,
     tasks: HashMap<ConnectionId, AbortHandle>,
     refused: Complaint,
+    /// The system has no resources for further connections.
+    exhausted: Trouble,
 }
 
 impl Shared {
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that the system gave no further connection.
+    fn note_exhausted(&self, error: &io::Error) {
+        if self.table().exhausted.handle_failure(Instant::now()) {
+            tracing::warn!(%error, "no further connection can be taken for now; what is connected goes on");
+        }
+    }
+
+    /// Says that connections are taken again where that is so by now.
+    fn look_whether_passed(&self) {
+        if let Some(Passed { lasted, times }) = self.table().exhausted.poll_passed(Instant::now()) {
+            tracing::info!(times, lasted_s = lasted.as_secs_f64(), "connections are taken again");
+        }
     }
 
     fn enter(&self, id: ConnectionId, stage: Stage) {
@@ -301,19 +319,18 @@ impl Drop for Place {
 /// Accepts until `closing`; then lets what is in flight end.
 async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>, mut closing: watch::Receiver<()>) {
     let mut tasks = JoinSet::new();
-    let mut exhausted = Complaint::default();
     loop {
+        let looks = shared.table().exhausted.poll_timeout();
         tokio::select! {
             biased;
             _ = closing.changed() => break,
             Some(_) = tasks.join_next() => {}
+            () = until(looks) => shared.look_whether_passed(),
             accepted = listener.accept() => match accepted {
                 Ok((stream, from)) => place(&mut tasks, &shared, stream, canonical(from), &closing),
                 Err(error) if is_of_the_peer(&error) => tracing::debug!(%error, "a connection was gone before it was taken"),
                 Err(error) => {
-                    if let Some(times) = exhausted.raise(Instant::now()) {
-                        tracing::warn!(%error, times, "no further connection can be taken for now");
-                    }
+                    shared.note_exhausted(&error);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

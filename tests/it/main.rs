@@ -8,6 +8,7 @@ mod codecs;
 mod config;
 mod control;
 mod everywhere;
+mod faults;
 mod firefox;
 mod heard;
 mod hostile;

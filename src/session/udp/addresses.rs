@@ -23,7 +23,10 @@ pub fn address_towards(destination: IpAddr) -> Option<IpAddr> {
     socket.local_addr().ok().map(|address| address.ip()).filter(|ip| !ip.is_unspecified())
 }
 
-/// All addresses of interfaces that are up, each once: IPv4, then IPv6, then loopback; link-local IPv6 is left out.
+/// Flags of an interface that is up and, as far as the kernel knows, connected.
+const WORKS: u32 = (libc::IFF_UP | libc::IFF_RUNNING) as u32;
+
+/// All addresses of interfaces that are up and connected, each once: IPv4, then IPv6, then loopback; link-local IPv6 is left out.
 ///
 /// # Errors
 /// Where the system can't list them.
@@ -38,7 +41,7 @@ pub fn local_addresses() -> io::Result<Vec<LocalAddress>> {
     while !next.is_null() {
         // SAFETY: a non-null entry of the list is valid until freeifaddrs.
         let entry = unsafe { &*next };
-        if entry.ifa_flags & libc::IFF_UP as u32 != 0 {
+        if entry.ifa_flags & WORKS == WORKS {
             // SAFETY: an entry has the name of its interface, which lives as long as the list.
             let interface = unsafe { CStr::from_ptr(entry.ifa_name) };
             let interface = interface.to_string_lossy();
