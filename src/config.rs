@@ -19,6 +19,7 @@ use crate::signaling::peers::CallPolicy;
 use crate::signaling::room::RoomPolicy;
 use crate::source::SourceSpec;
 
+pub mod changes;
 mod file;
 pub mod load;
 pub mod print;

@@ -32,7 +32,6 @@ use crate::session::reach::{NetworkFilter, Reach, ReachConfig};
 use crate::session::relay;
 use crate::session::relay::table::Relays;
 use crate::session::relay::told::RelayStarter;
-use crate::session::sdp::Capabilities;
 use crate::session::sink::SocketSink;
 use crate::session::streams::{StreamPacket, Streams};
 use crate::session::tcp::{self, MediaListener};
@@ -41,8 +40,7 @@ use crate::session::wake::Waker;
 use crate::signaling::SignalIn;
 use crate::signaling::access::OwnNames;
 use crate::signaling::ask::Asker;
-use crate::signaling::client::url::SignalingUrl;
-use crate::signaling::client::{self, Client, ClientConfig, MOST_SIGNING_OUT};
+use crate::signaling::client;
 use crate::signaling::room::RoomLimits;
 use crate::signaling::server::{ConnectionLimits, Deadlines, Looks, RoomConfig, Server, ServerConfig};
 
@@ -50,12 +48,15 @@ mod access;
 mod announce;
 mod makers;
 mod operate;
+mod steering;
 mod surroundings;
 mod tls;
 
 use announce::{announce, report};
 use makers::Makers;
 use operate::{Desks, Facts};
+pub use steering::Reloads;
+use steering::{ClientKit, Steering};
 
 /// Bounds of the queues between threads.
 const MOST_COMMANDS: usize = 4096;
@@ -81,17 +82,18 @@ pub fn check(loaded: &Loaded) -> Result<(), ConfigError> {
     loaded.refuse_own_signaling(|host| names.is_here(host, &addresses))
 }
 
-/// Runs the daemon until it is told to stop.
+/// Runs the daemon until it is told to stop. `config` is what holds at the start; at SIGHUP it is read again by `reloads`.
 ///
 /// # Errors
 /// Where something that was asked for can't be opened, a thread ends that must not, or the end is not in order.
-pub fn run(config: RunConfig) -> anyhow::Result<()> {
+pub fn run(config: RunConfig, reloads: Reloads) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     runtime.block_on(async {
         let stops = Stops { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? };
+        let hangups = signal(SignalKind::hangup())?;
         let manager = ServiceManager::from_environment();
         let ended = match Daemon::start(config) {
-            Ok(daemon) => daemon.serve(stops, &manager).await,
+            Ok(daemon) => daemon.serve((stops, hangups), reloads, &manager).await,
             Err(error) => Err(error),
         };
         if let Err(error) = &ended {
@@ -131,11 +133,13 @@ struct Daemon {
     looks: Option<Looks>,
     streams: Option<TcpMedia>,
     signals: (mpsc::Sender<SignalIn>, mpsc::Receiver<SignalIn>),
+    /// What holds at the start.
+    config: RunConfig,
     /// Where operators ask, and what of the answers stays as it is.
     control: Option<ControlSocket>,
     facts: Facts,
     /// What the clients of signaling servers need; they start with the serving.
-    clients: Vec<ClientConfig>,
+    kit: ClientKit,
     /// What the tasks of STUN and TURN servers need; the same.
     ice_servers: Vec<relay::server::ServerConfig>,
     join: Inbox<JoinIn>,
@@ -159,9 +163,7 @@ impl Daemon {
         let identity = Identity::generate()?;
         let socket = MediaSocket::bind(config.udp_port)?;
         let ice = IceServers::open(&config.ice_servers).context("--ice-server")?;
-        for url in &config.signaling {
-            client::check_files(url).with_context(|| format!("--signaling {}", url.label()))?;
-        }
+        steering::check_files(&config.signaling)?;
         let (access, code) = access::open(&config.auth)?;
         let own_names = OwnNames::of_this_machine([]);
         let (connection_limits, room_limits, stream_limits) = places();
@@ -212,7 +214,6 @@ impl Daemon {
             let makers = makers.clone();
             Box::new(move |codec, wanted| makers.set_active(codec, wanted))
         };
-        let can = Capabilities { video: config.codecs.clone(), audio: makers.sound.is_there() };
         let listener = MediaListener::bind(socket.local_port(), socket.has_ipv6());
         let listener = listener.inspect_err(|error| {
             let port = socket.local_port();
@@ -225,6 +226,7 @@ impl Daemon {
             networks: config.networks.clone(),
         });
         report(&reach, &config.networks);
+        let networks = config.networks.clone();
         let reach = Arc::new(reach);
         let relays = Arc::new(Relays::new(reach.clone(), media.waker().clone()));
         let starter = RelayStarter {
@@ -238,11 +240,8 @@ impl Daemon {
         let ice_standings =
             ice_servers.iter().map(|config| (config.server.url(), config.standing.subscribe())).collect();
         let join_config = JoinConfig {
-            name: config.name.clone(),
-            max_viewers: config.max_viewers,
-            can,
-            sync: config.sync.resolve(&config.audio),
-            bitrate: config.bitrate,
+            terms: steering::terms(&config, &makers),
+            codecs: config.codecs.clone(),
             clock,
             identity,
             reach,
@@ -276,24 +275,12 @@ impl Daemon {
         }
         let signals = mpsc::channel(MOST_SIGNALS);
         let asker = Asker::new(signals.0.clone(), Deadlines::default().answer);
-        let client = |url| ClientConfig {
-            url,
-            name: config.name.clone(),
-            call: config.call.clone(),
-            asker: asker.clone(),
-            clock,
-            relays: starter.clone(),
-        };
-        let mut signaling = config.signaling;
-        SignalingUrl::number(&mut signaling);
-        let clients = signaling.into_iter().map(client).collect();
+        let kit = ClientKit { asker, clock, relays: starter };
         let facts = Facts {
-            name: config.name,
             started: Instant::now(),
             http: server.as_ref().map(|server| server.local_addrs().to_vec()).unwrap_or_default(),
             udp: udp_port,
             tls: server.as_ref().and_then(Server::tls).cloned(),
-            max_viewers: config.max_viewers,
             ice_servers: ice_standings,
         };
         let streams = listener.ok().map(|listener| TcpMedia { listener, streams, packets, limits: stream_limits });
@@ -303,16 +290,17 @@ impl Daemon {
             looks,
             streams,
             signals,
+            config,
             control,
             facts,
-            clients,
+            kit,
             ice_servers,
             join,
             threads,
             ended,
             beating,
             watching,
-            networks: config.networks,
+            networks,
             makers,
         })
     }
@@ -320,7 +308,12 @@ impl Daemon {
     /// Serves until told to stop; then viewers are told, threads joined, and requests in flight answered.
     ///
     /// Told again, it leaves all that undone.
-    async fn serve(mut self, mut stops: Stops, manager: &ServiceManager) -> anyhow::Result<()> {
+    async fn serve(
+        mut self,
+        (mut stops, mut hangups): (Stops, Signal),
+        reloads: Reloads,
+        manager: &ServiceManager,
+    ) -> anyhow::Result<()> {
         let (sender, mut receiver) = self.signals;
         let (stop_http, http_stopped) = oneshot::channel::<()>();
         let room = self.server.as_ref().and_then(Server::desk);
@@ -348,43 +341,43 @@ impl Daemon {
         // They end with the runtime: the media thread gives allocations back.
         self.ice_servers.into_iter().for_each(|server| drop(relay::server::start(server)));
         let (stop_tasks, tasks_stopped) = watch::channel(false);
-        let started = self.clients.into_iter().map(|client| client::start(client, tasks_stopped.clone()));
-        let clients: Vec<Client> = started.collect();
-        let desks = room.into_iter().chain(clients.iter().map(|client| client.desk.clone())).collect();
-        let status = self.facts.in_words(&makers);
-        let desks = Arc::new(Desks { facts: self.facts, join: join.clone(), makers: makers.clone(), desks });
+        let mut steering = Steering::start(self.config, reloads, self.kit, makers.clone(), join.clone(), room);
+        let desks = Arc::new(Desks::new(self.facts, join.clone(), makers.clone(), steering.live()));
+        let status = |watching| desks.in_words(watching);
         let mut operators = JoinSet::new();
         if let Some(socket) = self.control {
             operators.spawn(control::server::serve(socket, desks.clone(), tasks_stopped.clone()));
         }
         if let Some(looks) = self.looks {
-            operators.spawn(desks.tell(looks, tasks_stopped));
+            operators.spawn(desks.clone().tell(looks, tasks_stopped));
         }
-        let (tell, told) = oneshot::channel();
-        let control = async move {
+        let (tell, mut told) = oneshot::channel();
+        let watching = self.watching.clone();
+        let control = async {
+            let reload = async {
+                while hangups.recv().await.is_some() {
+                    manager.reloading().await;
+                    steering.reload(&desks).await;
+                    let count = *watching.borrow();
+                    manager.ready(&status(count)).await;
+                }
+            };
             let result = tokio::select! {
-                Ok(signal) = told => {
+                Ok(signal) = &mut told => {
                     info!(signal, "stopping");
                     Ok(())
                 }
                 Some(name) = self.ended.recv() => {
                     Err(anyhow!("the thread {name} has ended and must not; this is a bug, its message is above"))
                 }
-                else => Err(anyhow!("nothing is left that could end")),
+                () = reload => Err(anyhow!("nothing is left that could end")),
             };
             manager.stopping().await;
             join.push_always(JoinIn::Shutdown);
             stop_tasks.send_replace(true);
             // It lets go of the makers, which end with their last owner, and waits for nobody.
             while operators.join_next().await.is_some() {}
-            let signed_out = async {
-                for client in clients {
-                    // A panic has said so itself.
-                    let _ = client.task.await;
-                }
-            };
-            let signed_out = tokio::time::timeout(MOST_SIGNING_OUT, signed_out);
-            let (closed, _) = tokio::join!(close(threads, makers, CLOSING), signed_out);
+            let (closed, ()) = tokio::join!(close(threads, makers, CLOSING), steering.stop());
             drop(stop_http);
             result.and(closed)
         };

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
@@ -57,30 +57,21 @@ fn open_first(places: &[PathBuf], is_given: bool) -> Result<Option<ControlSocket
 
 /// What of the daemon stays as it is.
 pub(super) struct Facts {
-    pub(super) name: String,
     pub(super) started: Instant,
     pub(super) http: Vec<SocketAddr>,
     pub(super) udp: u16,
     pub(super) tls: Option<Tls>,
-    pub(super) max_viewers: usize,
     /// The URLs of STUN and TURN servers, and where each one's task tells how it stands.
     pub(super) ice_servers: Vec<(String, watch::Receiver<relay::Standing>)>,
 }
 
-impl Facts {
-    /// What is broadcast, to how many and where, for the service manager's status line.
-    pub(super) fn in_words(&self, makers: &Makers) -> impl Fn(usize) -> String + use<> {
-        let http = listening(&self.http);
-        let (what, name, udp) = (makers.source().what, self.name.clone(), self.udp);
-        move |watching| {
-            let whom = match watching {
-                0 => "nobody".to_owned(),
-                1 => "1 viewer".to_owned(),
-                more => format!("{more} viewers"),
-            };
-            format!("broadcasting {what} to {whom} as {name}: http {http}, media at UDP port {udp}")
-        }
-    }
+/// What of the daemon a reload may change.
+#[derive(Debug, Clone)]
+pub(super) struct Live {
+    pub(super) name: String,
+    pub(super) max_viewers: usize,
+    /// The room's first, where there is one.
+    pub(super) desks: Vec<Desk>,
 }
 
 /// Answers operators.
@@ -88,8 +79,7 @@ pub(super) struct Desks {
     pub(super) facts: Facts,
     pub(super) join: Inbox<JoinIn>,
     pub(super) makers: Makers,
-    /// The room's first, where there is one.
-    pub(super) desks: Vec<Desk>,
+    live: Mutex<Live>,
 }
 
 impl Operator for Desks {
@@ -105,6 +95,31 @@ impl Operator for Desks {
 }
 
 impl Desks {
+    pub(super) fn new(facts: Facts, join: Inbox<JoinIn>, makers: Makers, live: Live) -> Self {
+        Self { facts, join, makers, live: Mutex::new(live) }
+    }
+
+    /// What holds now.
+    pub(super) fn live(&self) -> Live {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_live(&self, live: Live) {
+        *self.live.lock().unwrap_or_else(PoisonError::into_inner) = live;
+    }
+
+    /// What is broadcast, to so many that are `watching` and where, for the service manager's status line.
+    pub(super) fn in_words(&self, watching: usize) -> String {
+        let whom = match watching {
+            0 => "nobody".to_owned(),
+            1 => "1 viewer".to_owned(),
+            more => format!("{more} viewers"),
+        };
+        let (what, name) = (self.makers.source().what, self.live().name);
+        let (http, udp) = (listening(&self.facts.http), self.facts.udp);
+        format!("broadcasting {what} to {whom} as {name}: http {http}, media at UDP port {udp}")
+    }
+
     /// Tells the HTTP server how the daemon is, whenever it asks, until `stopped`.
     pub(super) async fn tell(self: Arc<Self>, mut looks: Looks, mut stopped: watch::Receiver<bool>) {
         loop {
@@ -122,20 +137,19 @@ impl Desks {
 
     async fn status(&self) -> Result<Status, Complaint> {
         let state = self.broadcast().await?;
-        let signaling = self.servers(&state).await;
+        let live = self.live();
+        let signaling = servers(&live.desks, &state).await;
         let (facts, makers, now) = (&self.facts, &self.makers, Instant::now());
-        let running = state.wanted.contains(&Codec::Opus);
-        let sound = makers.sound.is_there().then(|| wire::Maker { what: makers.sound.describe(), running });
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            name: facts.name.clone(),
+            name: live.name,
             uptime_s: now.saturating_duration_since(facts.started).as_secs(),
             http: facts.http.clone(),
             udp: facts.udp,
             tls_fingerprint: facts.tls.as_ref().map(Tls::fingerprint),
-            max_viewers: facts.max_viewers,
+            max_viewers: live.max_viewers,
             source: makers.source(),
-            sound,
+            sound: makers.sound(state.wanted.contains(&Codec::Opus)),
             size: makers.canvas().to_string(),
             encoders: makers.encoders(&state.wanted),
             viewers: state.viewers.iter().map(|viewer| told(viewer, now)).collect(),
@@ -146,11 +160,12 @@ impl Desks {
 
     async fn peers(&self) -> Result<Vec<wire::Server>, Complaint> {
         let state = self.broadcast().await?;
-        Ok(self.servers(&state).await)
+        Ok(servers(&self.live().desks, &state).await)
     }
 
     async fn call(&self, peer: &str, server: Option<&str>) -> Result<Called, Complaint> {
-        let servers = self.peers().await?;
+        let desks = self.live().desks;
+        let servers = servers(&desks, &self.broadcast().await?).await;
         let (index, peer) = target::resolve(&servers, peer, server)?;
         let called = Called { server: servers[index].server.clone(), id: peer.id, name: peer.name.clone() };
         let refused = |error| {
@@ -158,7 +173,7 @@ impl Desks {
             Complaint::new(Kind::Busy, message)
         };
         // A desk for each server, in the same order.
-        self.desks[index].call(PeerId(called.id)).await.map_err(refused)?;
+        desks[index].call(PeerId(called.id)).await.map_err(refused)?;
         info!(peer = called.id, server = called.server, "called by the operator");
         Ok(called)
     }
@@ -179,22 +194,22 @@ impl Desks {
         self.join.push(JoinIn::Look(reply)).map_err(|_| away())?;
         state.await.map_err(|_| away())
     }
+}
 
-    /// How the daemon stands with each server, in the order of the desks; all are asked at once.
-    async fn servers(&self, broadcast: &BroadcastState) -> Vec<wire::Server> {
-        let mut asked = JoinSet::new();
-        for (index, desk) in self.desks.iter().cloned().enumerate() {
-            asked.spawn(async move { (index, timeout(LOOKING, desk.look()).await.ok().flatten()) });
-        }
-        let mut states: Vec<Option<ServerState>> = self.desks.iter().map(|_| None).collect();
-        while let Some(said) = asked.join_next().await {
-            if let Ok((index, state)) = said {
-                states[index] = state;
-            }
-        }
-        let numbers: HashMap<_, _> = broadcast.viewers.iter().map(|viewer| (viewer.session, viewer.number)).collect();
-        self.desks.iter().zip(states).map(|(desk, state)| server(desk, state, &numbers)).collect()
+/// How the daemon stands with each server, in the order of the desks; all are asked at once.
+async fn servers(desks: &[Desk], broadcast: &BroadcastState) -> Vec<wire::Server> {
+    let mut asked = JoinSet::new();
+    for (index, desk) in desks.iter().cloned().enumerate() {
+        asked.spawn(async move { (index, timeout(LOOKING, desk.look()).await.ok().flatten()) });
     }
+    let mut states: Vec<Option<ServerState>> = desks.iter().map(|_| None).collect();
+    while let Some(said) = asked.join_next().await {
+        if let Ok((index, state)) = said {
+            states[index] = state;
+        }
+    }
+    let numbers: HashMap<_, _> = broadcast.viewers.iter().map(|viewer| (viewer.session, viewer.number)).collect();
+    desks.iter().zip(states).map(|(desk, state)| server(desk, state, &numbers)).collect()
 }
 
 fn server(desk: &Desk, state: Option<ServerState>, numbers: &HashMap<SessionId, u32>) -> wire::Server {

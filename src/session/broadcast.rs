@@ -377,6 +377,11 @@ impl Broadcast {
         Some(entry.newcomer.caller.clone())
     }
 
+    /// Lets so many in at most from now on; who is there stays.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     /// Whether an operator ended a session not long ago.
     pub fn was_kicked(&self, session: SessionId) -> bool {
         self.kicked.contains(&session)

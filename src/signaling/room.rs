@@ -193,6 +193,11 @@ impl Room {
         }
     }
 
+    /// Lists the daemon under another name for those who come. Who is there is not told: clients take such a line for a newcomer, and begin anew with it.
+    pub fn rename_daemon(&mut self, name: &str) {
+        self.daemon_name = plain_name(name.as_bytes(), DAEMON);
+    }
+
     /// Who sees whom.
     pub fn policy(&self) -> RoomPolicy {
         self.policy

@@ -22,6 +22,7 @@ mod observe;
 mod page;
 mod peerconnection_client;
 mod relay;
+mod reload;
 mod renewal;
 mod room;
 mod room_pages;

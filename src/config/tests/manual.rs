@@ -45,6 +45,15 @@ fn all_that_is_commented_out_is_the_default() {
 }
 
 #[test]
+fn it_says_which_settings_hold_from_the_next_start_on() {
+    let text = MANUAL.lines().map(|line| line.trim_start_matches("# ")).collect::<Vec<_>>().join(" ");
+    let (_, list) = text.split_once("and which the log names then: ").unwrap();
+    let (list, _) = list.split_once('.').unwrap();
+    let fixed = SETTINGS.iter().filter(|setting| setting.at_start).map(|setting| setting.key);
+    assert_eq!(list.split(", ").collect::<Vec<_>>(), fixed.collect::<Vec<_>>());
+}
+
+#[test]
 fn its_examples_are_valid() {
     let examples = lines("# Example: ");
     let is_tls = |line: &str| key(line).starts_with("tls-");

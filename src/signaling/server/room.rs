@@ -42,13 +42,13 @@ pub(super) struct RoomService {
     state: Mutex<State>,
     asker: Asker,
     label: Arc<str>,
-    /// The daemon's name here.
-    name: String,
     /// Told whenever something may be due earlier than before.
     due: Notify,
 }
 
 struct State {
+    /// The daemon's name here.
+    name: String,
     room: Room,
     peers: Peers,
     waits: HashMap<WaitToken, oneshot::Sender<Waited>>,
@@ -73,6 +73,7 @@ impl RoomService {
         answer_wait: Duration,
     ) -> Arc<Self> {
         let state = State {
+            name: config.name.clone(),
             room: Room::new(config.policy, config.limits, &config.name),
             peers: Peers::new(config.call, SessionId::random),
             waits: HashMap::new(),
@@ -83,7 +84,7 @@ impl RoomService {
         };
         let policy = config.policy;
         let asker = Asker::new(signals, answer_wait);
-        Arc::new(Self { policy, state: Mutex::new(state), asker, label, name: config.name, due: Notify::new() })
+        Arc::new(Self { policy, state: Mutex::new(state), asker, label, due: Notify::new() })
     }
 
     /// Who sees whom.
@@ -167,13 +168,19 @@ impl RoomService {
                     let called = self.with(|state, now| state.peers.call(peer, now));
                     let _ = reply.send(called);
                 }
+                Operation::Terms(name, call) => self.with(|state, now| {
+                    state.room.rename_daemon(&name);
+                    state.peers.set_call(call, now);
+                    state.name = name;
+                }),
             }
         }
     }
 
     fn look(&self) -> ServerState {
-        let standing = Standing::SignedIn(self.name.clone());
-        ServerState { label: self.label.to_string(), standing, peers: self.state().peers.states().collect() }
+        let state = self.state();
+        let standing = Standing::SignedIn(state.name.clone());
+        ServerState { label: self.label.to_string(), standing, peers: state.peers.states().collect() }
     }
 
     /// Tells both cores the time whenever something is due; never ends.
