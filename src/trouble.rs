@@ -1,6 +1,11 @@
-//! Trouble that comes and passes: said once when it comes, and once when it has not come back for a while; a pure core (but for [`until`], which waits).
+//! Trouble that comes and passes: said once when it comes, and once when it has not come back for a while.
+//!
+//! [`Trouble`] is a pure core; [`Exhausted`] says what it decides of a listening socket.
 
+use std::io;
 use std::time::{Duration, Instant};
+
+use tracing::{info, warn};
 
 /// How long nothing may fail before trouble counts as passed.
 const PROVEN: Duration = Duration::from_secs(3);
@@ -41,11 +46,6 @@ impl Trouble {
         }
     }
 
-    /// Whether there is trouble, as far as is known.
-    pub fn is_there(&self) -> bool {
-        self.0.is_some()
-    }
-
     /// When it has passed unless something fails again.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.0.as_ref().map(|lasting| lasting.last + PROVEN)
@@ -55,6 +55,40 @@ impl Trouble {
     pub fn poll_passed(&mut self, now: Instant) -> Option<Passed> {
         let lasting = self.0.take_if(|lasting| now >= lasting.last + PROVEN)?;
         Some(Passed { lasted: lasting.last.saturating_duration_since(lasting.since), times: lasting.times })
+    }
+}
+
+/// A listening socket for which the system has no further connections: descriptors or memory are used up.
+#[derive(Debug)]
+pub struct Exhausted {
+    /// Whose connections they are.
+    of: &'static str,
+    trouble: Trouble,
+}
+
+impl Exhausted {
+    /// All is well with the connections `of` somebody.
+    pub fn new(of: &'static str) -> Self {
+        Self { of, trouble: Trouble::default() }
+    }
+
+    /// Notes that the system gave none.
+    pub fn note(&mut self, error: &io::Error) {
+        if self.trouble.handle_failure(Instant::now()) {
+            warn!(of = self.of, %error, "no further connection can be taken for now; what is connected goes on");
+        }
+    }
+
+    /// When it is worth a [`Self::look`].
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.trouble.poll_timeout()
+    }
+
+    /// Says that connections are taken again where that is so by now.
+    pub fn look(&mut self) {
+        if let Some(Passed { lasted, times }) = self.trouble.poll_passed(Instant::now()) {
+            info!(of = self.of, times, lasted_s = lasted.as_secs_f64(), "connections are taken again");
+        }
     }
 }
 

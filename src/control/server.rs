@@ -16,7 +16,7 @@ use tokio::time::{timeout, timeout_at};
 use super::lines::Lines;
 use super::socket::ControlSocket;
 use super::wire::{Complaint, Kind, Reply, Request};
-use crate::trouble::{Trouble, until};
+use crate::trouble::{Exhausted, until};
 
 /// The most bytes of a request; the longest has a peer's name and a server's label.
 pub const MOST_LINE: usize = 4096;
@@ -71,18 +71,14 @@ async fn serve_with(
     };
     let mut clients = JoinSet::new();
     let mut places = Places { patience, taken: Vec::new() };
-    let mut exhausted = Trouble::default();
+    let mut exhausted = Exhausted::new("operators");
     loop {
         tokio::select! {
             biased;
             // An error is the sender's end: the daemon's.
             () = async { drop(stop.wait_for(|stop| *stop).await) } => break,
             Some(_) = clients.join_next() => {}
-            () = until(exhausted.poll_timeout()) => {
-                if exhausted.poll_passed(Instant::now()).is_some() {
-                    tracing::info!("clients of the control socket are taken again");
-                }
-            }
+            () = until(exhausted.poll_timeout()) => exhausted.look(),
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) if !places.have_one(Instant::now()) => refuse(&stream),
                 Ok((stream, _)) => {
@@ -91,9 +87,7 @@ async fn serve_with(
                     places.taken.push((silence, task));
                 }
                 Err(error) => {
-                    if exhausted.handle_failure(Instant::now()) {
-                        tracing::warn!(%error, "no further client of the control socket can be taken for now");
-                    }
+                    exhausted.note(&error);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

@@ -17,7 +17,7 @@ use crate::clock;
 use crate::clock::jumps::{Jump, Jumps, Reading};
 use crate::session::networks::{Networks, News};
 use crate::session::reach::NetworkFilter;
-use crate::session::udp::local_addresses;
+use crate::session::udp::connected_addresses;
 use crate::trouble::until;
 
 /// Between two looks at the clocks.
@@ -38,13 +38,18 @@ pub(super) async fn watch_clocks() {
         looks.tick().await;
         for jump in jumps.handle_reading(reading()) {
             match jump {
-                Jump::Slept(time) => info!(slept_s = time.as_secs(), "the machine slept and is awake"),
-                Jump::HeldUp(time) => warn!(held_s = time.as_secs(), "the daemon was stopped or held up, and goes on"),
-                Jump::Forward(time) => warn!(by_s = time.as_secs(), "the machine's clock was set forward"),
-                Jump::Back(time) => warn!(by_s = time.as_secs(), "the machine's clock was set back"),
+                Jump::Slept(time) => info!(slept_s = whole(time), "the machine slept and is awake"),
+                Jump::HeldUp(time) => warn!(held_s = whole(time), "the daemon was stopped or held up, and goes on"),
+                Jump::Forward(time) => warn!(by_s = whole(time), "the machine's clock was set forward"),
+                Jump::Back(time) => warn!(by_s = whole(time), "the machine's clock was set back"),
             }
         }
     }
+}
+
+/// Seconds, to the nearest one.
+fn whole(time: Duration) -> u64 {
+    time.as_secs_f64().round() as u64
 }
 
 fn reading() -> Reading {
@@ -63,7 +68,7 @@ pub(super) async fn watch_networks(filter: NetworkFilter) {
         }
     };
     let addresses = || {
-        let mut addresses = local_addresses().unwrap_or_default();
+        let mut addresses = connected_addresses().unwrap_or_default();
         addresses.retain(|address| !address.ip.is_loopback() && filter.allows(&address.interface, address.ip));
         addresses
     };

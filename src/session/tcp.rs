@@ -20,13 +20,13 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::engine::{Path, stun};
 use super::inbox::Inbox;
 use super::streams::{Stream, StreamPacket, Streams};
 use crate::signaling::server::{Admission, Complaint, ConnectionId, ConnectionLimits, Connections, Stage};
-use crate::trouble::{Passed, Trouble, until};
+use crate::trouble::{Exhausted, until};
 
 pub mod frames;
 #[cfg(test)]
@@ -100,24 +100,18 @@ impl MediaListener {
         };
         let (connections, tasks, refused) = (Connections::new(limits), HashMap::new(), Complaint::default());
         let table = Table { connections, tasks, refused };
-        let mut exhausted = Trouble::default();
+        let mut exhausted = Exhausted::new("viewers over TCP");
         let shared = Arc::new(Shared { streams, inbox, table: Mutex::new(table) });
         let mut tasks = JoinSet::new();
         loop {
             tokio::select! {
                 biased;
                 Some(_) = tasks.join_next() => {}
-                () = until(exhausted.poll_timeout()) => {
-                    if let Some(Passed { lasted, times }) = exhausted.poll_passed(Instant::now()) {
-                        info!(times, lasted_s = lasted.as_secs_f64(), "viewers' TCP connections are taken again");
-                    }
-                }
+                () = until(exhausted.poll_timeout()) => exhausted.look(),
                 accepted = listener.accept() => match accepted {
                     Ok((stream, from)) => place(&mut tasks, &shared, stream, from, self.port),
                     Err(error) if is_of_the_system(&error) => {
-                        if exhausted.handle_failure(Instant::now()) {
-                            warn!(%error, "viewers' TCP connections can't be taken for now; what is connected goes on");
-                        }
+                        exhausted.note(&error);
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                     Err(error) => debug!(%error, "a connection was gone before it was taken"),

@@ -31,7 +31,7 @@ use super::client::{Desk, Operation};
 use crate::clock;
 use crate::control::wire::Status;
 use crate::ice_server::IceServers;
-use crate::trouble::{Passed, Trouble, until};
+use crate::trouble::{Exhausted, until};
 
 pub(super) mod complaint;
 mod connections;
@@ -236,7 +236,7 @@ impl Server {
                 connections: Connections::new(self.limits),
                 tasks: HashMap::new(),
                 refused: Complaint::default(),
-                exhausted: Trouble::default(),
+                exhausted: Exhausted::new("http"),
             }),
         });
         let (close, closing) = watch::channel(());
@@ -274,27 +274,12 @@ struct Table {
     connections: Connections,
     tasks: HashMap<ConnectionId, AbortHandle>,
     refused: Complaint,
-    /// The system has no resources for further connections.
-    exhausted: Trouble,
+    exhausted: Exhausted,
 }
 
 impl Shared {
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Notes that the system gave no further connection.
-    fn note_exhausted(&self, error: &io::Error) {
-        if self.table().exhausted.handle_failure(Instant::now()) {
-            tracing::warn!(%error, "no further connection can be taken for now; what is connected goes on");
-        }
-    }
-
-    /// Says that connections are taken again where that is so by now.
-    fn look_whether_passed(&self) {
-        if let Some(Passed { lasted, times }) = self.table().exhausted.poll_passed(Instant::now()) {
-            tracing::info!(times, lasted_s = lasted.as_secs_f64(), "connections are taken again");
-        }
     }
 
     fn enter(&self, id: ConnectionId, stage: Stage) {
@@ -325,12 +310,12 @@ async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>, mut clos
             biased;
             _ = closing.changed() => break,
             Some(_) = tasks.join_next() => {}
-            () = until(looks) => shared.look_whether_passed(),
+            () = until(looks) => shared.table().exhausted.look(),
             accepted = listener.accept() => match accepted {
                 Ok((stream, from)) => place(&mut tasks, &shared, stream, canonical(from), &closing),
                 Err(error) if is_of_the_peer(&error) => tracing::debug!(%error, "a connection was gone before it was taken"),
                 Err(error) => {
-                    shared.note_exhausted(&error);
+                    shared.table().exhausted.note(&error);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::light::Viewer;
-use crate::stage::{SOON, Stage};
+use crate::stage::{SOON, Stage, millis};
 use crate::support::daemon::Daemon;
 use crate::support::long;
 use crate::support::process::Line;
@@ -58,7 +58,9 @@ struct Shown {
 
 impl Eye for Stage {
     fn begin(&self) {
-        self.browser.run::<serde_json::Value>("lt.watch(...args)", &[self.size()]);
+        // The gap is measured from a frame on that is shown.
+        let script = "lt.watch(args[0]); await lt.until(() => lt.seen.length, args[1], () => 'nothing is shown')";
+        self.browser.run::<serde_json::Value>(script, &[self.size(), millis(SOON)]);
     }
 
     fn goes_on(&self) {

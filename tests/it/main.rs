@@ -31,6 +31,7 @@ mod service;
 mod shutdown;
 mod signaled;
 mod sizes;
+mod soak;
 mod socketio;
 mod sound;
 mod stage;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 
 use super::{Eye as _, Fault, lasts, times};
 use crate::control::json_of;
@@ -58,7 +58,7 @@ fn used_up_descriptors_are_survived() {
         let usual = cpu_of_two_seconds(&daemon);
         viewer.begin();
         let few = Some(descriptors(&daemon) + 2);
-        let before = limit(&daemon, Rlimit { current: few, maximum: None });
+        let before = limit(&daemon, Rlimit { current: few, ..getrlimit(Resource::Nofile) });
         let many: Vec<_> = (0..60).map(|_| TcpStream::connect(daemon.http()).unwrap()).collect();
         daemon.logged_from(mark, fault.comes, SOON);
         let busy = cpu_of_two_seconds(&daemon);
@@ -91,7 +91,8 @@ fn on_a_small_disk(script: &str) -> Setup {
 
 /// Whether disks of one's own are permitted here.
 fn has_disks() -> bool {
-    let mut command = on_a_small_disk("exec true").command();
+    let setup = on_a_small_disk("exec true");
+    let mut command = setup.command();
     let ended = Process::spawn(command.stdout(Stdio::null()).stderr(Stdio::null())).wait(SOON);
     let permitted = ended.is_some_and(|status| status.success());
     if !permitted {

@@ -1,8 +1,8 @@
 //! What the network does: an interface goes down and up, the machine gets another address, a signaling server is not to be reached.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::process::Stdio;
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use super::{Eye as _, Fault, times};
 use crate::light::{Manner, Viewer, offer_at};
@@ -84,9 +84,20 @@ fn at_the_other_end(inner: &str) {
     output.lines().iter().for_each(|line| println!("{}", line.text));
 }
 
+/// Awaits that the kernel takes the cable for connected, which it looks at once a second.
+fn is_plugged(network: &str) -> bool {
+    let mut command = Command::new("ip");
+    command.args(["-n", network, "-o", "link", "show", "dev", "cable"]);
+    String::from_utf8_lossy(&command.output().unwrap().stdout).contains("state UP")
+}
+
 /// A daemon at the far end, and the network that it is in.
 fn far_daemon() -> (Daemon, String) {
     let network = std::env::var(CABLE).unwrap();
+    let deadline = Instant::now() + SOON;
+    while !is_plugged(&network) {
+        assert!(Instant::now() < deadline, "the cable is never connected");
+    }
     let setup = Setup::new(PATTERN).args(&["--auth", "none", "--listen", "0.0.0.0:0"]).in_network(&network);
     (setup.start(), network)
 }
