@@ -41,7 +41,6 @@ use crate::signaling::SignalIn;
 use crate::signaling::access::OwnNames;
 use crate::signaling::ask::Asker;
 use crate::signaling::client;
-use crate::signaling::room::RoomLimits;
 use crate::signaling::server::{ConnectionLimits, Deadlines, Looks, RoomConfig, Server, ServerConfig};
 
 mod access;
@@ -52,11 +51,12 @@ mod steering;
 mod surroundings;
 mod tls;
 
+use access::Codes;
 use announce::{announce, report};
 use makers::Makers;
 use operate::{Desks, Facts};
 pub use steering::Reloads;
-use steering::{ClientKit, Steering};
+use steering::{ClientKit, LiveTerms, RoomFor, Steering};
 
 /// Bounds of the queues between threads.
 const MOST_COMMANDS: usize = 4096;
@@ -140,6 +140,8 @@ struct Daemon {
     facts: Facts,
     /// What the clients of signaling servers need; they start with the serving.
     kit: ClientKit,
+    /// What of the server a reload may change.
+    live: LiveTerms,
     /// What the tasks of STUN and TURN servers need; the same.
     ice_servers: Vec<relay::server::ServerConfig>,
     join: Inbox<JoinIn>,
@@ -164,9 +166,10 @@ impl Daemon {
         let socket = MediaSocket::bind(config.udp_port)?;
         let ice = IceServers::open(&config.ice_servers).context("--ice-server")?;
         steering::check_files(&config.signaling)?;
-        let (access, code) = access::open(&config.auth)?;
+        let codes = Codes::open(&config)?;
         let own_names = OwnNames::of_this_machine([]);
-        let (connection_limits, room_limits, stream_limits) = places();
+        let room_for = places();
+        let (server_terms, terms) = watch::channel(steering::server_terms(&config, &room_for));
         let (server, looks) = match &config.listen {
             Listen::Off => {
                 if config.signaling.is_empty() {
@@ -179,23 +182,21 @@ impl Daemon {
             Listen::At(addresses) => {
                 let (server, looks) = Server::bind(ServerConfig {
                     listen: addresses.clone(),
-                    access,
+                    access: codes.access(),
                     tls: tls::open(&config.tls, &own_names, clock.wall(Instant::now()))?,
                     own_names,
                     room: Some(RoomConfig {
                         name: config.name.clone(),
                         policy: config.room,
                         call: config.call.clone(),
-                        limits: room_limits,
                     }),
                     ice: ice.clone(),
-                    limits: connection_limits,
-                    deadlines: Deadlines::default(),
+                    terms,
                 })?;
                 (Some(server), Some(looks))
             }
         };
-        let control = operate::open(config.control.as_deref())?;
+        let control = operate::open(config.control.as_deref(), config.control_group.as_deref())?;
         let waker = || Waker::new().context("no descriptors left");
         let media_waker = waker()?;
         let pictures = Inbox::new(MOST_UNITS, media_waker.clone());
@@ -270,12 +271,13 @@ impl Daemon {
         ];
         // On Linux this is the thread's own: pictures go before requests. It never fails upwards.
         let _ = rustix::process::nice(LESS_URGENT);
-        if let Err(error) = announce(server.as_ref(), udp_port, code.as_ref(), &config.name) {
+        if let Err(error) = announce(server.as_ref(), udp_port, codes.main().as_ref(), &config.name) {
             warn!(%error, "stdout does not take the addresses to open; the daemon runs all the same");
         }
         let signals = mpsc::channel(MOST_SIGNALS);
         let asker = Asker::new(signals.0.clone(), Deadlines::default().answer);
         let kit = ClientKit { asker, clock, relays: starter };
+        let live = LiveTerms { server: server_terms, room_for, codes };
         let facts = Facts {
             started: Instant::now(),
             http: server.as_ref().map(|server| server.local_addrs().to_vec()).unwrap_or_default(),
@@ -283,7 +285,7 @@ impl Daemon {
             tls: server.as_ref().and_then(Server::tls).cloned(),
             ice_servers: ice_standings,
         };
-        let streams = listener.ok().map(|listener| TcpMedia { listener, streams, packets, limits: stream_limits });
+        let streams = listener.ok().map(|listener| TcpMedia { listener, streams, packets, limits: room_for.streams });
         let beating = watch.beating().clone();
         Ok(Self {
             server,
@@ -294,6 +296,7 @@ impl Daemon {
             control,
             facts,
             kit,
+            live,
             ice_servers,
             join,
             threads,
@@ -341,9 +344,13 @@ impl Daemon {
         // They end with the runtime: the media thread gives allocations back.
         self.ice_servers.into_iter().for_each(|server| drop(relay::server::start(server)));
         let (stop_tasks, tasks_stopped) = watch::channel(false);
-        let mut steering = Steering::start(self.config, reloads, self.kit, makers.clone(), join.clone(), room);
-        let desks = Arc::new(Desks::new(self.facts, join.clone(), makers.clone(), steering.live()));
+        let codes = self.live.codes.clone();
+        let mut steering =
+            Steering::start(self.config, reloads, (self.kit, self.live), makers.clone(), join.clone(), room);
+        let desks = Arc::new(Desks::new(self.facts, join.clone(), makers.clone(), codes.clone(), steering.live()));
         let status = |watching| desks.in_words(watching);
+        // It ends with the runtime.
+        drop(tokio::spawn(codes.keep_time()));
         let mut operators = JoinSet::new();
         if let Some(socket) = self.control {
             operators.spawn(control::server::serve(socket, desks.clone(), tasks_stopped.clone()));
@@ -437,8 +444,8 @@ async fn close<T: Send + 'static>(threads: Vec<JoinHandle<()>>, rest: T, within:
     }
 }
 
-/// The places of connections, of the room's members, whose waits are connections too, and of viewers over TCP: of the descriptors that the process may have.
-fn places() -> (ConnectionLimits, RoomLimits, ConnectionLimits) {
+/// The places that there are descriptors for: of those that the process may have.
+fn places() -> RoomFor {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, ..limit };
     let current = match setrlimit(Resource::Nofile, raised) {
@@ -450,11 +457,7 @@ fn places() -> (ConnectionLimits, RoomLimits, ConnectionLimits) {
     };
     let spare = usize::try_from(current.unwrap_or(u64::MAX)).unwrap_or(usize::MAX).saturating_sub(DESCRIPTORS).max(2);
     let streams = ConnectionLimits { total: tcp::LIMITS.total.min(spare / 4), ..tcp::LIMITS };
-    let spare = spare - streams.total;
-    let (connections, room) = (ConnectionLimits::default(), RoomLimits::default());
-    let total = connections.total.min(spare / 2);
-    let connections = ConnectionLimits { total, per_address: connections.per_address.min(total.div_ceil(2)) };
-    (connections, RoomLimits { members: room.members.min(spare - total), ..room }, streams)
+    RoomFor { descriptors: spare - streams.total, streams }
 }
 
 #[cfg(test)]

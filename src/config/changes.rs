@@ -1,6 +1,7 @@
 //! What a daemon that runs takes over from a configuration that was read anew.
 
 use super::RunConfig;
+use super::tables::Tables;
 
 /// Settings that differ, by their keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,7 +39,10 @@ impl RunConfig {
             public_ips,
             networks,
             control,
+            control_group,
+            origins,
             log,
+            tables,
         } = self;
         live(&mut changes, "source", source, &wanted.source);
         live(&mut changes, "name", name, &wanted.name);
@@ -61,7 +65,14 @@ impl RunConfig {
         fixed(&mut changes, "public-ip", public_ips, &wanted.public_ips);
         fixed(&mut changes, "network", networks, &wanted.networks);
         fixed(&mut changes, "control", control, &wanted.control);
+        fixed(&mut changes, "control-group", control_group, &wanted.control_group);
+        live(&mut changes, "allow-origin", origins, &wanted.origins);
         live(&mut changes, "log", log, &wanted.log);
+        let Tables { scenes, codes, tokens, limits } = tables;
+        live(&mut changes, "scenes", scenes, &wanted.tables.scenes);
+        live(&mut changes, "codes", codes, &wanted.tables.codes);
+        live(&mut changes, "tokens", tokens, &wanted.tables.tokens);
+        live(&mut changes, "limits", limits, &wanted.tables.limits);
         changes
     }
 }
@@ -116,7 +127,7 @@ mod tests {
         let wanted = config(
             "source = \"pattern\"\nname = \"a\"\nlisten = \"off\"\nudp-port = 1\ncodec = \"h264\"\nbitrate = \"1M\"\nfps = 1\nsize = \"64x64\"\ncursor = \"off\"\n\
              max-viewers = 1\nauth = \"none\"\ntls = \"self-signed\"\nsync = \"lip\"\nroom = \"open\"\ncall = \"joined\"\naudio = \"off\"\nsignaling = \"mdn+ws://h\"\n\
-             ice-server = \"stun:h\"\npublic-ip = \"192.0.2.1\"\nnetwork = \"eth0\"\ncontrol = \"/x\"\nlog = \"warn\"\n",
+             ice-server = \"stun:h\"\npublic-ip = \"192.0.2.1\"\nnetwork = \"eth0\"\ncontrol = \"/x\"\ncontrol-group = \"g\"\nallow-origin = \"https://h\"\nlog = \"warn\"\n",
         );
         let Changes { live, fixed } = running.take_over(&wanted);
         let of_another = ["auth-code-file", "tls-cert", "tls-key"];

@@ -146,6 +146,12 @@ pub const SETTINGS: &[Setting] = &[
         "Whom the daemon offers the stream when they join the room: none, joined (everybody), glob:PATTERN (names; * and ?)",
     ),
     list(
+        "allow-origin",
+        "ORIGIN",
+        Fallback::Empty,
+        "A site whose pages may ask for the stream, as https://school.example; several by comma or by repeating the flag (default: all)",
+    ),
+    list(
         "signaling",
         "URL",
         Fallback::Empty,
@@ -186,6 +192,12 @@ pub const SETTINGS: &[Setting] = &[
         "PATH",
         "laterna/control.sock in $XDG_RUNTIME_DIR, else in /run",
         "Where the control socket is made, for `laterna status` and the like",
+    )),
+    at_start(computed(
+        "control-group",
+        "NAME",
+        "its owner's alone",
+        "The group whose members may use the control socket too",
     )),
     text("log", "LEVEL", "info", "What is logged on stderr: error, warn, info, debug, trace"),
 ];

@@ -11,7 +11,11 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+use super::access::{Codes, CodesError};
+use super::announce::urls;
 use super::makers::Makers;
+use crate::clock::wall_now;
+use crate::config::one_line;
 use crate::control::print::listening;
 use crate::control::server::Operator;
 use crate::control::socket::{ControlSocket, SocketError, places};
@@ -23,6 +27,7 @@ use crate::session::broadcast::{BroadcastState, Place, ViewerState};
 use crate::session::inbox::Inbox;
 use crate::session::messages::JoinIn;
 use crate::session::relay::server as relay;
+use crate::signaling::access::{BookError, Entry, Origin};
 use crate::signaling::client::{Desk, ServerState, Standing};
 use crate::signaling::server::Looks;
 use crate::signaling::server::tls::Tls;
@@ -34,19 +39,19 @@ const LOOKING: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// Where the one that is given can't be made, or another daemon is at a default one.
-pub(super) fn open(given: Option<&Path>) -> Result<Option<ControlSocket>, SocketError> {
-    open_first(&places(given, std::env::var_os("XDG_RUNTIME_DIR")), given.is_some())
+pub(super) fn open(given: Option<&Path>, group: Option<&str>) -> Result<Option<ControlSocket>, SocketError> {
+    open_first(&places(given, std::env::var_os("XDG_RUNTIME_DIR")), group, given.is_some())
 }
 
-fn open_first(places: &[PathBuf], is_given: bool) -> Result<Option<ControlSocket>, SocketError> {
+fn open_first(places: &[PathBuf], group: Option<&str>, is_given: bool) -> Result<Option<ControlSocket>, SocketError> {
     let mut refusals = Vec::new();
     for place in places {
-        match ControlSocket::bind(place) {
+        match ControlSocket::bind(place, group) {
             Ok(socket) => {
                 info!(path = %socket.path().display(), "control socket");
                 return Ok(Some(socket));
             }
-            Err(error @ SocketError::Live { .. }) => return Err(error),
+            Err(error @ (SocketError::Live { .. } | SocketError::Group { .. })) => return Err(error),
             Err(error) if is_given => return Err(error),
             Err(error) => refusals.push(error.to_string()),
         }
@@ -79,6 +84,7 @@ pub(super) struct Desks {
     pub(super) facts: Facts,
     pub(super) join: Inbox<JoinIn>,
     pub(super) makers: Makers,
+    codes: Arc<Codes>,
     live: Mutex<Live>,
 }
 
@@ -89,14 +95,17 @@ impl Operator for Desks {
             Request::Peers => self.peers().await.map(Reply::Peers),
             Request::Call { peer, server } => self.call(&peer, server.as_deref()).await.map(Reply::Called),
             Request::Kick { viewer } => self.kick(viewer).await.map(Reply::Kicked),
+            Request::Codes { show } => self.list_codes(show).await.map(Reply::Codes),
+            Request::AddCode { name, expires_s } => self.add_code(&name, expires_s).map(Reply::CodeAdded),
+            Request::RevokeCode { name } => self.revoke_code(&name).await.map(Reply::CodeRevoked),
         };
         reply.unwrap_or_else(Reply::Error)
     }
 }
 
 impl Desks {
-    pub(super) fn new(facts: Facts, join: Inbox<JoinIn>, makers: Makers, live: Live) -> Self {
-        Self { facts, join, makers, live: Mutex::new(live) }
+    pub(super) fn new(facts: Facts, join: Inbox<JoinIn>, makers: Makers, codes: Arc<Codes>, live: Live) -> Self {
+        Self { facts, join, makers, codes, live: Mutex::new(live) }
     }
 
     /// What holds now.
@@ -189,6 +198,48 @@ impl Desks {
         Ok(Kicked { viewer, at: who.at.to_string(), name: who.name })
     }
 
+    async fn list_codes(&self, show: bool) -> Result<Vec<wire::Code>, Complaint> {
+        let entries = self.codes.list().map_err(refused)?;
+        let viewers = self.broadcast().await?.viewers;
+        Ok(entries.iter().map(|entry| self.code(entry, &viewers, show)).collect())
+    }
+
+    fn add_code(&self, name: &str, expires_s: Option<u64>) -> Result<wire::Code, Complaint> {
+        let expires = expires_s.map(Duration::from_secs);
+        if expires.is_some_and(|expires| expires <= wall_now()) {
+            let message = format!("the code {} would expire before now; name a later time", one_line(name));
+            return Err(Complaint::new(Kind::BadRequest, message));
+        }
+        let entry = self.codes.add(name, expires).map_err(refused)?;
+        Ok(self.code(&entry, &[], true))
+    }
+
+    async fn revoke_code(&self, name: &str) -> Result<wire::Revoked, Complaint> {
+        let viewers = self.broadcast().await?.viewers;
+        let (entry, instead) = self.codes.revoke(name).map_err(refused)?;
+        // Nobody comes by it any more; those who did are ended.
+        self.join.push_always(JoinIn::Revoke(entry.pass));
+        let viewers = self.code(&entry, &viewers, false).viewers;
+        Ok(wire::Revoked { name: entry.name, viewers, instead: instead.map(|entry| self.code(&entry, &[], true)) })
+    }
+
+    fn code(&self, entry: &Entry, viewers: &[ViewerState], show: bool) -> wire::Code {
+        let scheme = if self.facts.tls.is_some() { "https" } else { "http" };
+        let open = || urls(scheme, &self.facts.http, Some(&entry.code));
+        wire::Code {
+            name: entry.name.clone(),
+            origin: match entry.origin {
+                Origin::Main => wire::CodeOrigin::Main,
+                Origin::Config => wire::CodeOrigin::Config,
+                Origin::Added => wire::CodeOrigin::Added,
+            },
+            expires_s: entry.expires.map(|expires| expires.as_secs()),
+            expired: entry.is_expired(wall_now()),
+            viewers: viewers.iter().filter(|viewer| viewer.caller.pass == Some(entry.pass)).count(),
+            open: if show { open() } else { Vec::new() },
+        }
+    }
+
     async fn broadcast(&self) -> Result<BroadcastState, Complaint> {
         let (reply, state) = oneshot::channel();
         self.join.push(JoinIn::Look(reply)).map_err(|_| away())?;
@@ -262,6 +313,15 @@ fn told(viewer: &ViewerState, now: Instant) -> wire::Viewer {
     }
 }
 
+fn refused(error: CodesError) -> Complaint {
+    let kind = match &error {
+        CodesError::Open | CodesError::NotKept(_) => Kind::Unavailable,
+        CodesError::Book(BookError::Unknown(_)) => Kind::Unknown,
+        CodesError::Book(_) => Kind::BadRequest,
+    };
+    Complaint::new(kind, error.to_string())
+}
+
 fn away() -> Complaint {
     Complaint::new(Kind::Unavailable, "the daemon is too busy, or ending; try again")
 }
@@ -277,11 +337,11 @@ mod tests {
         let file = directory.path().join("file");
         std::fs::write(&file, "").unwrap();
         let [bad, good] = [file.join("laterna/control.sock"), directory.path().join("laterna/control.sock")];
-        let socket = open_first(&[bad.clone(), good.clone()], false).unwrap().unwrap();
+        let socket = open_first(&[bad.clone(), good.clone()], None, false).unwrap().unwrap();
         assert_eq!(socket.path(), good);
-        assert!(matches!(open_first(&[bad.clone(), good.clone()], false), Err(SocketError::Live { .. })));
-        assert!(open_first(std::slice::from_ref(&bad), false).unwrap().is_none());
-        let error = open_first(std::slice::from_ref(&bad), true).unwrap_err().to_string();
+        assert!(matches!(open_first(&[bad.clone(), good.clone()], None, false), Err(SocketError::Live { .. })));
+        assert!(open_first(std::slice::from_ref(&bad), None, false).unwrap().is_none());
+        let error = open_first(std::slice::from_ref(&bad), None, true).unwrap_err().to_string();
         assert!(error.contains(&bad.display().to_string()), "{error}");
     }
 }

@@ -8,17 +8,21 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tracing::level_filters::LevelFilter;
 use tracing::{info, warn};
 
+use super::access::{self, Codes};
 use super::makers::Makers;
 use super::operate::{Desks, Live};
 use crate::clock::Clock;
 use crate::config::RunConfig;
 use crate::config::load::{LoadError, Loaded};
+use crate::config::tables::Limits;
 use crate::session::inbox::Inbox;
 use crate::session::messages::{JoinIn, Terms};
 use crate::session::relay::told::RelayStarter;
 use crate::signaling::ask::Asker;
 use crate::signaling::client::url::SignalingUrl;
 use crate::signaling::client::{self, Client, ClientConfig, Desk, MOST_SIGNING_OUT};
+use crate::signaling::room::RoomLimits;
+use crate::signaling::server::{ConnectionLimits, Deadlines, ServerTerms};
 
 /// How a configuration is read anew, and what of the process itself it steers.
 #[derive(Clone)]
@@ -36,11 +40,41 @@ pub(super) struct ClientKit {
     pub(super) relays: RelayStarter,
 }
 
+/// What of the server a reload may change.
+pub(super) struct LiveTerms {
+    pub(super) server: watch::Sender<ServerTerms>,
+    pub(super) room_for: RoomFor,
+    pub(super) codes: Arc<Codes>,
+}
+
+/// How many connections there are descriptors for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RoomFor {
+    /// Of HTTP, and of the room's members, whose waits are connections too.
+    pub(super) descriptors: usize,
+    /// Of viewers over TCP.
+    pub(super) streams: ConnectionLimits,
+}
+
+/// How the server serves by a configuration, as far as there are descriptors.
+pub(super) fn server_terms(config: &RunConfig, room_for: &RoomFor) -> ServerTerms {
+    let Limits { connections, members, request, .. } = config.tables.limits;
+    let total = connections.total.min(room_for.descriptors / 2);
+    let per_address = connections.per_address.min(total.div_ceil(2));
+    ServerTerms {
+        connections: ConnectionLimits { total, per_address },
+        members: RoomLimits { members: members.members.min(room_for.descriptors - total), ..members },
+        deadlines: Deadlines { head: request, body: request, ..Deadlines::default() },
+        origins: config.origins.clone(),
+    }
+}
+
 /// The running configuration, and all that follows it.
 pub(super) struct Steering {
     running: RunConfig,
     reloads: Reloads,
     kit: ClientKit,
+    terms: LiveTerms,
     makers: Makers,
     join: Inbox<JoinIn>,
     room: Option<Desk>,
@@ -83,13 +117,13 @@ impl Steering {
     pub(super) fn start(
         running: RunConfig,
         reloads: Reloads,
-        kit: ClientKit,
+        (kit, terms): (ClientKit, LiveTerms),
         makers: Makers,
         join: Inbox<JoinIn>,
         room: Option<Desk>,
     ) -> Self {
         let mut steering =
-            Self { running, reloads, kit, makers, join, room, clients: Vec::new(), ending: JoinSet::new() };
+            Self { running, reloads, kit, terms, makers, join, room, clients: Vec::new(), ending: JoinSet::new() };
         steering.start_clients();
         steering
     }
@@ -123,9 +157,13 @@ impl Steering {
         let mut next = self.running.clone();
         let changes = next.take_over(&wanted);
         check_files(next.signaling.iter().filter(|url| !self.running.signaling.contains(url)))?;
+        let secrets = access::read(&next.tables)?;
         let (makers, before, after) = (self.makers.clone(), self.running.clone(), next.clone());
         let prepared = spawn_blocking(move || makers.prepare(&before, &after)).await.context("opening it")??;
+        let revoked = self.terms.codes.take_over(secrets, &next)?;
         // From here on nothing can fail.
+        revoked.into_iter().for_each(|pass| self.join.push_always(JoinIn::Revoke(pass)));
+        self.terms.server.send_replace(server_terms(&next, &self.terms.room_for));
         let makers = self.makers.clone();
         spawn_blocking(move || makers.take_over(prepared)).await.context("closing what was before")?;
         (self.reloads.log)(next.log);

@@ -150,6 +150,7 @@ impl Join {
             // The media thread knows more of those that are connected.
             JoinIn::Look(reply) => self.tell_media(MediaIn::Look { state: self.broadcast.state(), reply }),
             JoinIn::Kick { number, reply } => drop(reply.send(self.broadcast.handle_kick(number))),
+            JoinIn::Revoke(pass) => self.broadcast.handle_revoked(pass),
             JoinIn::Terms(terms) => self.set_terms(terms),
             JoinIn::Shutdown => self.shut_down(now),
         }

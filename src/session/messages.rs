@@ -11,6 +11,7 @@ use super::sdp::Sync;
 use super::viewer::{Change, EndReason, Viewer};
 use crate::encoder::{Bitrate, Codec};
 use crate::id::SessionId;
+use crate::signaling::access::PassId;
 use crate::signaling::{Caller, SignalIn};
 
 /// What the media thread is told.
@@ -115,6 +116,8 @@ pub enum JoinIn {
         /// Takes who it was; `None` where there is no such viewer.
         reply: oneshot::Sender<Option<Caller>>,
     },
+    /// A code is revoked: whom it let in is ended.
+    Revoke(PassId),
     /// Sessions are made so from now on.
     Terms(Terms),
     /// The daemon ends: no more offers, all sessions end, the thread too.

@@ -5,6 +5,7 @@ mod bad_input;
 mod channel;
 mod cli;
 mod codecs;
+mod codes;
 mod config;
 mod control;
 mod everywhere;
