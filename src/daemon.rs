@@ -23,6 +23,7 @@ use crate::control;
 use crate::control::socket::ControlSocket;
 use crate::control::wire::Event;
 use crate::events::{Events, Listener};
+use crate::hooks;
 use crate::ice_server::{IceServer, IceServers, Scheme};
 use crate::service::ServiceManager;
 use crate::session::engine::identity::Identity;
@@ -30,7 +31,7 @@ use crate::session::inbox::Inbox;
 use crate::session::join::{Demand, Join, JoinConfig};
 use crate::session::media::{Media, UnitQueues};
 use crate::session::messages::JoinIn;
-use crate::session::reach::{Reach, ReachConfig};
+use crate::session::reach::{NetworkFilter, Reach, ReachConfig};
 use crate::session::relay;
 use crate::session::relay::table::Relays;
 use crate::session::relay::told::RelayStarter;
@@ -52,6 +53,7 @@ mod makers;
 mod operate;
 mod problems;
 mod steering;
+mod surroundings;
 mod tls;
 
 use access::Codes;
@@ -159,12 +161,15 @@ struct Daemon {
     events: Events,
     /// What was told since the start, for who keeps account of it.
     account: Listener,
+    /// Which networks viewers are told of.
+    networks: NetworkFilter,
     /// Owned to the end: dropping them stops and joins their threads.
     makers: Makers,
 }
 
 impl Daemon {
     fn start(config: RunConfig) -> anyhow::Result<Self> {
+        hooks::open(std::env::var_os(hooks::VARIABLE))?;
         let clock = Clock::start();
         let identity = Identity::generate()?;
         let socket = MediaSocket::bind(config.udp_port)?;
@@ -233,12 +238,12 @@ impl Daemon {
             networks: config.networks.clone(),
         });
         report(&reach, &config.networks);
+        let networks = config.networks.clone();
         let reach = Arc::new(reach);
         let relays = Arc::new(Relays::new(reach.clone(), media.waker().clone()));
         let starter = RelayStarter {
             relays: relays.clone(),
             crypto: identity.crypto(),
-            clock,
             has_ipv6: socket.has_ipv6(),
             given: config.ice_servers.iter().map(IceServer::url).collect(),
         };
@@ -278,7 +283,9 @@ impl Daemon {
         ];
         // On Linux this is the thread's own: pictures go before requests. It never fails upwards.
         let _ = rustix::process::nice(LESS_URGENT);
-        announce(server.as_ref(), udp_port, codes.main().as_ref(), &config.name).context("stdout")?;
+        if let Err(error) = announce(server.as_ref(), udp_port, codes.main().as_ref(), &config.name) {
+            warn!(%error, "stdout does not take the addresses to open; the daemon runs all the same");
+        }
         let signals = mpsc::channel(MOST_SIGNALS);
         let asker = Asker::new(signals.0.clone(), Deadlines::default().answer);
         let kit = ClientKit { asker, clock, relays: starter, events: events.clone() };
@@ -311,6 +318,7 @@ impl Daemon {
             watching,
             events,
             account,
+            networks,
             makers,
         })
     }
@@ -414,6 +422,8 @@ impl Daemon {
         tokio::select! {
             (result, ()) = async { tokio::join!(control, http) } => result,
             () = manager.attend(&self.beating, self.watching, status) => Ok(()),
+            () = surroundings::watch_clocks() => Ok(()),
+            () = surroundings::watch_networks(self.networks) => Ok(()),
             () = relay => Ok(()),
             () = streams => Ok(()),
             signal = insisted => Err(anyhow!("{signal} came while stopping: ended at once, not in order")),

@@ -10,6 +10,7 @@ use laterna::config::load::{self, LoadError, Loaded};
 use laterna::config::written::Written;
 use laterna::config::{Exit, MANUAL, one_line, print};
 use laterna::daemon::Reloads;
+use laterna::logs::Stderr;
 use laterna::{control, doctor};
 use tracing::info;
 use tracing::level_filters::LevelFilter;
@@ -116,7 +117,8 @@ fn write_pages(dir: &Path) -> std::io::Result<()> {
 
 /// Says in one line why nothing more is done.
 fn fail(exit: Exit, why: &str) -> Exit {
-    eprintln!("laterna: {}", one_line(why));
+    // Where nobody can be told, the exit code has to do.
+    let _ = writeln!(std::io::stderr(), "laterna: {}", one_line(why));
     exit
 }
 
@@ -129,7 +131,7 @@ fn start_logs(level: LevelFilter) -> Arc<dyn Fn(LevelFilter) + Send + Sync> {
     let (filter, handle) = reload::Layer::new(targets(level));
     let lines = tracing_subscriber::fmt::layer()
         .compact()
-        .with_writer(std::io::stderr)
+        .with_writer(Stderr::default)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
     tracing_subscriber::registry().with(lines.with_filter(filter)).init();
     // It fails only once nothing is logged any more.

@@ -90,6 +90,14 @@ pub fn text(status: &Status, started: u64) -> String {
     out.0
 }
 
+/// What follows that text: how many tasks of the control side (connections, clients of servers, operators) there are.
+pub fn tasks(alive: usize) -> String {
+    let mut out = Text(String::new());
+    out.family("laterna_tasks", "gauge", "Tasks of the control side: connections, clients of servers, operators.");
+    out.sample("laterna_tasks", &[], alive);
+    out.0
+}
+
 struct Text(String);
 
 impl Text {

@@ -18,6 +18,7 @@ use super::lines::Lines;
 use super::socket::ControlSocket;
 use super::wire::{Complaint, Event, Kind, Reply, Request};
 use crate::events::{Listener, happened};
+use crate::trouble::{Exhausted, until};
 
 /// The most bytes of a request; the longest has a peer's name and a server's label.
 pub const MOST_LINE: usize = 4096;
@@ -81,12 +82,14 @@ async fn serve_with(
     let mut clients = JoinSet::new();
     let following = Arc::new(Semaphore::new(MOST_FOLLOWERS));
     let mut places = Places { patience, taken: Vec::new() };
+    let mut exhausted = Exhausted::new("operators");
     loop {
         tokio::select! {
             biased;
             // An error is the sender's end: the daemon's.
             () = async { drop(stop.wait_for(|stop| *stop).await) } => break,
             Some(_) = clients.join_next() => {}
+            () = until(exhausted.poll_timeout()) => exhausted.look(),
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) if !places.have_one(Instant::now()) => refuse(&stream),
                 Ok((stream, _)) => {
@@ -103,7 +106,7 @@ async fn serve_with(
                     places.taken.push((silence, task));
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "no further client of the control socket can be taken for now");
+                    exhausted.note(&error);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

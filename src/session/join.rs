@@ -243,20 +243,24 @@ impl Join {
                 }
             }
         }
-        self.transmit(session);
+        if !self.transmit(session) {
+            return self.forget(now, session, EndReason::Fault);
+        }
         if let Some(viewer) = adopted.then(|| self.joining.remove(&session)).flatten() {
             self.tell_media(MediaIn::Adopt(viewer));
         }
     }
 
-    fn transmit(&mut self, session: SessionId) {
-        if let Some(viewer) = self.joining.get_mut(&session) {
-            self.sink.begin(viewer.number);
+    /// Sends what a session's engine has to say; tells whether it came back.
+    fn transmit(&mut self, session: SessionId) -> bool {
+        let Some(viewer) = self.joining.get_mut(&session) else { return true };
+        let survived = attended(viewer, &mut self.sink, |viewer, sink| {
             while let Some(transmit) = viewer.poll_transmit() {
-                self.sink.transmit(&transmit);
+                sink.transmit(&transmit);
             }
-            self.sink.flush();
-        }
+        });
+        self.sink.flush();
+        survived
     }
 
     fn do_what_is_due(&mut self, now: Instant) -> Option<Instant> {

@@ -32,6 +32,7 @@ use super::room::RoomLimits;
 use crate::clock;
 use crate::control::wire::Status;
 use crate::ice_server::IceServers;
+use crate::trouble::{Exhausted, until};
 
 pub(super) mod complaint;
 mod connections;
@@ -245,6 +246,7 @@ impl Server {
                 connections: Connections::new(connections),
                 tasks: HashMap::new(),
                 refused: Complaint::default(),
+                exhausted: Exhausted::new("http"),
             }),
             terms: self.terms,
         });
@@ -283,6 +285,7 @@ struct Table {
     connections: Connections,
     tasks: HashMap<ConnectionId, AbortHandle>,
     refused: Complaint,
+    exhausted: Exhausted,
 }
 
 impl Shared {
@@ -317,19 +320,18 @@ impl Drop for Place {
 /// Accepts until `closing`; then lets what is in flight end.
 async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>, mut closing: watch::Receiver<()>) {
     let mut tasks = JoinSet::new();
-    let mut exhausted = Complaint::default();
     loop {
+        let looks = shared.table().exhausted.poll_timeout();
         tokio::select! {
             biased;
             _ = closing.changed() => break,
             Some(_) = tasks.join_next() => {}
+            () = until(looks) => shared.table().exhausted.look(),
             accepted = listener.accept() => match accepted {
                 Ok((stream, from)) => place(&mut tasks, &shared, stream, canonical(from), &closing),
                 Err(error) if is_of_the_peer(&error) => tracing::debug!(%error, "a connection was gone before it was taken"),
                 Err(error) => {
-                    if let Some(times) = exhausted.raise(Instant::now()) {
-                        tracing::warn!(%error, times, "no further connection can be taken for now");
-                    }
+                    shared.table().exhausted.note(&error);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

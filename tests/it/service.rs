@@ -169,6 +169,28 @@ fn a_hanging_encoder_is_not_fed_for_and_all_else_goes_on() {
     drop(viewer);
 }
 
+/// As of a machine that slept: nobody hung, and whoever was to look could not.
+#[test]
+fn a_daemon_that_was_stopped_is_fed_for_at_once() {
+    let _machine = heavy();
+    let manager = Manager::new();
+    let daemon = manager.service(&["--source", "pattern", "--size", "320x180"]).start();
+    manager.awaits("READY=1");
+    let viewer = Viewer::join(&daemon, IpAddr::V4(Ipv4Addr::LOCALHOST), Manner::Honest);
+    viewer.sees("pictures", SOON, |seen| seen.pictures.len() > 10);
+    manager.awaits("to 1 viewer as");
+    for _ in 0..3 {
+        manager.is_fed(1);
+        daemon.signal(Signal::STOP);
+        while manager.hears(INTERVAL * 3).is_some() {}
+        daemon.signal(Signal::CONT);
+        assert_eq!(manager.hears(INTERVAL / 4).as_deref(), Some(FED), "not fed at once");
+    }
+    assert_eq!(daemon.count_logged(&["hangs"]), 0);
+    drop(viewer);
+    daemon.stop();
+}
+
 #[test]
 fn an_encoder_that_works_is_fed_for() {
     let _machine = heavy();

@@ -129,7 +129,7 @@ impl Running {
         let (reach, waker) = (Arc::new(Reach::new(ReachConfig::default())), Waker::new().unwrap());
         let crypto = Identity::generate().unwrap().crypto();
         let (relays, clock) = (Arc::new(Relays::new(reach, waker)), Clock::start());
-        let relays = RelayStarter { relays, crypto, clock, has_ipv6: false, given: Arc::default() };
+        let relays = RelayStarter { relays, crypto, has_ipv6: false, given: Arc::default() };
         let config = ClientConfig {
             url,
             name: "desk".to_owned(),
