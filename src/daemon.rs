@@ -2,6 +2,7 @@
 //!
 //! The thread that calls [`run`] becomes the control side (HTTP, signals); pictures and packets have threads of their own.
 
+use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -25,7 +26,7 @@ use crate::control::wire::Event;
 use crate::events::{Events, Listener};
 use crate::hooks;
 use crate::ice_server::{IceServer, IceServers, Scheme};
-use crate::service::ServiceManager;
+use crate::service::{self, ServiceManager};
 use crate::session::engine::identity::Identity;
 use crate::session::inbox::Inbox;
 use crate::session::join::{Demand, Join, JoinConfig};
@@ -92,12 +93,13 @@ pub fn check(loaded: &Loaded) -> Result<(), ConfigError> {
 /// # Errors
 /// Where something that was asked for can't be opened, a thread ends that must not, or the end is not in order.
 pub fn run(config: RunConfig, file: Option<Arc<Path>>, reloads: Reloads) -> anyhow::Result<()> {
+    let inherited = service::inherited_sockets();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     runtime.block_on(async {
         let stops = Stops { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? };
         let hangups = signal(SignalKind::hangup())?;
         let manager = ServiceManager::from_environment();
-        let ended = match Daemon::start(config) {
+        let ended = match Daemon::start(inherited, config) {
             Ok(daemon) => daemon.serve((stops, hangups), file, reloads, &manager).await,
             Err(error) => Err(error),
         };
@@ -168,7 +170,7 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn start(config: RunConfig) -> anyhow::Result<Self> {
+    fn start(inherited: Vec<TcpListener>, config: RunConfig) -> anyhow::Result<Self> {
         hooks::open(std::env::var_os(hooks::VARIABLE))?;
         let clock = Clock::start();
         let identity = Identity::generate()?;
@@ -180,7 +182,7 @@ impl Daemon {
         let room_for = places();
         let (server_terms, terms) = watch::channel(steering::server_terms(&config, &room_for));
         let (server, looks) = match &config.listen {
-            Listen::Off => {
+            Listen::Off if inherited.is_empty() => {
                 if config.signaling.is_empty() {
                     warn!(
                         "--listen off without --signaling: no page, no WHEP, no room and no server, so nobody at all can watch"
@@ -188,9 +190,20 @@ impl Daemon {
                 }
                 (None, None)
             }
-            Listen::At(addresses) => {
+            listen => {
+                let listen = match listen {
+                    Listen::At(addresses) => addresses.clone(),
+                    Listen::Off => Vec::new(),
+                };
+                if !inherited.is_empty() {
+                    info!(
+                        sockets = inherited.len(),
+                        "the service manager listens for the daemon, in the place of --listen"
+                    );
+                }
                 let (server, looks) = Server::bind(ServerConfig {
-                    listen: addresses.clone(),
+                    listen,
+                    inherited,
                     access: codes.access(),
                     tls: tls::open(&config.tls, &own_names, clock.wall(Instant::now()))?,
                     own_names,

@@ -85,6 +85,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct ServerConfig {
     /// The addresses to listen on; port 0 is any. Empty: no HTTP.
     pub listen: Vec<SocketAddr>,
+    /// Sockets that listen already, in the place of those addresses where there are any.
+    pub inherited: Vec<TcpListener>,
     /// Who may watch; whoever has it may change it at any time.
     pub access: Arc<Mutex<Access>>,
     /// The names in `Host` that are answered.
@@ -185,7 +187,11 @@ impl Server {
     /// Where one of them can't be bound.
     pub fn bind(config: ServerConfig) -> Result<(Self, Looks), ServerError> {
         let (looks, asked) = mpsc::channel(MOST_LOOKS);
-        let listeners = listen::bind_all(&config.listen)?;
+        let listeners = if config.inherited.is_empty() {
+            listen::bind_all(&config.listen)?
+        } else {
+            listen::take_all(config.inherited)
+        };
         let addresses = listeners.iter().map(|(_, address)| *address).collect();
         let server = Self {
             listeners: listeners.into_iter().map(|(listener, _)| listener).collect(),
