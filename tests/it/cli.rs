@@ -173,10 +173,11 @@ fn the_readmes_commands_parse() {
     let mut found = 0;
     for line in README.lines().map(str::trim) {
         let line = line.split(['#', '>']).next().unwrap();
-        let command = ["run", "status", "peers", "call", "kick", "config"].into_iter().find_map(|command| {
-            let (_, args) = line.split_once(&format!("laterna {command}"))?;
-            Some((command, args))
-        });
+        let command =
+            ["run", "status", "events", "peers", "call", "kick", "config", "doctor"].into_iter().find_map(|command| {
+                let (_, args) = line.split_once(&format!("laterna {command}"))?;
+                Some((command, args))
+            });
         let Some((command, args)) = line.split_once("./dev run").map(|(_, args)| ("run", args)).or(command) else {
             continue;
         };

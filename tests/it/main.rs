@@ -8,6 +8,7 @@ mod codecs;
 mod config;
 mod control;
 mod doctor;
+mod events;
 mod everywhere;
 mod firefox;
 mod heard;
