@@ -456,7 +456,7 @@ mod tests {
         }
         for (flag, _) in FLAGS_NOT_YET {
             for rest in ["", " value", "=value", " --fps 30"] {
-                for command in ["run", "config check", "config print"] {
+                for command in ["run", "config check", "config print", "doctor"] {
                     let line = refused(&format!("laterna {command} --{flag}{rest}"));
                     assert!(line.starts_with(&format!("{command} --{flag}: not yet")), "{line}");
                 }

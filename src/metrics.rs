@@ -202,4 +202,59 @@ mod tests {
         assert!(text.contains(r#"version="a\"b\\c\nd""#), "{text}");
         assert!(!text.contains("quantile"), "nobody has a round trip time");
     }
+
+    /// The families of a text: name, kind.
+    fn families(text: &str) -> Vec<(&str, &str)> {
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect()
+    }
+
+    #[test]
+    fn names_follow_the_conventions() {
+        let text = text(&status(), 0);
+        let all = families(&text);
+        assert!(all.len() >= 15, "{all:?}");
+        for (name, kind) in &all {
+            let is_plain = name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+            assert!(name.starts_with("laterna_") && is_plain && !name.contains("__"), "{name}");
+            assert_eq!(*kind == "counter", name.ends_with("_total"), "{name} is a {kind}");
+            assert!(matches!(*kind, "counter" | "gauge"), "{name} is a {kind}");
+            for unit in ["_ms", "_milliseconds", "_percent", "_kilobytes", "_count"] {
+                assert!(!name.ends_with(unit), "{name}: base units, without their number");
+            }
+            let heads = text.lines().filter(|line| line.starts_with(&format!("# HELP {name} "))).count();
+            assert_eq!(heads, 1, "{name}");
+        }
+        let names: HashSet<_> = all.iter().map(|(name, _)| name).collect();
+        assert_eq!(names.len(), all.len(), "a family twice");
+    }
+
+    #[test]
+    fn the_dashboard_shows_each_metric_and_no_other() {
+        let dashboard = include_str!("../config/grafana.json");
+        let parsed: serde_json::Value = serde_json::from_str(dashboard).unwrap();
+        let text = text(&status(), 0);
+        let known: HashSet<_> = families(&text).into_iter().map(|(name, _)| name).collect();
+        let mut shown = HashSet::new();
+        let panels = parsed["panels"].as_array().unwrap();
+        for target in panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap()) {
+            let expression = target["expr"].as_str().unwrap();
+            let words = expression.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+            let metrics: Vec<_> = words.filter(|word| word.starts_with("laterna_")).collect();
+            assert!(!metrics.is_empty(), "{expression}");
+            for metric in metrics {
+                assert!(known.contains(metric), "{metric}, which the daemon has not");
+                let is_counter = metric.ends_with("_total");
+                assert_eq!(
+                    is_counter,
+                    expression.contains("rate(") || expression.contains("increase("),
+                    "{expression}"
+                );
+                shown.insert(metric.to_owned());
+            }
+        }
+        let missing: Vec<_> = known.iter().filter(|metric| !shown.contains(**metric)).collect();
+        assert!(missing.is_empty(), "the dashboard lacks {missing:?}");
+        let ids: HashSet<_> = panels.iter().map(|panel| panel["id"].as_u64().unwrap()).collect();
+        assert_eq!(ids.len(), panels.len());
+    }
 }

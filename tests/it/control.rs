@@ -23,7 +23,7 @@ struct Done {
 }
 
 /// A command without any variable that it knows but those of `variables`.
-fn command(args: &[&str], variables: &[(&str, &Path)]) -> Command {
+pub fn command(args: &[&str], variables: &[(&str, &Path)]) -> Command {
     let mut command = Command::new(binary());
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();

@@ -9,6 +9,7 @@ mod codes;
 mod config;
 mod control;
 mod doctor;
+mod events;
 mod everywhere;
 mod faults;
 mod firefox;
