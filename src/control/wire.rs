@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::config::one_line;
+
 /// The version that is spoken here.
 pub const VERSION: u64 = 1;
 
@@ -289,9 +291,9 @@ pub enum ReplyError {
 }
 
 impl Complaint {
-    /// A reason of a kind.
-    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+    /// A reason of a kind; what the message repeats of a request can't break its line.
+    pub fn new(kind: Kind, message: impl AsRef<str>) -> Self {
+        Self { kind, message: one_line(message.as_ref()) }
     }
 }
 
