@@ -11,6 +11,7 @@ use serde_json::Value;
 mod event;
 
 pub use event::{Event, Happened};
+use crate::config::one_line;
 
 /// The version that is spoken here.
 pub const VERSION: u64 = 1;
@@ -434,9 +435,9 @@ pub enum ReplyError {
 }
 
 impl Complaint {
-    /// A reason of a kind.
-    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+    /// A reason of a kind; what the message repeats of a request can't break its line.
+    pub fn new(kind: Kind, message: impl AsRef<str>) -> Self {
+        Self { kind, message: one_line(message.as_ref()) }
     }
 }
 

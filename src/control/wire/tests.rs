@@ -103,6 +103,7 @@ fn what_is_no_request_is_explained() {
         (r#"{"laterna":2,"ask":"moon"}"#, Kind::Version, "speaks version 1"),
         (r#"{"laterna":1}"#, Kind::BadRequest, "ask"),
         (r#"{"laterna":1,"ask":"moon"}"#, Kind::BadRequest, "moon"),
+        (r#"{"laterna":1,"ask":"a\nb\u001b"}"#, Kind::BadRequest, r"a\nb\u{1b}"),
         (r#"{"laterna":1,"ask":"kick"}"#, Kind::BadRequest, "viewer"),
         (r#"{"laterna":1,"ask":"kick","viewer":-1}"#, Kind::BadRequest, "-1"),
         (r#"{"laterna":1,"ask":"kick","viewer":4294967296}"#, Kind::BadRequest, "4294967296"),

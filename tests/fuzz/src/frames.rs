@@ -118,7 +118,7 @@ impl<P: FrameProtocol> Play<P> {
                     assert!(frame.len() <= 4096, "{} bytes are sent", frame.len());
                 }
                 Some(Output::SignedIn(name)) => assert!(!name.is_empty()),
-                Some(Output::Broadcast(output)) => self.broadcast.hears(output, self.core.peers()),
+                Some(Output::Broadcast(output)) => self.broadcast.hears(output),
             }
         }
         panic!("outputs without end");

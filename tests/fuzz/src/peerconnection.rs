@@ -126,7 +126,7 @@ impl Play {
                 Output::Abandon(request) => self.posts.retain(|post| *post != request),
                 Output::SignedIn { .. } => assert!(!std::mem::replace(&mut self.is_in, true), "it is in already"),
                 Output::Away(_) => self.is_in = false,
-                Output::Broadcast(output) => self.broadcast.hears(output, self.client.peers()),
+                Output::Broadcast(output) => self.broadcast.hears(output),
             }
         }
         panic!("outputs without end");
