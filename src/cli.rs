@@ -14,6 +14,7 @@ use crate::clock::wall_now;
 use crate::config::one_line;
 use crate::config::tables::expiry;
 use crate::control::client::Command as Operation;
+use crate::source::{SourceSpec, SpecError};
 
 pub mod manual;
 mod run;
@@ -22,7 +23,7 @@ pub use clap_complete::Shell;
 pub use run::RunArgs;
 
 /// The commands of the contract that come in later versions.
-pub const COMMANDS_NOT_YET: &[&str] = &["switch", "sources", "audio", "record", "play", "pause", "seek", "snapshot"];
+pub const COMMANDS_NOT_YET: &[&str] = &["sources", "audio", "record", "play", "pause", "seek", "snapshot"];
 
 /// The flags of `run` that come in later versions, each with its variable.
 pub const FLAGS_NOT_YET: &[(&str, &str)] = &[
@@ -122,6 +123,14 @@ enum CliCommand {
     Kick {
         /// The viewer's number
         viewer: u32,
+        #[command(flatten)]
+        daemon: DaemonArgs,
+    },
+    /// Shows another source to all who watch, without a break; it holds until the next one, or the daemon's end
+    Switch {
+        /// The source, as --source takes it, or scene:NAME with a name of the config file's table scenes
+        #[arg(value_name = "SPEC|scene:NAME")]
+        to: String,
         #[command(flatten)]
         daemon: DaemonArgs,
     },
@@ -291,6 +300,13 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Cli
         CliCommand::Status { json, watch, daemon } => operate(Operation::Status { json, watch }, daemon),
         CliCommand::Peers { json, daemon } => operate(Operation::Peers { json }, daemon),
         CliCommand::Events { json, daemon } => operate(Operation::Events { json }, daemon),
+        CliCommand::Switch { to, daemon } => {
+            let is_scene = to.strip_prefix("scene:").is_some_and(|name| !name.is_empty());
+            if let (false, Err(error)) = (is_scene, SourceSpec::parse(&to)) {
+                return Err(switch_refused(&to, &error));
+            }
+            operate(Operation::Switch { to }, daemon)
+        }
         CliCommand::Codes { command } => {
             let (operation, daemon) = codes(command)?;
             operate(operation, daemon)
@@ -357,6 +373,18 @@ fn refuse_command(words: &[OsString]) -> CliError {
 fn command_of(word: Option<&OsString>) -> Option<String> {
     let word = word.and_then(|word| word.to_str())?;
     Cli::command().find_subcommand(word).map(|_| word.to_owned())
+}
+
+fn switch_refused(to: &str, error: &SpecError) -> CliError {
+    let asked = format!("switch {}", one_line(to));
+    match error {
+        SpecError::NotYet { .. } => CliError::NotYet { asked, advice: "write auto, screen, pattern or scene:NAME" },
+        SpecError::Unknown { .. } => CliError::Unknown {
+            asked,
+            found: "no such source".to_owned(),
+            advice: "write auto, screen, pattern or scene:NAME".to_owned(),
+        },
+    }
 }
 
 fn codes(command: CodesArgs) -> Result<(Operation, DaemonArgs), CliError> {

@@ -70,6 +70,8 @@ const MOST_UNITS: usize = 64;
 /// A second of sound.
 const MOST_SOUND: usize = 50;
 const MOST_SIGNALS: usize = 256;
+/// Of operators, who are answered one after the other.
+const MOST_ORDERS: usize = 16;
 /// How much less urgent HTTP and signaling are than pictures (nice(2)).
 const LESS_URGENT: i32 = 5;
 /// Descriptors for everything but connections: the media, the sources, the sound.
@@ -382,7 +384,15 @@ impl Daemon {
         let chronicle = Arc::default();
         heralds.spawn(herald::keep_account(self.account, Arc::clone(&chronicle)));
         let facts = (self.facts, steering.live());
-        let desks = Arc::new(Desks::new(facts, join.clone(), makers.clone(), codes.clone(), events.clone(), chronicle));
+        let (orders, mut ordered) = mpsc::channel(MOST_ORDERS);
+        let desks = Arc::new(Desks::new(
+            facts,
+            join.clone(),
+            makers.clone(),
+            (codes.clone(), orders),
+            events.clone(),
+            chronicle,
+        ));
         let status = |watching| desks.in_words(watching);
         // It ends with the runtime.
         drop(tokio::spawn(codes.keep_time()));
@@ -396,12 +406,22 @@ impl Daemon {
         let (tell, mut told) = oneshot::channel::<&str>();
         let watching = self.watching.clone();
         let control = async {
-            let reload = async {
-                while hangups.recv().await.is_some() {
-                    manager.reloading().await;
-                    steering.reload(&desks).await;
-                    let count = *watching.borrow();
-                    manager.ready(&status(count)).await;
+            let steer = async {
+                loop {
+                    tokio::select! {
+                        Some(()) = hangups.recv() => {
+                            manager.reloading().await;
+                            steering.reload(&desks).await;
+                            let count = *watching.borrow();
+                            manager.ready(&status(count)).await;
+                        }
+                        Some(order) = ordered.recv() => {
+                            steering.obey(order).await;
+                            let count = *watching.borrow();
+                            manager.status(&status(count)).await;
+                        }
+                        else => return,
+                    }
                 }
             };
             let result = tokio::select! {
@@ -412,7 +432,7 @@ impl Daemon {
                 Some(name) = self.ended.recv() => {
                     Err(anyhow!("the thread {name} has ended and must not; this is a bug, its message is above"))
                 }
-                () = reload => Err(anyhow!("nothing is left that could end")),
+                () = steer => Err(anyhow!("nothing is left that could end")),
             };
             let why = result.as_ref().map_or_else(|error| format!("{error:#}"), |signal| (*signal).to_owned());
             events.tell(Event::Stopping { why });

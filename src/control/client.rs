@@ -49,6 +49,11 @@ pub enum Command {
         /// Its number.
         viewer: u32,
     },
+    /// To show another source.
+    Switch {
+        /// Its spec, or `scene:NAME`.
+        to: String,
+    },
     /// To know the codes of viewers.
     Codes {
         /// As a line of JSON.
@@ -128,6 +133,10 @@ pub fn run(command: &Command, control: Option<&Path>, out: &mut impl Write) -> R
         }
         Command::Kick { viewer } => match daemon.ask(&Request::Kick { viewer: *viewer })? {
             Reply::Kicked(kicked) => write_line(out, &print::kicked(&kicked)),
+            other => Err(strange(&other).into()),
+        },
+        Command::Switch { to } => match daemon.ask(&Request::Switch { to: to.clone() })? {
+            Reply::Switched(switched) => write_line(out, &print::switched(&switched)),
             other => Err(strange(&other).into()),
         },
         Command::Codes { json, show } => match daemon.ask(&Request::Codes { show: *show })? {

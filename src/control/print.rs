@@ -12,7 +12,7 @@ pub use event::event;
 
 use super::wire::{
     Called, Code, CodeOrigin, IceServer, IceStanding, Kicked, Problem, Quality, Revoked, Server, Stage, Standing,
-    Status, Viewer,
+    Status, Switched, Viewer,
 };
 use crate::config::one_line;
 use crate::config::tables::date;
@@ -208,6 +208,11 @@ fn time(seconds: u64) -> String {
         (0, _) => format!("{minutes}m{seconds:02}s"),
         _ => format!("{hours}h{minutes:02}m"),
     }
+}
+
+/// What is shown now, in words.
+pub fn switched(switched: &Switched) -> String {
+    format!("{} is shown", one_line(&switched.source))
 }
 
 /// The codes as a table, and with their addresses where those were asked for.

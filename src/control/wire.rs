@@ -10,8 +10,8 @@ use serde_json::Value;
 
 mod event;
 
-pub use event::{Event, Happened};
 use crate::config::one_line;
+pub use event::{Event, Happened};
 
 /// The version that is spoken here.
 pub const VERSION: u64 = 1;
@@ -38,6 +38,11 @@ pub enum Request {
     Kick {
         /// Its number.
         viewer: u32,
+    },
+    /// To show another source: [`Reply::Switched`].
+    Switch {
+        /// Its spec, or `scene:NAME`.
+        to: String,
     },
     /// To know the codes of viewers: [`Reply::Codes`].
     Codes {
@@ -72,6 +77,8 @@ pub enum Reply {
     Called(Called),
     /// The viewer's connection is being ended.
     Kicked(Kicked),
+    /// The source is shown.
+    Switched(Switched),
     /// The codes, the daemon's own first.
     Codes(Vec<Code>),
     /// The code can be used.
@@ -375,6 +382,13 @@ pub struct Kicked {
     pub name: String,
 }
 
+/// What is shown now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Switched {
+    /// What it is, for people.
+    pub source: String,
+}
+
 /// A code of viewers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Code {
@@ -448,7 +462,7 @@ impl Request {
     /// What is to be said where it is none, or of another version.
     pub fn parse(line: &[u8]) -> Result<Self, Complaint> {
         let bad = |why: String| Complaint::new(Kind::BadRequest, why);
-        let expected = r#"write {"laterna":1,"ask":"status"}, or "peers", "events", "call", "kick", "codes", "add-code" or "revoke-code", on one line"#;
+        let expected = r#"write {"laterna":1,"ask":"status"}, or "peers", "events", "call", "kick", "switch", "codes", "add-code" or "revoke-code", on one line"#;
         let value: Value =
             serde_json::from_slice(line).map_err(|error| bad(format!("no JSON: {error}; {expected}")))?;
         match value.get("laterna").map(Value::as_u64) {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, getrlimit};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -17,6 +17,7 @@ use super::announce::urls;
 use super::herald;
 use super::makers::Makers;
 use super::problems::{self, Chronicle, Known};
+use super::steering::Order;
 use crate::clock::wall_now;
 use crate::config::one_line;
 use crate::control::print::listening;
@@ -94,6 +95,8 @@ pub(super) struct Desks {
     pub(super) join: Inbox<JoinIn>,
     pub(super) makers: Makers,
     codes: Arc<Codes>,
+    /// To who steers.
+    orders: mpsc::Sender<Order>,
     pub(super) events: Events,
     live: Mutex<Live>,
     /// Since when what is away.
@@ -107,6 +110,7 @@ impl Operator for Desks {
             Request::Peers => self.peers().await.map(Reply::Peers),
             Request::Call { peer, server } => self.call(&peer, server.as_deref()).await.map(Reply::Called),
             Request::Kick { viewer } => self.kick(viewer).await.map(Reply::Kicked),
+            Request::Switch { to } => self.switch(to).await.map(Reply::Switched),
             Request::Codes { show } => self.list_codes(show).await.map(Reply::Codes),
             Request::AddCode { name, expires_s } => self.add_code(&name, expires_s).map(Reply::CodeAdded),
             Request::RevokeCode { name } => self.revoke_code(&name).await.map(Reply::CodeRevoked),
@@ -125,11 +129,11 @@ impl Desks {
         (facts, live): (Facts, Live),
         join: Inbox<JoinIn>,
         makers: Makers,
-        codes: Arc<Codes>,
+        (codes, orders): (Arc<Codes>, mpsc::Sender<Order>),
         events: Events,
         chronicle: Arc<Mutex<Chronicle>>,
     ) -> Self {
-        Self { facts, join, makers, codes, events, live: Mutex::new(live), chronicle }
+        Self { facts, join, makers, codes, orders, events, live: Mutex::new(live), chronicle }
     }
 
     /// What holds now.
@@ -226,6 +230,13 @@ impl Desks {
         };
         let who = who.await.map_err(|_| away())?.ok_or_else(unknown)?;
         Ok(Kicked { viewer, at: who.at.to_string(), name: who.name })
+    }
+
+    async fn switch(&self, to: String) -> Result<wire::Switched, Complaint> {
+        let (reply, outcome) = oneshot::channel();
+        self.orders.try_send(Order::Switch { to, reply }).map_err(|_| away())?;
+        let outcome = outcome.await.map_err(|_| away())?;
+        outcome.map(|source| wire::Switched { source }).map_err(|why| Complaint::new(Kind::Unavailable, why))
     }
 
     async fn list_codes(&self, show: bool) -> Result<Vec<wire::Code>, Complaint> {

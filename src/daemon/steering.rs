@@ -4,18 +4,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinSet, spawn_blocking};
 use tracing::level_filters::LevelFilter;
 use tracing::{info, warn};
 
 use super::access::{self, Codes};
-use super::makers::Makers;
+use super::makers::{Makers, Prepared};
 use super::operate::{Desks, Live};
 use crate::clock::Clock;
-use crate::config::RunConfig;
 use crate::config::load::{LoadError, Loaded};
 use crate::config::tables::Limits;
+use crate::config::{RunConfig, one_line};
 use crate::control::wire::Event;
 use crate::events::Events;
 use crate::session::inbox::Inbox;
@@ -26,6 +26,7 @@ use crate::signaling::client::url::SignalingUrl;
 use crate::signaling::client::{self, Client, ClientConfig, Desk, MOST_SIGNING_OUT};
 use crate::signaling::room::RoomLimits;
 use crate::signaling::server::{ConnectionLimits, Deadlines, ServerTerms};
+use crate::source::SourceSpec;
 
 /// How a configuration is read anew, and what of the process itself it steers.
 #[derive(Clone)]
@@ -73,9 +74,23 @@ pub(super) fn server_terms(config: &RunConfig, room_for: &RoomFor) -> ServerTerm
     }
 }
 
+/// What an operator wants of the steering.
+pub(super) enum Order {
+    /// Another source: a spec, or `scene:NAME`. Told is what is shown then, or why all goes on as it was.
+    Switch {
+        /// What was written.
+        to: String,
+        /// Takes the outcome.
+        reply: oneshot::Sender<Result<String, String>>,
+    },
+}
+
 /// The running configuration, and all that follows it.
 pub(super) struct Steering {
+    /// What the configuration says.
     running: RunConfig,
+    /// What is shown: the configuration's source, until an operator chooses another.
+    shown: SourceSpec,
     /// The config file in use.
     file: Option<Arc<Path>>,
     reloads: Reloads,
@@ -129,6 +144,7 @@ impl Steering {
         room: Option<Desk>,
     ) -> Self {
         let mut steering = Self {
+            shown: running.source.clone(),
             running,
             file,
             reloads,
@@ -182,16 +198,16 @@ impl Steering {
         let changes = next.take_over(&wanted);
         check_files(next.signaling.iter().filter(|url| !self.running.signaling.contains(url)))?;
         let secrets = access::read(&next.tables)?;
-        let (makers, before, after) = (self.makers.clone(), self.running.clone(), next.clone());
-        let prepared = spawn_blocking(move || makers.prepare(&before, &after)).await.context("opening it")??;
+        // What an operator chose is shown until the configuration names another source than before.
+        let shown = if next.source == self.running.source { self.shown.clone() } else { next.source.clone() };
+        let prepared = self.prepare(RunConfig { source: shown.clone(), ..next.clone() }).await?;
         let revoked = self.terms.codes.take_over(secrets, &next)?;
         // From here on nothing can fail.
         revoked.into_iter().for_each(|pass| self.join.push_always(JoinIn::Revoke(pass)));
         self.terms.server.send_replace(server_terms(&next, &self.terms.room_for));
-        let makers = self.makers.clone();
-        spawn_blocking(move || makers.take_over(prepared)).await.context("closing what was before")?;
+        self.let_take_over(prepared).await?;
         (self.reloads.log)(next.log);
-        self.running = next;
+        (self.running, self.shown) = (next, shown);
         self.join.push_always(JoinIn::Terms(terms(&self.running, &self.makers)));
         self.stop_clients(|url, running| !running.signaling.contains(url));
         for desk in self.live().desks {
@@ -209,6 +225,58 @@ impl Steering {
             warn!(settings = changes.fixed.join(" "), "what has changed here holds from the next start on");
         }
         Ok(())
+    }
+
+    /// Does what an operator wants.
+    pub(super) async fn obey(&mut self, order: Order) {
+        let Order::Switch { to, reply } = order;
+        let switched = match self.spec(&to) {
+            Ok(spec) => self
+                .switch(spec)
+                .await
+                .map_err(|error| format!("{error:#}; {} is shown as before", self.makers.source().what)),
+            Err(why) => Err(why),
+        };
+        match &switched {
+            Ok(source) => {
+                info!(source, "switched by the operator");
+                self.kit.events.tell(Event::Switched { source: source.clone() });
+            }
+            Err(why) => info!(why, "not switched"),
+        }
+        // Whoever asked may have gone away.
+        let _ = reply.send(switched);
+    }
+
+    /// The source that an operator means.
+    fn spec(&self, text: &str) -> Result<SourceSpec, String> {
+        let Some(name) = text.strip_prefix("scene:") else {
+            return SourceSpec::parse(text).map_err(|error| error.to_string());
+        };
+        let scenes = &self.running.tables.scenes;
+        scenes.get(name).cloned().ok_or_else(|| {
+            let all: Vec<_> = scenes.keys().map(String::as_str).collect();
+            let all = if all.is_empty() { "none".to_owned() } else { all.join(", ") };
+            format!("scene:{}: there is no such scene; the config file has {all}", one_line(name))
+        })
+    }
+
+    async fn switch(&mut self, spec: SourceSpec) -> anyhow::Result<String> {
+        let prepared = self.prepare(RunConfig { source: spec.clone(), ..self.running.clone() }).await?;
+        self.let_take_over(prepared).await?;
+        self.shown = spec;
+        Ok(self.makers.source().what)
+    }
+
+    /// Opens what `wanted` has and is not there; what runs goes on.
+    async fn prepare(&self, wanted: RunConfig) -> anyhow::Result<Prepared> {
+        let (makers, now) = (self.makers.clone(), RunConfig { source: self.shown.clone(), ..self.running.clone() });
+        spawn_blocking(move || makers.prepare(&now, &wanted)).await.context("opening it")?
+    }
+
+    async fn let_take_over(&self, prepared: Prepared) -> anyhow::Result<()> {
+        let makers = self.makers.clone();
+        spawn_blocking(move || makers.take_over(prepared)).await.context("closing what was before")
     }
 
     /// Starts the clients of servers that have none.

@@ -78,6 +78,7 @@ fn words(event: &Event) -> (&'static str, Fields) {
             ("reloaded", fields)
         }
         Event::ReloadRefused { why } => ("reload-refused", vec![("why", why.clone())]),
+        Event::Switched { source } => ("switched", vec![("source", source.clone())]),
         Event::Stopping { why } => ("stopping", vec![("why", why.clone())]),
         Event::Other => ("other", Vec::new()),
     }

@@ -137,6 +137,11 @@ pub enum Event {
         /// Those that have changed and hold from the next start on.
         waiting: Vec<String>,
     },
+    /// An operator has switched to another source.
+    Switched {
+        /// What is shown now, for people.
+        source: String,
+    },
     /// The configuration was read again, makes no sense, and is not taken over.
     ReloadRefused {
         /// Why.

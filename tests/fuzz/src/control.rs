@@ -67,6 +67,7 @@ fn shown(reply: &Reply) -> String {
         Reply::Peers(servers) => print::peers(servers),
         Reply::Called(called) => print::called(called),
         Reply::Kicked(kicked) => print::kicked(kicked),
+        Reply::Switched(switched) => print::switched(switched),
         Reply::Codes(codes) => print::codes(codes),
         Reply::CodeAdded(code) => print::added(code),
         Reply::CodeRevoked(revoked) => print::revoked(revoked),
