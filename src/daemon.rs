@@ -393,7 +393,9 @@ impl Daemon {
             events.clone(),
             chronicle,
         ));
-        let status = |watching| desks.in_words(watching);
+        // Not an owner: what the desks hold ends with the serving, while the service manager is still attended to.
+        let seen = Arc::downgrade(&desks);
+        let status = |watching| seen.upgrade().map_or_else(|| "stopping".to_owned(), |desks| desks.in_words(watching));
         // It ends with the runtime.
         drop(tokio::spawn(codes.keep_time()));
         let mut operators = JoinSet::new();
@@ -442,6 +444,7 @@ impl Daemon {
             stop_tasks.send_replace(true);
             // It lets go of the makers, which end with their last owner, and waits for nobody.
             while operators.join_next().await.is_some() {}
+            drop(desks);
             let (closed, ()) = tokio::join!(close(threads, makers, CLOSING), steering.stop());
             drop(stop_http);
             result.and(closed)

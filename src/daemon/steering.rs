@@ -318,7 +318,10 @@ impl Steering {
     /// Signs out everywhere.
     pub(super) async fn stop(mut self) {
         self.stop_clients(|_, _| true);
-        let signed_out = async { while self.ending.join_next().await.is_some() {} };
+        let Self { mut ending, makers, .. } = self;
+        // They end with their last owner, which is not to be this one.
+        drop(makers);
+        let signed_out = async { while ending.join_next().await.is_some() {} };
         if tokio::time::timeout(MOST_SIGNING_OUT, signed_out).await.is_err() {
             tracing::debug!("signing out has taken too long");
         }

@@ -163,6 +163,8 @@ fn the_readme_names_the_flags_of_the_help_and_no_others() {
         "--user",
         "--global",
         "--now",
+        "--minutes",
+        "--keep",
         "--expires",
         "--show",
     ];
