@@ -57,6 +57,7 @@ pub use reply::Reply;
 pub use room::RoomConfig;
 
 use exchange::{Exchange, HostCheck};
+use listen::{canonical, is_of_the_peer};
 use observe::Observer;
 use room::RoomService;
 use stream::SharedStream;
@@ -486,16 +487,6 @@ fn refuse(stream: &TcpStream) {
         the broadcaster has too many connections open; try again\n";
     // The socket is dropped either way.
     let _ = stream.try_write(REFUSAL);
-}
-
-/// IPv4 peers of a socket for both families appear as IPv4.
-fn canonical(from: SocketAddr) -> SocketAddr {
-    SocketAddr::new(from.ip().to_canonical(), from.port())
-}
-
-fn is_of_the_peer(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
 /// The address to listen on by default: `[::]:8888`, which falls back to IPv4 alone.
