@@ -9,7 +9,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -38,7 +37,7 @@ use crate::session::relay::table::Relays;
 use crate::session::relay::told::RelayStarter;
 use crate::session::sink::SocketSink;
 use crate::session::streams::{StreamPacket, Streams};
-use crate::session::tcp::{self, MediaListener};
+use crate::session::tcp::MediaListener;
 use crate::session::udp::{MediaSocket, local_addresses};
 use crate::session::wake::Waker;
 use crate::signaling::SignalIn;
@@ -49,6 +48,7 @@ use crate::signaling::server::{ConnectionLimits, Deadlines, Looks, RoomConfig, S
 
 mod access;
 mod announce;
+mod closing;
 mod herald;
 mod makers;
 mod operate;
@@ -59,6 +59,7 @@ mod tls;
 
 use access::Codes;
 use announce::{announce, report};
+use closing::close;
 use makers::Makers;
 use operate::{Desks, Facts};
 pub use steering::Reloads;
@@ -74,8 +75,6 @@ const MOST_SIGNALS: usize = 256;
 const MOST_ORDERS: usize = 16;
 /// How much less urgent HTTP and signaling are than pictures (nice(2)).
 const LESS_URGENT: i32 = 5;
-/// Descriptors for everything but connections: the media, the sources, the sound.
-const DESCRIPTORS: usize = 256;
 /// How long all threads may take to end: the join thread's second for goodbyes, the source's two, the sound's two, and some more.
 const CLOSING: Duration = Duration::from_secs(6);
 
@@ -181,7 +180,7 @@ impl Daemon {
         steering::check_files(&config.signaling)?;
         let codes = Codes::open(&config)?;
         let own_names = OwnNames::of_this_machine([]);
-        let room_for = places();
+        let room_for = RoomFor::of_this_process();
         let (server_terms, terms) = watch::channel(steering::server_terms(&config, &room_for));
         let (server, looks) = match &config.listen {
             Listen::Off if inherited.is_empty() => {
@@ -485,68 +484,4 @@ fn spawn(name: &str, watch: &Watch, body: impl FnOnce(&Beat) + Send + 'static) -
             body(&beat);
         })
         .with_context(|| format!("thread {name}"))
-}
-
-/// Joins `threads`, then drops `rest`, which may join others; what takes longer than `within` is left behind.
-async fn close<T: Send + 'static>(threads: Vec<JoinHandle<()>>, rest: T, within: Duration) -> anyhow::Result<()> {
-    let (closed, closing) = oneshot::channel();
-    // Waiting for threads blocks, and the one that calls must hear signals meanwhile.
-    let closer = move || {
-        let panicked = threads.into_iter().filter_map(|thread| thread.join().err()).count();
-        drop(rest);
-        // Nobody listens once the time is up.
-        let _ = closed.send(panicked);
-    };
-    std::thread::Builder::new().name("closing".to_owned()).spawn(closer).context("thread closing")?;
-    match tokio::time::timeout(within, closing).await {
-        Ok(Ok(0)) => Ok(()),
-        Ok(_) => Err(anyhow!("a thread panicked; this is a bug, its message is above")),
-        Err(_) => Err(anyhow!("the threads did not end within {within:?}; they are left behind")),
-    }
-}
-
-/// The places that there are descriptors for: of those that the process may have.
-fn places() -> RoomFor {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, ..limit };
-    let current = match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => limit.maximum,
-        Err(error) => {
-            warn!(%error, "the limit of descriptors can't be raised: there is room for fewer members");
-            limit.current
-        }
-    };
-    let spare = usize::try_from(current.unwrap_or(u64::MAX)).unwrap_or(usize::MAX).saturating_sub(DESCRIPTORS).max(2);
-    let streams = ConnectionLimits { total: tcp::LIMITS.total.min(spare / 4), ..tcp::LIMITS };
-    RoomFor { descriptors: spare - streams.total, streams }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    fn closed(threads: Vec<JoinHandle<()>>, within: Duration) -> anyhow::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(close(threads, (), within))
-    }
-
-    #[test]
-    fn threads_that_end_are_an_orderly_end_and_a_panic_is_none() {
-        let deadline = Duration::from_secs(20);
-        assert!(closed(vec![std::thread::spawn(|| ())], deadline).is_ok());
-        let panicked = std::thread::spawn(|| panic!("as the test wants"));
-        assert!(closed(vec![panicked], deadline).unwrap_err().to_string().contains("panicked"));
-    }
-
-    #[test]
-    fn a_thread_that_does_not_end_is_left_behind() {
-        let (release, held) = std::sync::mpsc::sync_channel::<()>(1);
-        let stuck = std::thread::spawn(move || {
-            let _ = held.recv();
-        });
-        let error = closed(vec![stuck], Duration::from_millis(20)).unwrap_err();
-        assert!(error.to_string().contains("left behind"), "{error}");
-        drop(release);
-    }
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinSet, spawn_blocking};
 use tracing::level_filters::LevelFilter;
@@ -21,12 +22,16 @@ use crate::events::Events;
 use crate::session::inbox::Inbox;
 use crate::session::messages::{JoinIn, Terms};
 use crate::session::relay::told::RelayStarter;
+use crate::session::tcp;
 use crate::signaling::ask::Asker;
 use crate::signaling::client::url::SignalingUrl;
 use crate::signaling::client::{self, Client, ClientConfig, Desk, MOST_SIGNING_OUT};
 use crate::signaling::room::RoomLimits;
 use crate::signaling::server::{ConnectionLimits, Deadlines, ServerTerms};
 use crate::source::SourceSpec;
+
+/// Descriptors for everything but connections: the media, the sources, the sound.
+const DESCRIPTORS: usize = 256;
 
 /// How a configuration is read anew, and what of the process itself it steers.
 #[derive(Clone)]
@@ -59,6 +64,25 @@ pub(super) struct RoomFor {
     pub(super) descriptors: usize,
     /// Of viewers over TCP.
     pub(super) streams: ConnectionLimits,
+}
+
+impl RoomFor {
+    /// Raises the limit of descriptors as far as it goes, and keeps those for connections that nothing else needs.
+    pub(super) fn of_this_process() -> Self {
+        let limit = getrlimit(Resource::Nofile);
+        let raised = Rlimit { current: limit.maximum, ..limit };
+        let current = match setrlimit(Resource::Nofile, raised) {
+            Ok(()) => limit.maximum,
+            Err(error) => {
+                warn!(%error, "the limit of descriptors can't be raised: there is room for fewer members");
+                limit.current
+            }
+        };
+        let all = usize::try_from(current.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+        let spare = all.saturating_sub(DESCRIPTORS).max(2);
+        let streams = ConnectionLimits { total: tcp::LIMITS.total.min(spare / 4), ..tcp::LIMITS };
+        Self { descriptors: spare - streams.total, streams }
+    }
 }
 
 /// How the server serves by a configuration, as far as there are descriptors.
