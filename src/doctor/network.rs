@@ -168,7 +168,7 @@ pub fn firewall(facts: &FirewallFacts, ports: &[(Purpose, SocketAddr)]) -> Findi
     };
     let is_sure = facts.drops == Some(true);
     match (ports.is_empty(), facts.drops) {
-        (true, _) => Finding::ok("firewall", format!("{who}; this machine alone is listened to")),
+        (true, _) => Finding::ok("firewall", format!("{who}; there is no fixed port to let in")),
         (_, Some(false)) => Finding::ok("firewall", format!("{who}, and drops nothing")),
         _ => {
             let what = if is_sure { "it drops what no rule lets in" } else { "what it lets in only root can see" };
@@ -180,6 +180,8 @@ pub fn firewall(facts: &FirewallFacts, ports: &[(Purpose, SocketAddr)]) -> Findi
 /// What viewers would be told.
 #[derive(Debug, Clone)]
 pub struct AddressFacts {
+    /// The port of media.
+    pub port: u16,
     /// The addresses, loopback included.
     pub told: Vec<IpAddr>,
     /// Whether `--network` leaves some out.
@@ -206,9 +208,11 @@ pub fn addresses(facts: &AddressFacts) -> Finding {
     if is_public || facts.is_beyond {
         return Finding::ok("addresses", found);
     }
-    Finding::ok("addresses", format!("{found}, all of them private")).advise(
-        "for viewers elsewhere on the Internet: --public-ip, or --ice-server with a STUN or TURN server, and 8889/udp and 8889/tcp forwarded",
-    )
+    let port = facts.port;
+    let advice = format!(
+        "for viewers elsewhere on the Internet: --public-ip, or --ice-server with a STUN or TURN server, and {port}/udp and {port}/tcp forwarded"
+    );
+    Finding::ok("addresses", format!("{found}, all of them private")).advise(advice)
 }
 
 /// Whether an address is reached from the whole Internet, as far as it shows (RFC 6890).
@@ -361,6 +365,7 @@ mod tests {
     #[test]
     fn addresses_are_enough_or_loopback_alone() {
         let facts = |told: &[&str], is_filtered, is_beyond| AddressFacts {
+            port: 8889,
             told: told.iter().map(|ip| ip.parse().unwrap()).collect(),
             is_filtered,
             is_beyond,

@@ -1,17 +1,30 @@
 //! What happens, as [`Request::Events`](super::Request::Events) has it told: a line each.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::{IceStanding, Standing};
 
 /// Something that has happened, and when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Map<String, Value>")]
 pub struct Happened {
     /// When, in milliseconds since the Unix epoch.
     pub at_ms: u64,
     /// What.
     #[serde(flatten)]
     pub event: Event,
+}
+
+impl TryFrom<Map<String, Value>> for Happened {
+    type Error = &'static str;
+
+    fn try_from(mut fields: Map<String, Value>) -> Result<Self, Self::Error> {
+        let at_ms = fields.remove("at_ms").as_ref().and_then(Value::as_u64).ok_or("an event without its time")?;
+        // What can't be read is of a newer daemon.
+        let event = serde_json::from_value(Value::Object(fields)).unwrap_or(Event::Other);
+        Ok(Self { at_ms, event })
+    }
 }
 
 /// What happens. Kinds may be added within a version of the protocol, and fields to a kind.
@@ -153,6 +166,6 @@ pub enum Event {
         why: String,
     },
     /// A kind that a newer daemon has.
-    #[serde(other)]
+    #[serde(skip_deserializing)]
     Other,
 }

@@ -98,6 +98,7 @@ pub(in crate::doctor) fn addresses(config: &RunConfig) -> AddressFacts {
     let (candidates, _) = reach.candidates("");
     let hosts = candidates.iter().filter(|candidate| candidate.kind == CandidateKind::Host);
     AddressFacts {
+        port: config.udp_port,
         told: hosts.map(|candidate| candidate.address.ip()).collect(),
         is_filtered: config.networks != NetworkFilter::default(),
         is_beyond: !config.public_ips.is_empty() || !config.ice_servers.is_empty(),
