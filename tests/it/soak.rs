@@ -107,7 +107,8 @@ impl Soak {
         let setup =
             Setup::new(&["--source", "pattern", "--size", "640x360", "--audio", "tone", "--max-viewers", "200"])
                 .args(&["--config", config.to_str().unwrap(), "--signaling", &format!("mdn+ws://127.0.0.1:{port}")]);
-        let mut daemon = setup.variable("LATERNA_TEST_FAULTS", faults).start();
+        // A backtrace keeps the debug information in memory, which is 170 MB.
+        let mut daemon = setup.variable("LATERNA_TEST_FAULTS", faults).variable("RUST_BACKTRACE", "0").start();
         daemon.forgive("a session failed by a fault");
         daemon.forgive("panicked at");
         daemon.logged(&["signed in"], SOON);

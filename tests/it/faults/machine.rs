@@ -78,7 +78,7 @@ fn used_up_descriptors_are_survived() {
 
 /// A daemon whose state directory is a disk of 64 KiB of its own, and what it is started by; it logs there.
 fn on_a_small_disk(script: &str) -> Setup {
-    let setup = Setup::new(SMALL).args(&["--tls", "self-signed"]);
+    let setup = Setup::new(SMALL);
     let disk = setup.state().display().to_string();
     let script = format!("mount -t tmpfs -o size=64k none {disk} && {script}");
     let namespace: &[&str] = if rustix::process::geteuid().is_root() {
@@ -139,7 +139,7 @@ fn a_disk_that_fills_up_is_survived() {
     if !has_disks() {
         return;
     }
-    let daemon = on_a_small_disk("exec \"$@\" 2>$0/log").args(&["--tls", "off"]).start();
+    let daemon = on_a_small_disk("exec \"$@\" 2>$0/log").start();
     let disk = inside(&daemon);
     let viewer = Viewer::join(&daemon, address(1), Manner::Honest);
     viewer.goes_on();
@@ -174,7 +174,7 @@ fn a_disk_that_is_full_from_the_start_is_survived() {
     }
     let full = "head -c 1M /dev/zero >$0/filler; exec \"$@\" >/dev/full";
     // Nothing of it can be printed: it is found by its control socket.
-    let setup = on_a_small_disk(full).args(&["--listen", "127.0.0.1:0", "--udp-port", "0"]);
+    let setup = on_a_small_disk(full).args(&["--tls", "self-signed", "--listen", "127.0.0.1:0", "--udp-port", "0"]);
     let runtime = tempfile::tempdir().unwrap();
     let control = runtime.path().join("laterna/control.sock");
     let setup = setup.runtime(runtime.path());
