@@ -10,7 +10,9 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::clock::wall_now;
 use crate::config::one_line;
+use crate::config::tables::expiry;
 use crate::control::client::Command as Operation;
 
 pub mod manual;
@@ -21,16 +23,14 @@ pub use run::RunArgs;
 
 /// The commands of the contract that come in later versions.
 pub const COMMANDS_NOT_YET: &[&str] =
-    &["switch", "sources", "audio", "record", "play", "pause", "seek", "snapshot", "codes", "events", "doctor"];
+    &["switch", "sources", "audio", "record", "play", "pause", "seek", "snapshot", "events", "doctor"];
 
 /// The flags of `run` that come in later versions, each with its variable.
 pub const FLAGS_NOT_YET: &[(&str, &str)] = &[
     ("fallback", "LATERNA_FALLBACK"),
     ("fit", "LATERNA_FIT"),
     ("capture", "LATERNA_CAPTURE"),
-    ("allow-origin", "LATERNA_ALLOW_ORIGIN"),
     ("record", "LATERNA_RECORD"),
-    ("control-group", "LATERNA_CONTROL_GROUP"),
 ];
 
 const EXAMPLES: &str = "\
@@ -101,6 +101,11 @@ enum CliCommand {
         #[command(flatten)]
         daemon: DaemonArgs,
     },
+    /// Lists, adds and revokes the codes by which viewers come in
+    Codes {
+        #[command(subcommand)]
+        command: CodesArgs,
+    },
     /// Checks the config file, or says what holds and why
     Config {
         #[command(subcommand)]
@@ -126,6 +131,41 @@ struct DaemonArgs {
     /// The daemon's control socket (default: laterna/control.sock in $XDG_RUNTIME_DIR, else in /run)
     #[arg(long, value_name = "PATH", env = "LATERNA_CONTROL", hide_env_values = true)]
     control: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum CodesArgs {
+    /// Lists the codes: their names, when they expire, and how many watch by each
+    List {
+        /// As one line of JSON
+        #[arg(long)]
+        json: bool,
+        /// With the addresses to open, which have the codes in them
+        #[arg(long)]
+        show: bool,
+        #[command(flatten)]
+        daemon: DaemonArgs,
+    },
+    /// Makes a code and prints the addresses to open with it
+    Add {
+        /// Its name: a-z A-Z 0-9 . _ -
+        name: String,
+        /// When it expires: after a time, as 45m, 8h, 7d or 2w, or at a date, as 2027-07-31T18:00:00+02:00
+        #[arg(long, value_name = "TIME")]
+        expires: Option<String>,
+        /// As one line of JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        daemon: DaemonArgs,
+    },
+    /// Takes a code back at once, and ends who watches by it; the daemon's own, main, is replaced by a new one
+    Revoke {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        daemon: DaemonArgs,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -209,6 +249,10 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Cli
         CliCommand::Man { dir } => Ok(Invocation::Man(dir)),
         CliCommand::Status { json, watch, daemon } => operate(Operation::Status { json, watch }, daemon),
         CliCommand::Peers { json, daemon } => operate(Operation::Peers { json }, daemon),
+        CliCommand::Codes { command } => {
+            let (operation, daemon) = codes(command)?;
+            operate(operation, daemon)
+        }
         CliCommand::Call { peer, .. } if peer.trim().is_empty() => Err(CliError::Unknown {
             asked: format!("call '{}'", one_line(&peer)),
             found: "an empty name".to_owned(),
@@ -270,6 +314,24 @@ fn refuse_command(words: &[OsString]) -> CliError {
 fn command_of(word: Option<&OsString>) -> Option<String> {
     let word = word.and_then(|word| word.to_str())?;
     Cli::command().find_subcommand(word).map(|_| word.to_owned())
+}
+
+fn codes(command: CodesArgs) -> Result<(Operation, DaemonArgs), CliError> {
+    Ok(match command {
+        CodesArgs::List { json, show, daemon } => (Operation::Codes { json, show }, daemon),
+        CodesArgs::Revoke { name, daemon } => (Operation::RevokeCode { name }, daemon),
+        CodesArgs::Add { name, expires, json, daemon } => {
+            let expires = expires.map(|text| match expiry(&text, wall_now()) {
+                Some(expires) => Ok(expires),
+                None => Err(CliError::Unknown {
+                    asked: format!("codes add --expires {}", one_line(&text)),
+                    found: "neither a time nor a date".to_owned(),
+                    advice: "write 45m, 8h, 7d or 2w, or a date as 2027-07-31T18:00:00+02:00".to_owned(),
+                }),
+            });
+            (Operation::AddCode { name, expires: expires.transpose()?, json }, daemon)
+        }
+    })
 }
 
 /// Makes one line of what clap says in several.

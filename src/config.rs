@@ -14,19 +14,23 @@ use crate::frame::Size;
 use crate::ice_server::IceServer;
 use crate::session::reach::NetworkFilter;
 use crate::session::sdp::Sync;
+use crate::signaling::access::Origins;
 use crate::signaling::client::url::SignalingUrl;
 use crate::signaling::peers::CallPolicy;
 use crate::signaling::room::RoomPolicy;
 use crate::source::SourceSpec;
 
+pub mod changes;
 mod file;
 pub mod load;
 pub mod print;
 mod read;
 pub mod setting;
+pub mod tables;
 mod value;
 pub mod written;
 
+use tables::Tables;
 use written::{Asked, Place};
 
 /// The config file as it is shipped: the manual of all settings.
@@ -107,8 +111,14 @@ pub struct RunConfig {
     pub networks: NetworkFilter,
     /// Where the control socket is to be; `None` is the first default place that can be had.
     pub control: Option<PathBuf>,
+    /// The group that may use the control socket beside its owner.
+    pub control_group: Option<String>,
+    /// The sites whose pages may ask for the stream.
+    pub origins: Origins,
     /// What is logged.
     pub log: LevelFilter,
+    /// What the config file alone says.
+    pub tables: Tables,
 }
 
 /// Where HTTP listens.

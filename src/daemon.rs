@@ -31,7 +31,6 @@ use crate::session::reach::{Reach, ReachConfig};
 use crate::session::relay;
 use crate::session::relay::table::Relays;
 use crate::session::relay::told::RelayStarter;
-use crate::session::sdp::Capabilities;
 use crate::session::sink::SocketSink;
 use crate::session::streams::{StreamPacket, Streams};
 use crate::session::tcp::{self, MediaListener};
@@ -40,20 +39,22 @@ use crate::session::wake::Waker;
 use crate::signaling::SignalIn;
 use crate::signaling::access::OwnNames;
 use crate::signaling::ask::Asker;
-use crate::signaling::client::url::SignalingUrl;
-use crate::signaling::client::{self, Client, ClientConfig, MOST_SIGNING_OUT};
-use crate::signaling::room::RoomLimits;
+use crate::signaling::client;
 use crate::signaling::server::{ConnectionLimits, Deadlines, Looks, RoomConfig, Server, ServerConfig};
 
 mod access;
 mod announce;
 mod makers;
 mod operate;
+mod steering;
 mod tls;
 
+use access::Codes;
 use announce::{announce, report};
 use makers::Makers;
 use operate::{Desks, Facts};
+pub use steering::Reloads;
+use steering::{ClientKit, LiveTerms, RoomFor, Steering};
 
 /// Bounds of the queues between threads.
 const MOST_COMMANDS: usize = 4096;
@@ -79,17 +80,18 @@ pub fn check(loaded: &Loaded) -> Result<(), ConfigError> {
     loaded.refuse_own_signaling(|host| names.is_here(host, &addresses))
 }
 
-/// Runs the daemon until it is told to stop.
+/// Runs the daemon until it is told to stop. `config` is what holds at the start; at SIGHUP it is read again by `reloads`.
 ///
 /// # Errors
 /// Where something that was asked for can't be opened, a thread ends that must not, or the end is not in order.
-pub fn run(config: RunConfig) -> anyhow::Result<()> {
+pub fn run(config: RunConfig, reloads: Reloads) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     runtime.block_on(async {
         let stops = Stops { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? };
+        let hangups = signal(SignalKind::hangup())?;
         let manager = ServiceManager::from_environment();
         let ended = match Daemon::start(config) {
-            Ok(daemon) => daemon.serve(stops, &manager).await,
+            Ok(daemon) => daemon.serve((stops, hangups), reloads, &manager).await,
             Err(error) => Err(error),
         };
         if let Err(error) = &ended {
@@ -129,11 +131,15 @@ struct Daemon {
     looks: Option<Looks>,
     streams: Option<TcpMedia>,
     signals: (mpsc::Sender<SignalIn>, mpsc::Receiver<SignalIn>),
+    /// What holds at the start.
+    config: RunConfig,
     /// Where operators ask, and what of the answers stays as it is.
     control: Option<ControlSocket>,
     facts: Facts,
     /// What the clients of signaling servers need; they start with the serving.
-    clients: Vec<ClientConfig>,
+    kit: ClientKit,
+    /// What of the server a reload may change.
+    live: LiveTerms,
     /// What the tasks of STUN and TURN servers need; the same.
     ice_servers: Vec<relay::server::ServerConfig>,
     join: Inbox<JoinIn>,
@@ -154,12 +160,11 @@ impl Daemon {
         let identity = Identity::generate()?;
         let socket = MediaSocket::bind(config.udp_port)?;
         let ice = IceServers::open(&config.ice_servers).context("--ice-server")?;
-        for url in &config.signaling {
-            client::check_files(url).with_context(|| format!("--signaling {}", url.label()))?;
-        }
-        let (access, code) = access::open(&config.auth)?;
+        steering::check_files(&config.signaling)?;
+        let codes = Codes::open(&config)?;
         let own_names = OwnNames::of_this_machine([]);
-        let (connection_limits, room_limits, stream_limits) = places();
+        let room_for = places();
+        let (server_terms, terms) = watch::channel(steering::server_terms(&config, &room_for));
         let (server, looks) = match &config.listen {
             Listen::Off => {
                 if config.signaling.is_empty() {
@@ -172,23 +177,21 @@ impl Daemon {
             Listen::At(addresses) => {
                 let (server, looks) = Server::bind(ServerConfig {
                     listen: addresses.clone(),
-                    access,
+                    access: codes.access(),
                     tls: tls::open(&config.tls, &own_names, clock.wall(Instant::now()))?,
                     own_names,
                     room: Some(RoomConfig {
                         name: config.name.clone(),
                         policy: config.room,
                         call: config.call.clone(),
-                        limits: room_limits,
                     }),
                     ice: ice.clone(),
-                    limits: connection_limits,
-                    deadlines: Deadlines::default(),
+                    terms,
                 })?;
                 (Some(server), Some(looks))
             }
         };
-        let control = operate::open(config.control.as_deref())?;
+        let control = operate::open(config.control.as_deref(), config.control_group.as_deref())?;
         let waker = || Waker::new().context("no descriptors left");
         let media_waker = waker()?;
         let pictures = Inbox::new(MOST_UNITS, media_waker.clone());
@@ -207,7 +210,6 @@ impl Daemon {
             let makers = makers.clone();
             Box::new(move |codec, wanted| makers.set_active(codec, wanted))
         };
-        let can = Capabilities { video: config.codecs.clone(), audio: makers.sound.is_there() };
         let listener = MediaListener::bind(socket.local_port(), socket.has_ipv6());
         let listener = listener.inspect_err(|error| {
             let port = socket.local_port();
@@ -234,11 +236,8 @@ impl Daemon {
         let ice_standings =
             ice_servers.iter().map(|config| (config.server.url(), config.standing.subscribe())).collect();
         let join_config = JoinConfig {
-            name: config.name.clone(),
-            max_viewers: config.max_viewers,
-            can,
-            sync: config.sync.resolve(&config.audio),
-            bitrate: config.bitrate,
+            terms: steering::terms(&config, &makers),
+            codecs: config.codecs.clone(),
             clock,
             identity,
             reach,
@@ -267,39 +266,30 @@ impl Daemon {
         ];
         // On Linux this is the thread's own: pictures go before requests. It never fails upwards.
         let _ = rustix::process::nice(LESS_URGENT);
-        announce(server.as_ref(), udp_port, code.as_ref(), &config.name).context("stdout")?;
+        announce(server.as_ref(), udp_port, codes.main().as_ref(), &config.name).context("stdout")?;
         let signals = mpsc::channel(MOST_SIGNALS);
         let asker = Asker::new(signals.0.clone(), Deadlines::default().answer);
-        let client = |url| ClientConfig {
-            url,
-            name: config.name.clone(),
-            call: config.call.clone(),
-            asker: asker.clone(),
-            clock,
-            relays: starter.clone(),
-        };
-        let mut signaling = config.signaling;
-        SignalingUrl::number(&mut signaling);
-        let clients = signaling.into_iter().map(client).collect();
+        let kit = ClientKit { asker, clock, relays: starter };
+        let live = LiveTerms { server: server_terms, room_for, codes };
         let facts = Facts {
-            name: config.name,
             started: Instant::now(),
             http: server.as_ref().map(|server| server.local_addrs().to_vec()).unwrap_or_default(),
             udp: udp_port,
             tls: server.as_ref().and_then(Server::tls).cloned(),
-            max_viewers: config.max_viewers,
             ice_servers: ice_standings,
         };
-        let streams = listener.ok().map(|listener| TcpMedia { listener, streams, packets, limits: stream_limits });
+        let streams = listener.ok().map(|listener| TcpMedia { listener, streams, packets, limits: room_for.streams });
         let beating = watch.beating().clone();
         Ok(Self {
             server,
             looks,
             streams,
             signals,
+            config,
             control,
             facts,
-            clients,
+            kit,
+            live,
             ice_servers,
             join,
             threads,
@@ -313,7 +303,12 @@ impl Daemon {
     /// Serves until told to stop; then viewers are told, threads joined, and requests in flight answered.
     ///
     /// Told again, it leaves all that undone.
-    async fn serve(mut self, mut stops: Stops, manager: &ServiceManager) -> anyhow::Result<()> {
+    async fn serve(
+        mut self,
+        (mut stops, mut hangups): (Stops, Signal),
+        reloads: Reloads,
+        manager: &ServiceManager,
+    ) -> anyhow::Result<()> {
         let (sender, mut receiver) = self.signals;
         let (stop_http, http_stopped) = oneshot::channel::<()>();
         let room = self.server.as_ref().and_then(Server::desk);
@@ -341,43 +336,47 @@ impl Daemon {
         // They end with the runtime: the media thread gives allocations back.
         self.ice_servers.into_iter().for_each(|server| drop(relay::server::start(server)));
         let (stop_tasks, tasks_stopped) = watch::channel(false);
-        let started = self.clients.into_iter().map(|client| client::start(client, tasks_stopped.clone()));
-        let clients: Vec<Client> = started.collect();
-        let desks = room.into_iter().chain(clients.iter().map(|client| client.desk.clone())).collect();
-        let status = self.facts.in_words(&makers);
-        let desks = Arc::new(Desks { facts: self.facts, join: join.clone(), makers: makers.clone(), desks });
+        let codes = self.live.codes.clone();
+        let mut steering =
+            Steering::start(self.config, reloads, (self.kit, self.live), makers.clone(), join.clone(), room);
+        let desks = Arc::new(Desks::new(self.facts, join.clone(), makers.clone(), codes.clone(), steering.live()));
+        let status = |watching| desks.in_words(watching);
+        // It ends with the runtime.
+        drop(tokio::spawn(codes.keep_time()));
         let mut operators = JoinSet::new();
         if let Some(socket) = self.control {
             operators.spawn(control::server::serve(socket, desks.clone(), tasks_stopped.clone()));
         }
         if let Some(looks) = self.looks {
-            operators.spawn(desks.tell(looks, tasks_stopped));
+            operators.spawn(desks.clone().tell(looks, tasks_stopped));
         }
-        let (tell, told) = oneshot::channel();
-        let control = async move {
+        let (tell, mut told) = oneshot::channel();
+        let watching = self.watching.clone();
+        let control = async {
+            let reload = async {
+                while hangups.recv().await.is_some() {
+                    manager.reloading().await;
+                    steering.reload(&desks).await;
+                    let count = *watching.borrow();
+                    manager.ready(&status(count)).await;
+                }
+            };
             let result = tokio::select! {
-                Ok(signal) = told => {
+                Ok(signal) = &mut told => {
                     info!(signal, "stopping");
                     Ok(())
                 }
                 Some(name) = self.ended.recv() => {
                     Err(anyhow!("the thread {name} has ended and must not; this is a bug, its message is above"))
                 }
-                else => Err(anyhow!("nothing is left that could end")),
+                () = reload => Err(anyhow!("nothing is left that could end")),
             };
             manager.stopping().await;
             join.push_always(JoinIn::Shutdown);
             stop_tasks.send_replace(true);
             // It lets go of the makers, which end with their last owner, and waits for nobody.
             while operators.join_next().await.is_some() {}
-            let signed_out = async {
-                for client in clients {
-                    // A panic has said so itself.
-                    let _ = client.task.await;
-                }
-            };
-            let signed_out = tokio::time::timeout(MOST_SIGNING_OUT, signed_out);
-            let (closed, _) = tokio::join!(close(threads, makers, CLOSING), signed_out);
+            let (closed, ()) = tokio::join!(close(threads, makers, CLOSING), steering.stop());
             drop(stop_http);
             result.and(closed)
         };
@@ -435,8 +434,8 @@ async fn close<T: Send + 'static>(threads: Vec<JoinHandle<()>>, rest: T, within:
     }
 }
 
-/// The places of connections, of the room's members, whose waits are connections too, and of viewers over TCP: of the descriptors that the process may have.
-fn places() -> (ConnectionLimits, RoomLimits, ConnectionLimits) {
+/// The places that there are descriptors for: of those that the process may have.
+fn places() -> RoomFor {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, ..limit };
     let current = match setrlimit(Resource::Nofile, raised) {
@@ -448,11 +447,7 @@ fn places() -> (ConnectionLimits, RoomLimits, ConnectionLimits) {
     };
     let spare = usize::try_from(current.unwrap_or(u64::MAX)).unwrap_or(usize::MAX).saturating_sub(DESCRIPTORS).max(2);
     let streams = ConnectionLimits { total: tcp::LIMITS.total.min(spare / 4), ..tcp::LIMITS };
-    let spare = spare - streams.total;
-    let (connections, room) = (ConnectionLimits::default(), RoomLimits::default());
-    let total = connections.total.min(spare / 2);
-    let connections = ConnectionLimits { total, per_address: connections.per_address.min(total.div_ceil(2)) };
-    (connections, RoomLimits { members: room.members.min(spare - total), ..room }, streams)
+    RoomFor { descriptors: spare - streams.total, streams }
 }
 
 #[cfg(test)]

@@ -3,19 +3,22 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use laterna::cli::{self, Invocation, RunArgs, manual};
 use laterna::config::load::{self, LoadError, Loaded};
 use laterna::config::{Exit, MANUAL, one_line, print};
 use laterna::control;
+use laterna::daemon::Reloads;
 use tracing::info;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
+use tracing_subscriber::reload;
 
 fn main() -> ExitCode {
     let exit = match cli::parse(std::env::args_os()) {
-        Ok(Invocation::Run(args)) => load(&args).map_or_else(refuse, run),
+        Ok(Invocation::Run(args)) => load(&args).map_or_else(refuse, |loaded| run(loaded, args)),
         Ok(Invocation::CheckConfig(args)) => {
             load(&args).map_or_else(refuse, |loaded| say(&print::verdict(&loaded, &places())))
         }
@@ -58,13 +61,14 @@ fn places() -> Vec<PathBuf> {
     load::places(|name| std::env::var_os(name))
 }
 
-fn run(loaded: Loaded) -> Exit {
-    start_logs(loaded.config.log);
+fn run(loaded: Loaded, args: Box<RunArgs>) -> Exit {
+    let log = start_logs(loaded.config.log);
     match &loaded.file {
         Some(file) => info!(file = %file.display(), "the config file is read"),
         None => info!("there is no config file"),
     }
-    match laterna::daemon::run(loaded.config) {
+    let reloads = Reloads { load: Arc::new(move || load(&args)), log };
+    match laterna::daemon::run(loaded.config, reloads) {
         Ok(()) => Exit::Done,
         Err(error) => fail(Exit::Failed, &format!("{error:#}")),
     }
@@ -99,14 +103,19 @@ fn fail(exit: Exit, why: &str) -> Exit {
 }
 
 /// Logs go to stderr; stdout belongs to the ready lines.
-fn start_logs(level: LevelFilter) {
+///
+/// Gives what changes the level.
+fn start_logs(level: LevelFilter) -> Arc<dyn Fn(LevelFilter) + Send + Sync> {
     // The engine's crates (rtc, rtc_ice, rtc_dtls, ...) log what any remote can cause: sessions count it instead.
-    let targets = Targets::new().with_default(level).with_target("rtc", LevelFilter::OFF);
+    let targets = |level| Targets::new().with_default(level).with_target("rtc", LevelFilter::OFF);
+    let (filter, handle) = reload::Layer::new(targets(level));
     let lines = tracing_subscriber::fmt::layer()
         .compact()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
-    tracing_subscriber::registry().with(lines.with_filter(targets)).init();
+    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
+    // It fails only once nothing is logged any more.
+    Arc::new(move |level| drop(handle.reload(targets(level))))
 }
 
 fn hostname() -> String {

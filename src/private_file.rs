@@ -65,10 +65,7 @@ pub fn read(path: &Path, most: u64, what: &str) -> Result<Option<Vec<u8>>, FileE
 /// Where it can't be made.
 pub fn create(path: &Path, content: &[u8]) -> Result<bool, FileError> {
     let failed = |what| move |error| FileError::Io { path: path.to_owned(), what, error };
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let directory = directory_of(path);
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed("its directory can't be made"))?;
     let fresh = directory.join(format!(".laterna-{}", random_base32(10)));
     let written = write_new(&fresh, content).map_err(failed("can't be written"));
@@ -85,6 +82,32 @@ pub fn create(path: &Path, content: &[u8]) -> Result<bool, FileError> {
         tracing::warn!(path = %fresh.display(), %error, "a left-over file can't be removed");
     }
     linked
+}
+
+/// Puts a file (0600, in directories of 0700) with `content` in the place of the one that may be there, whole or not at all.
+///
+/// # Errors
+/// Where it can't be made; what was there is there still.
+pub fn replace(path: &Path, content: &[u8]) -> Result<(), FileError> {
+    let failed = |what| move |error| FileError::Io { path: path.to_owned(), what, error };
+    let directory = directory_of(path);
+    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed("its directory can't be made"))?;
+    let fresh = directory.join(format!(".laterna-{}", random_base32(10)));
+    let written = write_new(&fresh, content).map_err(failed("can't be written"));
+    // A rename replaces a link itself, not what it leads to.
+    let placed = written.and_then(|()| fs::rename(&fresh, path).map_err(failed("can't be put in place")));
+    if placed.is_err() {
+        // It may never have been made.
+        let _ = fs::remove_file(&fresh);
+    }
+    placed
+}
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
 }
 
 fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {

@@ -76,6 +76,14 @@ impl ServiceManager {
         self.tell(&format!("READY=1\nSTATUS={}", one_line(status))).await;
     }
 
+    /// Tells that the configuration is being read anew; [`ServiceManager::ready`] ends it.
+    pub async fn reloading(&self) {
+        // Of the clock that the service manager has too (CLOCK_MONOTONIC).
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let usec = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
+        self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={usec}")).await;
+    }
+
     /// Tells people how the daemon is, in a line.
     pub async fn status(&self, status: &str) {
         self.tell(&format!("STATUS={}", one_line(status))).await;

@@ -9,6 +9,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::config::is_shown;
 use crate::id::SessionId;
+use crate::signaling::access::PassId;
 
 pub mod access;
 pub mod ask;
@@ -136,19 +137,26 @@ pub enum Life {
     Dismissed,
 }
 
-/// Who a viewer is, for the operator's eyes; nothing is decided by it.
+/// Who a viewer is, for the operator's eyes; but for its code nothing is decided by it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Caller {
     /// Where it asks: `whep`, `room`, or the URL of a server without its options.
     pub at: Arc<str>,
     /// Its name or address there; printable, and empty where it has none.
     pub name: String,
+    /// The code that let it in, where one was needed.
+    pub pass: Option<PassId>,
 }
 
 impl Caller {
     /// The viewer called `name` at `at`: what can't be printed is left out, and what is too long is cut.
     pub fn new(at: &Arc<str>, name: &str) -> Self {
-        Self { at: Arc::clone(at), name: name.chars().filter(|c| is_shown(*c)).take(64).collect() }
+        Self { at: Arc::clone(at), name: name.chars().filter(|c| is_shown(*c)).take(64).collect(), pass: None }
+    }
+
+    /// The same, let in by this code.
+    pub fn by(self, pass: Option<PassId>) -> Self {
+        Self { pass, ..self }
     }
 }
 

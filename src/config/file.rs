@@ -10,15 +10,13 @@ use std::sync::Arc;
 use toml::de::{DeTable, DeValue};
 
 use super::setting::{Kind, Setting};
+use super::tables::{self, TABLES, Tables};
 use super::written::{Asked, Given, Origin, Place, Written};
 use super::{ConfigError, one_line};
 use crate::cli::FLAGS_NOT_YET;
 
-/// The tables of the contract that come in later versions.
-const TABLES_NOT_YET: &[&str] = &["scenes", "codes", "tokens", "limits"];
-
 /// Reads the text of `file`. What can be read is given along with what is wrong, so that the values can be judged too.
-pub fn parse(file: &Arc<Path>, text: &str) -> (Written, Vec<ConfigError>) {
+pub fn parse(file: &Arc<Path>, text: &str) -> (Written, Tables, Vec<ConfigError>) {
     let (mut table, mut broken) = DeTable::parse_recoverable(text);
     // The parser stops at a line that is neither a setting nor a table: what comes after it is read without that line.
     let rest = without_stray_lines(text, &broken);
@@ -34,9 +32,15 @@ pub fn parse(file: &Arc<Path>, text: &str) -> (Written, Vec<ConfigError>) {
     let broken: BTreeSet<usize> = errors.iter().filter_map(|error| error.place()).map(|place| place.line).collect();
     // What is made of a line that is no TOML is a guess, so nothing more is said of it.
     let is_broken = |place: &Place| broken.contains(&place.line);
-    let mut written = Written::default();
+    let (mut written, mut tables) = (Written::default(), Tables::default());
     for (key, value) in table.get_ref() {
         let place = text.place(key.span().start);
+        if TABLES.contains(&key.get_ref().as_ref()) {
+            let mut more = Vec::new();
+            tables::read(&text, key.get_ref(), value.span(), value.get_ref(), &mut tables, &mut more);
+            errors.extend(more.into_iter().filter(|error| !error.place().is_some_and(is_broken)));
+            continue;
+        }
         let values = match Setting::of(key.get_ref()) {
             Some(setting) => text.read(setting, value.get_ref(), value.span()).map(|values| (setting, values)),
             None => Err(vec![text.unknown(key.get_ref(), key.span(), value.get_ref())]),
@@ -50,7 +54,7 @@ pub fn parse(file: &Arc<Path>, text: &str) -> (Written, Vec<ConfigError>) {
             Err(more) => errors.extend(more.into_iter().filter(|error| !error.place().is_some_and(is_broken))),
         }
     }
-    (written, errors)
+    (written, tables, errors)
 }
 
 /// The text with spaces in place of the lines that hold a syntax error and can be no part of what is around them; `None` where there are none.
@@ -84,7 +88,7 @@ fn line_starts(text: &str) -> Vec<usize> {
 }
 
 /// The text of a file, and where its lines start.
-struct Text<'a> {
+pub(super) struct Text<'a> {
     file: &'a Arc<Path>,
     text: &'a str,
     starts: Vec<usize>,
@@ -97,7 +101,7 @@ impl Text<'_> {
         Place { file: Arc::clone(self.file), line, column: before.chars().count() + 1 }
     }
 
-    fn error(&self, span: Range<usize>, found: String, advice: impl Into<String>) -> ConfigError {
+    pub(super) fn error(&self, span: Range<usize>, found: String, advice: impl Into<String>) -> ConfigError {
         ConfigError::File { place: self.place(span.start), found, advice: advice.into() }
     }
 
@@ -117,8 +121,7 @@ impl Text<'_> {
     /// What is wrong with a key that no setting has.
     fn unknown(&self, key: &str, span: Range<usize>, value: &DeValue<'_>) -> ConfigError {
         let shown = one_line(key);
-        let is_table = matches!(value, DeValue::Table(_) | DeValue::Array(_)) && TABLES_NOT_YET.contains(&key);
-        if is_table || FLAGS_NOT_YET.iter().any(|(flag, _)| *flag == key) {
+        if FLAGS_NOT_YET.iter().any(|(flag, _)| *flag == key) {
             let advice = "leave it out; `laterna config default` lists what this version does";
             return self.error(span, format!("{shown}: not yet"), advice);
         }
@@ -172,7 +175,7 @@ impl Text<'_> {
 }
 
 /// What a value is called.
-fn name(value: &DeValue<'_>) -> &'static str {
+pub(super) fn name(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a text",
         DeValue::Integer(_) | DeValue::Float(_) => "a number",

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::setting::Setting;
+use super::tables::Tables;
 use super::written::{Asked, Place, Written};
 use super::{ConfigError, Exit, RunConfig, file, one_line};
 use crate::signaling::client::url::SignalingUrl;
@@ -149,18 +150,21 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// # Errors
 /// All that is wrong with the file, also where a flag or variable is over it, and then what is wrong with those.
 pub fn layer(given: &Written, found: Option<&Found>, hostname: &str) -> Result<Loaded, Vec<ConfigError>> {
-    let (lower, mut errors) = match found {
+    let (lower, tables, mut errors) = match found {
         Some(found) => match std::str::from_utf8(&found.bytes) {
             Ok(text) => file::parse(&found.path, text),
-            Err(error) => (Written::default(), vec![not_text(found, error.valid_up_to())]),
+            Err(error) => (Written::default(), Tables::default(), vec![not_text(found, error.valid_up_to())]),
         },
-        None => (Written::default(), Vec::new()),
+        None => (Written::default(), Tables::default(), Vec::new()),
     };
     errors.extend(RunConfig::resolve(&lower, hostname).err().unwrap_or_default());
     errors.sort_by_key(|error| error.place().map(|place| (place.line, place.column)));
     let written = given.clone().over(&lower);
     match RunConfig::resolve(&written, hostname) {
-        Ok(config) if errors.is_empty() => Ok(Loaded { config, written, file: found.map(|found| found.path.clone()) }),
+        Ok(config) if errors.is_empty() => {
+            let config = RunConfig { tables, ..config };
+            Ok(Loaded { config, written, file: found.map(|found| found.path.clone()) })
+        }
         Ok(_) => Err(errors),
         Err(more) => {
             // Those of the file are known already.

@@ -3,6 +3,7 @@
 use std::vec::IntoIter;
 
 use super::setting::Setting;
+use super::tables::Tables;
 use super::written::{Asked, Written};
 use super::{ConfigError, RunConfig, TlsConfig, value};
 
@@ -52,6 +53,8 @@ impl Reader<'_> {
         let audio = self.one("audio", value::audio);
         let sync = self.one("sync", value::sync);
         let control = self.one("control", value::path);
+        let control_group = self.one("control-group", value::group);
+        let origins = self.list("allow-origin", value::origins);
         let log = self.one("log", value::log);
         Some(RunConfig {
             source: source?,
@@ -75,7 +78,10 @@ impl Reader<'_> {
             public_ips: public_ips?,
             networks: networks?,
             control,
+            control_group,
+            origins: origins?,
             log: log?,
+            tables: Tables::default(),
         })
     }
 

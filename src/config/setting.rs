@@ -16,6 +16,8 @@ pub struct Setting {
     pub default: Fallback,
     /// What it means, as the help says it.
     pub help: &'static str,
+    /// Whether a change holds from the next start on only; all others are taken over by a reload.
+    pub at_start: bool,
 }
 
 /// How a setting is written in the config file; flags and variables are texts, whatever it is.
@@ -46,20 +48,25 @@ pub enum Fallback {
 }
 
 const fn text(key: &'static str, value_name: &'static str, default: &'static str, help: &'static str) -> Setting {
-    Setting { key, kind: Kind::Text, value_name, default: Fallback::Text(default), help }
+    Setting { key, kind: Kind::Text, value_name, default: Fallback::Text(default), help, at_start: false }
 }
 
 const fn computed(key: &'static str, value_name: &'static str, default: &'static str, help: &'static str) -> Setting {
-    Setting { key, kind: Kind::Text, value_name, default: Fallback::Computed(default), help }
+    Setting { key, kind: Kind::Text, value_name, default: Fallback::Computed(default), help, at_start: false }
 }
 
 const fn number(key: &'static str, value_name: &'static str, default: &'static str, help: &'static str) -> Setting {
-    Setting { key, kind: Kind::Number, value_name, default: Fallback::Text(default), help }
+    Setting { key, kind: Kind::Number, value_name, default: Fallback::Text(default), help, at_start: false }
 }
 
 const fn list(key: &'static str, value_name: &'static str, default: Fallback, help: &'static str) -> Setting {
     let may_be_empty = matches!(default, Fallback::Empty);
-    Setting { key, kind: Kind::List { may_be_empty }, value_name, default, help }
+    Setting { key, kind: Kind::List { may_be_empty }, value_name, default, help, at_start: false }
+}
+
+/// The same, but that a change needs a restart.
+const fn at_start(setting: Setting) -> Setting {
+    Setting { at_start: true, ..setting }
 }
 
 /// All settings, in the order of the help, of the README and of the config file.
@@ -71,66 +78,67 @@ pub const SETTINGS: &[Setting] = &[
         "Where pictures come from: auto (the screen if there is one, else the pattern), screen, pattern",
     ),
     computed("name", "NAME", "laterna@HOSTNAME", "The name of this broadcast"),
-    list(
+    at_start(list(
         "listen",
         "ADDR:PORT|off",
         Fallback::Text("[::]:8888"),
         "Where the web page is served; several by comma or by repeating the flag; off for nowhere; port 0 takes any",
-    ),
-    number("udp-port", "N", "8889", "The UDP port of pictures, on all addresses; 0 takes any"),
-    list(
+    )),
+    at_start(number("udp-port", "N", "8889", "The UDP port of pictures, on all addresses; 0 takes any")),
+    at_start(list(
         "codec",
         "LIST",
         Fallback::Text(if cfg!(feature = "vp8") { "h264,vp8" } else { "h264" }),
         "The codecs, the preferred one first: h264, vp8",
-    ),
+    )),
     number("bitrate", "BPS", "2.5M", "The rate of the video at most, in bits per second: 50k to 100M"),
     number("fps", "N", "30", "Pictures a second at most: 1 to 120"),
-    computed(
+    at_start(computed(
         "size",
         "WxH",
         "the source's at start, at most 1920x1080",
         "The size of the picture sent, 16x16 to 3840x2160",
-    ),
+    )),
     Setting {
         key: "cursor",
         kind: Kind::Switch,
         value_name: "on|off",
         default: Fallback::Text("on"),
         help: "Whether the pointer is shown",
+        at_start: false,
     },
     number("max-viewers", "N", "500", "So many viewers at once, at most"),
-    text(
+    at_start(text(
         "auth",
         "none|code",
         "code",
         "Who may watch: code (whoever has the code), none (everyone who reaches the port)",
-    ),
-    computed(
+    )),
+    at_start(computed(
         "auth-code-file",
         "PATH",
         "in the state directory",
         "The file of the code; made with a fresh one if absent",
-    ),
-    text(
+    )),
+    at_start(text(
         "tls",
         "off|self-signed",
         "off",
         "Whether the web page is encrypted by a certificate that is made at the first start",
-    ),
-    computed(
+    )),
+    at_start(computed(
         "tls-cert",
         "FILE",
         "none",
         "The certificate of this machine's name, and those between it and its signer (PEM): the web page is encrypted by it",
-    ),
-    computed("tls-key", "FILE", "none", "The key of --tls-cert (PEM)"),
-    text(
+    )),
+    at_start(computed("tls-key", "FILE", "none", "The key of --tls-cert (PEM)")),
+    at_start(text(
         "room",
         "closed|open",
         "closed",
         "Who sees whom in the room, where clients of the peerconnection protocol meet: closed (only the daemon), open (everybody)",
-    ),
+    )),
     text(
         "call",
         "none|joined|glob:PATTERN",
@@ -138,29 +146,35 @@ pub const SETTINGS: &[Setting] = &[
         "Whom the daemon offers the stream when they join the room: none, joined (everybody), glob:PATTERN (names; * and ?)",
     ),
     list(
+        "allow-origin",
+        "ORIGIN",
+        Fallback::Empty,
+        "A site whose pages may ask for the stream, as https://school.example; several by comma or by repeating the flag (default: all)",
+    ),
+    list(
         "signaling",
         "URL",
         Fallback::Empty,
         "A signaling server to sign in to, as PROTOCOL+URL: peerconnection+http, mdn+ws, socketio+http, channel+ws, whip+http, or with https and wss; several by comma or by repeating the flag",
     ),
-    list(
+    at_start(list(
         "ice-server",
         "URL",
         Fallback::Empty,
         "A STUN or TURN server, as stun:HOST or turn:HOST?user=NAME&password-file=PATH; several by comma or by repeating the flag",
-    ),
-    list(
+    )),
+    at_start(list(
         "public-ip",
         "IP",
         Fallback::Empty,
         "The public address of this machine behind a NAT that maps it one to one; one for each family at most",
-    ),
-    list(
+    )),
+    at_start(list(
         "network",
         "LIST",
         Fallback::Empty,
         "Which of this machine's networks viewers are told of: names of interfaces (* and ?) or address blocks, as eth0 or 10.0.0.0/8; with ! before it, which not",
-    ),
+    )),
     text(
         "audio",
         "SPEC",
@@ -173,12 +187,18 @@ pub const SETTINGS: &[Setting] = &[
         "auto",
         "Whether pictures wait for their sound: auto, lip, low-latency (auto: lip where the sound is the system's)",
     ),
-    computed(
+    at_start(computed(
         "control",
         "PATH",
         "laterna/control.sock in $XDG_RUNTIME_DIR, else in /run",
         "Where the control socket is made, for `laterna status` and the like",
-    ),
+    )),
+    at_start(computed(
+        "control-group",
+        "NAME",
+        "its owner's alone",
+        "The group whose members may use the control socket too",
+    )),
     text("log", "LEVEL", "info", "What is logged on stderr: error, warn, info, debug, trace"),
 ];
 

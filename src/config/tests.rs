@@ -44,6 +44,9 @@ fn nothing_written_gives_the_contracts_defaults() {
         public_ips: Vec::new(),
         networks: NetworkFilter::default(),
         control: None,
+        control_group: None,
+        origins: Default::default(),
+        tables: Default::default(),
         log: LevelFilter::INFO,
     };
     assert_eq!(resolve(&[]).unwrap(), expected);
@@ -78,6 +81,9 @@ fn everything_written_is_kept() {
         public_ips: vec!["203.0.113.7".parse().unwrap()],
         networks,
         control: Some("/c/s".into()),
+        control_group: None,
+        origins: Default::default(),
+        tables: Default::default(),
         log: LevelFilter::TRACE,
     };
     assert_eq!(resolve(&flags.split_whitespace().collect::<Vec<_>>()).unwrap(), expected);

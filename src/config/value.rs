@@ -12,6 +12,7 @@ use crate::encoder::{Bitrate, Codec};
 use crate::frame::Size;
 use crate::ice_server::{IceServer, IceServerError};
 use crate::session::reach::NetworkFilter;
+use crate::signaling::access::Origins;
 use crate::signaling::client::url::{SignalingUrl, SignalingUrlError};
 use crate::signaling::peers::CallPolicy;
 use crate::signaling::room::RoomPolicy;
@@ -316,4 +317,23 @@ impl Asked {
     fn not_yet(self, advice: &str) -> ConfigError {
         ConfigError::NotYet { asked: self, advice: advice.to_owned() }
     }
+}
+
+pub(super) fn group(asked: Asked) -> Result<String, ConfigError> {
+    let fits = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b':' | b',' | b'/');
+    if asked.value.is_empty() || asked.value.len() > 64 || !asked.value.bytes().all(fits) {
+        return Err(asked.invalid("no name of a group", "write one of those that `getent group` lists"));
+    }
+    Ok(asked.value)
+}
+
+pub(super) fn origins(all: impl Iterator<Item = Asked>) -> Result<Origins, ConfigError> {
+    let mut origins = Origins::default();
+    for asked in all {
+        if !origins.add(&asked.value) {
+            let advice = "write https://HOST or http://HOST:PORT, without a path";
+            return Err(asked.invalid("no site that pages come from", advice));
+        }
+    }
+    Ok(origins)
 }

@@ -44,6 +44,27 @@ pub enum Command {
         /// Its number.
         viewer: u32,
     },
+    /// To know the codes of viewers.
+    Codes {
+        /// As a line of JSON.
+        json: bool,
+        /// With the addresses to open.
+        show: bool,
+    },
+    /// To add a code.
+    AddCode {
+        /// Its name.
+        name: String,
+        /// Since when it may not be used any more, in time since the Unix epoch.
+        expires: Option<Duration>,
+        /// As a line of JSON.
+        json: bool,
+    },
+    /// To revoke a code.
+    RevokeCode {
+        /// Its name.
+        name: String,
+    },
 }
 
 /// Why a command is not done; one line.
@@ -101,6 +122,23 @@ pub fn run(command: &Command, control: Option<&Path>, out: &mut impl Write) -> R
         }
         Command::Kick { viewer } => match daemon.ask(&Request::Kick { viewer: *viewer })? {
             Reply::Kicked(kicked) => write_line(out, &print::kicked(&kicked)),
+            other => Err(strange(&other).into()),
+        },
+        Command::Codes { json, show } => match daemon.ask(&Request::Codes { show: *show })? {
+            Reply::Codes(codes) if *json => write_line(out, &print::json(&codes)),
+            Reply::Codes(codes) => write_line(out, &print::codes(&codes)),
+            other => Err(strange(&other).into()),
+        },
+        Command::AddCode { name, expires, json } => {
+            let expires_s = expires.map(|expires| expires.as_secs());
+            match daemon.ask(&Request::AddCode { name: name.clone(), expires_s })? {
+                Reply::CodeAdded(code) if *json => write_line(out, &print::json(&code)),
+                Reply::CodeAdded(code) => write_line(out, &print::added(&code)),
+                other => Err(strange(&other).into()),
+            }
+        }
+        Command::RevokeCode { name } => match daemon.ask(&Request::RevokeCode { name: name.clone() })? {
+            Reply::CodeRevoked(revoked) => write_line(out, &print::revoked(&revoked)),
             other => Err(strange(&other).into()),
         },
     }

@@ -2,11 +2,13 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde::Serialize;
 
-use super::wire::{Called, IceServer, IceStanding, Kicked, Server, Stage, Standing, Status};
+use super::wire::{Called, Code, CodeOrigin, IceServer, IceStanding, Kicked, Revoked, Server, Stage, Standing, Status};
 use crate::config::one_line;
+use crate::config::tables::date;
 
 /// A reply's value as one line of JSON; its fields are those of [`super::wire`].
 pub fn json(value: &impl Serialize) -> String {
@@ -168,6 +170,48 @@ fn time(seconds: u64) -> String {
         (0, _) => format!("{minutes}m{seconds:02}s"),
         _ => format!("{hours}h{minutes:02}m"),
     }
+}
+
+/// The codes as a table, and with their addresses where those were asked for.
+pub fn codes(codes: &[Code]) -> String {
+    let heading = ["NAME", "FROM", "EXPIRES", "VIEWERS"].map(str::to_owned).to_vec();
+    let rows = codes.iter().map(|code| {
+        let origin = match code.origin {
+            CodeOrigin::Main => "state directory",
+            CodeOrigin::Config => "config file",
+            CodeOrigin::Added => "added",
+            CodeOrigin::Other => "?",
+        };
+        let expires = code.expires_s.map_or_else(|| "never".to_owned(), |at| date(Duration::from_secs(at)));
+        let expires = if code.expired { format!("{expires} (expired)") } else { expires };
+        vec![code.name.clone(), origin.to_owned(), expires, code.viewers.to_string()]
+    });
+    let mut text = table("", std::iter::once(heading).chain(rows));
+    for code in codes.iter().filter(|code| !code.open.is_empty()) {
+        let _ = write!(text, "\n{}:\n{}", code.name, opened(code));
+    }
+    text
+}
+
+/// A code that was added, and where to open it.
+pub fn added(code: &Code) -> String {
+    let until = code.expires_s.map(|at| format!(" until {}", date(Duration::from_secs(at)))).unwrap_or_default();
+    format!("{} can be used{until}:\n{}", code.name, opened(code))
+}
+
+/// A code that was revoked, and the one that replaces it.
+pub fn revoked(revoked: &Revoked) -> String {
+    let viewers = match revoked.viewers {
+        0 => "nobody watched by it".to_owned(),
+        1 => "1 viewer is ended".to_owned(),
+        more => format!("{more} viewers are ended"),
+    };
+    let instead = revoked.instead.as_ref().map(|code| format!("; the new one:\n{}", opened(code)));
+    format!("{} is revoked, {viewers}{}", revoked.name, instead.unwrap_or_default())
+}
+
+fn opened(code: &Code) -> String {
+    code.open.iter().map(|url| format!("  open {}\n", one_line(url))).collect()
 }
 
 #[cfg(test)]

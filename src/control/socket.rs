@@ -1,7 +1,7 @@
 //! Where the control socket is, and the daemon's claim to it.
 //!
 //! A lock file beside the socket says whether a daemon is alive: it is locked for as long as the daemon runs, so two that start at once can't both
-//! take a dead one's place. The socket is made under another name and renamed, so nobody sees it with wider permissions than 0600.
+//! take a dead one's place. The socket is made under another name and renamed, so nobody sees it with wider permissions than it is to have.
 
 use std::ffi::OsString;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
@@ -25,6 +25,11 @@ pub fn places(given: Option<&Path>, runtime_dir: Option<OsString>) -> Vec<PathBu
     session.into_iter().chain([PathBuf::from(SYSTEM_PLACE)]).collect()
 }
 
+/// The number of a group.
+fn find_group(name: &str) -> Option<u32> {
+    nix::unistd::Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw())
+}
+
 /// Why there is no control socket at a place.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
@@ -41,6 +46,14 @@ pub enum SocketError {
     Foreign {
         /// The place.
         path: PathBuf,
+    },
+    /// There is no such group.
+    #[error(
+        "--control-group {name}: this machine has no such group; make it with `groupadd --system {name}`, or name another"
+    )]
+    Group {
+        /// Its name.
+        name: String,
     },
     /// A directory is there.
     #[error("control socket {path}: it is a directory; name the socket in it, as --control {path}/control.sock")]
@@ -72,17 +85,22 @@ pub struct ControlSocket {
 }
 
 impl ControlSocket {
-    /// Makes the socket, and its directory where that is not there; a dead one is replaced.
+    /// Makes the socket, and its directory where that is not there; a dead one is replaced. It is its owner's, and that of the members of `group` where one is named.
     ///
     /// # Errors
-    /// Where a daemon answers there, or the system refuses.
-    pub fn bind(path: &Path) -> Result<Self, SocketError> {
+    /// Where a daemon answers there, there is no such group, or the system refuses.
+    pub fn bind(path: &Path, group: Option<&str>) -> Result<Self, SocketError> {
         let refused = |what| move |error| SocketError::System { path: path.to_owned(), what, error };
         if path.is_dir() {
             return Err(SocketError::Directory { path: path.to_owned() });
         }
+        let group = group
+            .map(|name| find_group(name).ok_or_else(|| SocketError::Group { name: name.to_owned() }))
+            .transpose()?;
         if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
-            match DirBuilder::new().mode(0o700).create(directory) {
+            // What protects the socket is its own mode: whoever may use it has to get there.
+            let mode = if group.is_some() { 0o711 } else { 0o700 };
+            match DirBuilder::new().mode(mode).create(directory) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                     return Err(refused("making its directory")(error));
                 }
@@ -103,8 +121,17 @@ impl ControlSocket {
             std::fs::remove_file(&fresh).map_err(refused("removing what a crash has left"))?;
         }
         let listener = UnixListener::bind(&fresh).map_err(refused("making it"))?;
+        if let Some(group) = group
+            && let Err(error) = std::os::unix::fs::chown(&fresh, None, Some(group))
+        {
+            let _ = std::fs::remove_file(&fresh);
+            return Err(refused("giving it to the group of --control-group, which the daemon's user has to be in")(
+                error,
+            ));
+        }
         let placed = || {
-            std::fs::set_permissions(&fresh, Permissions::from_mode(0o600))?;
+            let mode = if group.is_some() { 0o660 } else { 0o600 };
+            std::fs::set_permissions(&fresh, Permissions::from_mode(mode))?;
             let made = std::fs::symlink_metadata(&fresh)?;
             std::fs::rename(&fresh, path)?;
             listener.set_nonblocking(true)?;
@@ -219,13 +246,13 @@ mod tests {
     fn it_is_its_owners_alone_and_leaves_nothing_behind() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("laterna/control.sock");
-        let socket = ControlSocket::bind(&path).unwrap();
+        let socket = ControlSocket::bind(&path, None).unwrap();
         assert_eq!((mode(path.parent().unwrap()), mode(&path)), (0o700, 0o600));
         assert!(UnixStream::connect(&path).is_ok());
         drop(socket);
         assert!(names(path.parent().unwrap()).is_empty());
         assert!(matches!(
-            ControlSocket::bind(&directory.path().join("a/b/control.sock")),
+            ControlSocket::bind(&directory.path().join("a/b/control.sock"), None),
             Err(SocketError::System { .. })
         ));
     }
@@ -234,21 +261,21 @@ mod tests {
     fn a_live_one_is_an_error_and_a_dead_one_is_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("control.sock");
-        let live = ControlSocket::bind(&path).unwrap();
-        assert!(matches!(ControlSocket::bind(&path), Err(SocketError::Live { .. })));
+        let live = ControlSocket::bind(&path, None).unwrap();
+        assert!(matches!(ControlSocket::bind(&path, None), Err(SocketError::Live { .. })));
         assert!(UnixStream::connect(&path).is_ok(), "the live one is unharmed");
         drop(live);
         // As a crash leaves it: a socket that nobody listens at, a lock that nobody holds, and one that was not yet in its place.
         drop(UnixListener::bind(&path).unwrap());
         drop(UnixListener::bind(beside(&path, ".new")).unwrap());
         File::create(beside(&path, ".lock")).unwrap();
-        let next = ControlSocket::bind(&path).unwrap();
+        let next = ControlSocket::bind(&path, None).unwrap();
         assert!(UnixStream::connect(&path).is_ok());
         drop(next);
         assert!(names(directory.path()).is_empty());
         // One of somebody who knows no lock.
         let foreign = UnixListener::bind(&path).unwrap();
-        assert!(matches!(ControlSocket::bind(&path), Err(SocketError::Live { .. })));
+        assert!(matches!(ControlSocket::bind(&path, None), Err(SocketError::Live { .. })));
         drop(foreign);
         assert!(path.exists());
     }
@@ -262,7 +289,7 @@ mod tests {
         let won: Vec<_> = std::thread::scope(|scope| {
             let start = || {
                 all.wait();
-                ControlSocket::bind(&path)
+                ControlSocket::bind(&path, None)
             };
             let threads: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
@@ -280,22 +307,22 @@ mod tests {
         std::fs::write(&precious, "kept").unwrap();
         // A file, a link to one, and a link in the place of the lock.
         std::fs::copy(&precious, &path).unwrap();
-        assert!(matches!(ControlSocket::bind(&path), Err(SocketError::Foreign { .. })));
+        assert!(matches!(ControlSocket::bind(&path, None), Err(SocketError::Foreign { .. })));
         std::fs::remove_file(&path).unwrap();
         symlink(&precious, &path).unwrap();
-        assert!(matches!(ControlSocket::bind(&path), Err(SocketError::Foreign { .. })));
+        assert!(matches!(ControlSocket::bind(&path, None), Err(SocketError::Foreign { .. })));
         std::fs::remove_file(&path).unwrap();
         let lock = beside(&path, ".lock");
         let _ = std::fs::remove_file(&lock);
         symlink(&precious, &lock).unwrap();
-        assert!(matches!(ControlSocket::bind(&path), Err(SocketError::System { .. })));
+        assert!(matches!(ControlSocket::bind(&path, None), Err(SocketError::System { .. })));
         std::fs::remove_file(&lock).unwrap();
         assert_eq!(std::fs::read_to_string(&precious).unwrap(), "kept");
-        let error = ControlSocket::bind(directory.path()).unwrap_err().to_string();
+        let error = ControlSocket::bind(directory.path(), None).unwrap_err().to_string();
         assert!(error.contains("it is a directory; name the socket in it"), "{error}");
         assert!(!beside(directory.path(), ".lock").exists());
         // Another one's socket that has taken the place meanwhile.
-        let socket = ControlSocket::bind(&path).unwrap();
+        let socket = ControlSocket::bind(&path, None).unwrap();
         std::fs::remove_file(&path).unwrap();
         let other = UnixListener::bind(&path).unwrap();
         drop(socket);
@@ -306,7 +333,7 @@ mod tests {
     #[test]
     fn a_path_too_long_is_an_error_that_names_it() {
         let directory = tempfile::tempdir().unwrap();
-        let error = ControlSocket::bind(&directory.path().join("x".repeat(120))).unwrap_err().to_string();
+        let error = ControlSocket::bind(&directory.path().join("x".repeat(120)), None).unwrap_err().to_string();
         assert!(error.contains("xxx") && error.contains("--control PATH") && !error.contains('\n'), "{error}");
         assert!(names(directory.path()).is_empty(), "{:?}", names(directory.path()));
     }

@@ -32,6 +32,25 @@ pub enum Request {
         /// Its number.
         viewer: u32,
     },
+    /// To know the codes of viewers: [`Reply::Codes`].
+    Codes {
+        /// With the addresses to open, which have the codes in them.
+        #[serde(default)]
+        show: bool,
+    },
+    /// To add a code: [`Reply::CodeAdded`].
+    AddCode {
+        /// Its name.
+        name: String,
+        /// Since when it may not be used any more, in seconds since the Unix epoch.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expires_s: Option<u64>,
+    },
+    /// To revoke a code at once, and to end whom it let in: [`Reply::CodeRevoked`].
+    RevokeCode {
+        /// Its name.
+        name: String,
+    },
 }
 
 /// What the daemon says to a request.
@@ -46,6 +65,12 @@ pub enum Reply {
     Called(Called),
     /// The viewer's connection is being ended.
     Kicked(Kicked),
+    /// The codes, the daemon's own first.
+    Codes(Vec<Code>),
+    /// The code can be used.
+    CodeAdded(Code),
+    /// The code can't be used any more.
+    CodeRevoked(Revoked),
     /// What was asked is not done.
     Error(Complaint),
 }
@@ -275,6 +300,52 @@ pub struct Kicked {
     pub name: String,
 }
 
+/// A code of viewers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Code {
+    /// Its name.
+    pub name: String,
+    /// Where it comes from.
+    pub origin: CodeOrigin,
+    /// Since when it may not be used any more, in seconds since the Unix epoch; not there where it does not expire.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_s: Option<u64>,
+    /// Whether that is over.
+    pub expired: bool,
+    /// How many viewers are there whom it let in.
+    pub viewers: usize,
+    /// The addresses to open, with the code in them; none where they were not asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub open: Vec<String>,
+}
+
+/// Where a code comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CodeOrigin {
+    /// It is the daemon's own.
+    Main,
+    /// It is in the config file.
+    Config,
+    /// An operator added it.
+    Added,
+    /// An origin that a newer daemon has.
+    #[serde(other)]
+    Other,
+}
+
+/// What was revoked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revoked {
+    /// The code's name.
+    pub name: String,
+    /// How many viewers were there whom it had let in.
+    pub viewers: usize,
+    /// The code that replaces it, where it was the daemon's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instead: Option<Code>,
+}
+
 /// Why a line of the daemon's can't be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReplyError {
@@ -302,7 +373,7 @@ impl Request {
     /// What is to be said where it is none, or of another version.
     pub fn parse(line: &[u8]) -> Result<Self, Complaint> {
         let bad = |why: String| Complaint::new(Kind::BadRequest, why);
-        let expected = r#"write {"laterna":1,"ask":"status"}, or "peers", "call" or "kick", on one line"#;
+        let expected = r#"write {"laterna":1,"ask":"status"}, or "peers", "call", "kick", "codes", "add-code" or "revoke-code", on one line"#;
         let value: Value =
             serde_json::from_slice(line).map_err(|error| bad(format!("no JSON: {error}; {expected}")))?;
         match value.get("laterna").map(Value::as_u64) {

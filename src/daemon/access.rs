@@ -1,38 +1,324 @@
-//! Who may watch, as the configuration wants it.
+//! Who may watch and who may operate, as the configuration, the state directory and operators want it.
 
-use anyhow::Context as _;
-use tracing::warn;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use crate::config::AuthConfig;
-use crate::signaling::access::{Access, Code, state_dir};
+use anyhow::{Context as _, bail};
+use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
 
-/// Who may watch, and the code to print.
-pub(super) fn open(auth: &AuthConfig) -> anyhow::Result<(Access, Option<Code>)> {
-    let code = match auth {
-        AuthConfig::None => {
-            warn!(
-                "--auth none: every browser that reaches this machine's ports can watch, and so can any web page opened in one; \
-                 both are told the passwords of --ice-server too"
-            );
-            return Ok((Access::Open, None));
-        }
-        AuthConfig::Code { file: Some(file) } => {
-            Code::load_or_create(file).with_context(|| format!("--auth-code-file {}", file.display()))?
-        }
-        AuthConfig::Code { file: None } => {
-            let path = state_dir().map(|dir| dir.join("code"));
-            match path.as_deref().map(Code::load_or_create) {
-                Some(Ok(code)) => code,
-                Some(Err(error)) => {
-                    warn!(%error, "the code can't be kept: it lasts for this run");
-                    Code::random()
+use crate::clock::wall_now;
+use crate::config::tables::{Kept, Secret, Tables};
+use crate::config::{AuthConfig, RunConfig};
+use crate::private_file;
+use crate::signaling::access::{Access, Book, BookError, Code, Entry, Origin, PassId, Token, state_dir};
+
+/// The most bytes of the file of added codes.
+const MOST_BYTES: u64 = 1 << 20;
+/// The wall clock may be set at any time: so often it is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(20);
+
+/// Codes and tokens of the config file, read and ready.
+pub(super) struct Secrets {
+    codes: Vec<(String, Code, Option<Duration>)>,
+    tokens: Vec<(Token, Option<Duration>)>,
+}
+
+/// Why an operator's wish for codes is not done.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CodesError {
+    /// Codes mean nothing here.
+    #[error("everybody may watch (--auth none), so there are no codes")]
+    Open,
+    /// The book says why.
+    #[error(transparent)]
+    Book(#[from] BookError),
+    /// It would be forgotten, or come back.
+    #[error("{0}; nothing is changed")]
+    NotKept(String),
+}
+
+/// All codes and tokens; the server holds the [`Access`] that is made of them.
+pub(super) struct Codes {
+    access: Arc<Mutex<Access>>,
+    state: Mutex<State>,
+}
+
+struct State {
+    book: Book,
+    tokens: Vec<(Token, Option<Duration>)>,
+    /// Whether everybody may watch.
+    is_open: bool,
+    /// Where the daemon's own code is kept; `None` where it lasts for this run.
+    main: Option<PathBuf>,
+    /// Where added codes are kept.
+    added: Option<PathBuf>,
+}
+
+/// An added code in its file.
+#[derive(Debug, Serialize, Deserialize)]
+struct Added {
+    name: String,
+    code: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expires_s: Option<u64>,
+}
+
+impl Codes {
+    /// Opens what `config` has, and what the state directory keeps.
+    pub(super) fn open(config: &RunConfig) -> anyhow::Result<Arc<Self>> {
+        let directory = state_dir();
+        let mut state = State {
+            book: Book::default(),
+            tokens: Vec::new(),
+            is_open: false,
+            main: None,
+            added: directory.as_ref().map(|directory| directory.join("codes.json")),
+        };
+        match &config.auth {
+            AuthConfig::None => {
+                warn!(
+                    "--auth none: every browser that reaches this machine's ports can watch, and so can any web page opened in one; \
+                     both are told the passwords of --ice-server too"
+                );
+                if !config.tables.codes.is_empty() {
+                    warn!("--auth none: the codes of the config file mean nothing");
                 }
-                None => {
-                    warn!("there is no state directory (set HOME or STATE_DIRECTORY): the code lasts for this run");
-                    Code::random()
-                }
+                state.is_open = true;
+            }
+            AuthConfig::Code { file } => {
+                let (code, main) = main_code(file.as_deref(), directory.as_deref())?;
+                state.book.set_main(code);
+                state.main = main;
+                state.load_added(&config.tables);
             }
         }
+        let secrets = read(&config.tables)?;
+        let codes = Arc::new(Self { access: Arc::new(Mutex::new(Access::open())), state: Mutex::new(state) });
+        codes.take_over(secrets, config)?;
+        Ok(codes)
+    }
+
+    /// What the server asks.
+    pub(super) fn access(&self) -> Arc<Mutex<Access>> {
+        self.access.clone()
+    }
+
+    /// The daemon's own code, where one is needed.
+    pub(super) fn main(&self) -> Option<Code> {
+        let state = self.state();
+        state.book.entries().iter().find(|entry| entry.origin == Origin::Main).map(|entry| entry.code.clone())
+    }
+
+    /// Takes over what a configuration has; gives the codes that are revoked by it.
+    ///
+    /// # Errors
+    /// Where a name is taken; then nothing is changed.
+    pub(super) fn take_over(&self, secrets: Secrets, config: &RunConfig) -> Result<Vec<PassId>, BookError> {
+        let mut state = self.state();
+        let revoked = if state.is_open { Vec::new() } else { state.book.set_config(secrets.codes)? };
+        state.tokens = secrets.tokens;
+        self.lock_access().set_wrong_per_minute(config.tables.limits.wrong_codes);
+        self.refresh(&state);
+        Ok(revoked)
+    }
+
+    /// All codes.
+    pub(super) fn list(&self) -> Result<Vec<Entry>, CodesError> {
+        let state = self.state();
+        if state.is_open { Err(CodesError::Open) } else { Ok(state.book.entries().to_vec()) }
+    }
+
+    /// Adds a code, which is kept.
+    pub(super) fn add(&self, name: &str, expires: Option<Duration>) -> Result<Entry, CodesError> {
+        let mut state = self.state();
+        if state.is_open {
+            return Err(CodesError::Open);
+        }
+        let entry = state.book.add(name, Code::random(), expires)?.clone();
+        if let Err(error) = state.save() {
+            state.book.remove(entry.pass);
+            return Err(CodesError::NotKept(format!("the code can't be kept: {error:#}")));
+        }
+        self.refresh(&state);
+        info!(name = entry.name, "a code was added by the operator");
+        Ok(entry)
+    }
+
+    /// Takes a code out at once; gives it, and the one that replaces it where it is the daemon's own.
+    pub(super) fn revoke(&self, name: &str) -> Result<(Entry, Option<Entry>), CodesError> {
+        let mut state = self.state();
+        if state.is_open {
+            return Err(CodesError::Open);
+        }
+        let entry = state.book.revocable(name)?.clone();
+        let instead = if entry.origin == Origin::Main {
+            let fresh = match &state.main {
+                Some(path) => Code::renew(path).map_err(|error| CodesError::NotKept(error.to_string()))?,
+                None => Code::random(),
+            };
+            state.book.set_main(fresh);
+            state.book.entries().first().cloned()
+        } else {
+            state.book.remove(entry.pass);
+            if let Err(error) = state.save() {
+                // It would be back after a restart: whoever revoked it has to know.
+                warn!(name, why = format!("{error:#}"), "the revoked code is still in the state directory");
+            }
+            None
+        };
+        self.refresh(&state);
+        info!(name, "a code was revoked by the operator");
+        Ok((entry, instead))
+    }
+
+    /// Lets codes and tokens expire in time; never ends.
+    pub(super) async fn keep_time(self: Arc<Self>) {
+        loop {
+            let wait = {
+                let (state, wall) = (self.state(), wall_now());
+                let tokens = state.tokens.iter().filter_map(|(_, expires)| *expires).filter(|expires| *expires > wall);
+                let next = tokens.chain(state.book.next_expiry(wall)).min();
+                next.map(|next| next - wall)
+            };
+            // Without any that expires, what is added later is judged when it is added; a minute later is soon enough to look again.
+            tokio::time::sleep(wait.unwrap_or(LOOK_EVERY).min(LOOK_EVERY)).await;
+            let state = self.state();
+            if state.tokens.iter().any(|(_, expires)| expires.is_some())
+                || state.book.entries().iter().any(|entry| entry.expires.is_some())
+            {
+                self.refresh(&state);
+            }
+        }
+    }
+
+    /// Tells the server what holds now.
+    fn refresh(&self, state: &State) {
+        let wall = wall_now();
+        let mut access = self.lock_access();
+        if !state.is_open {
+            access.set_codes(state.book.valid(wall));
+        }
+        let valid = state.tokens.iter().filter(|(_, expires)| expires.is_none_or(|expires| expires > wall));
+        access.set_tokens(valid.map(|(token, _)| token.clone()).collect());
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_access(&self) -> MutexGuard<'_, Access> {
+        self.access.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Reads the codes that operators added; what the config file has by now goes before them.
+    fn load_added(&mut self, tables: &Tables) {
+        let Some(path) = self.added.clone() else { return };
+        let read = private_file::read(&path, MOST_BYTES, "access codes").map_err(|error| error.to_string());
+        let parsed = read.and_then(|bytes| match bytes {
+            None => Ok(Vec::new()),
+            Some(bytes) => {
+                serde_json::from_slice::<Vec<Added>>(&bytes).map_err(|error| format!("{}: {error}", path.display()))
+            }
+        });
+        let all = match parsed {
+            Ok(all) => all,
+            Err(why) => {
+                let aside = path.with_extension("json.broken");
+                // Where it can't be moved either, the next code that is added can't be kept and says so.
+                let moved = std::fs::rename(&path, &aside).is_ok();
+                warn!(
+                    why,
+                    moved, "the added codes can't be read and hold no more; the file is kept as codes.json.broken"
+                );
+                return;
+            }
+        };
+        for added in all {
+            let Some(code) = Code::parse(&added.code) else {
+                warn!(name = added.name, "an added code is none; it is left out");
+                continue;
+            };
+            if tables.codes.iter().any(|code| code.name == added.name) {
+                warn!(
+                    name = added.name,
+                    "the config file has a code of this name, which holds in place of the added one"
+                );
+                continue;
+            }
+            if let Err(error) = self.book.add(&added.name, code, added.expires_s.map(Duration::from_secs)) {
+                warn!(%error, "an added code is left out");
+            }
+        }
+    }
+
+    /// Keeps the codes that operators added.
+    fn save(&self) -> anyhow::Result<()> {
+        let Some(path) = &self.added else { bail!("there is no state directory (set HOME or STATE_DIRECTORY)") };
+        let added = self.book.entries().iter().filter(|entry| entry.origin == Origin::Added).map(|entry| Added {
+            name: entry.name.clone(),
+            code: entry.code.reveal().to_owned(),
+            expires_s: entry.expires.map(|expires| expires.as_secs()),
+        });
+        let text = serde_json::to_string_pretty(&added.collect::<Vec<_>>())?;
+        private_file::replace(path, format!("{text}\n").as_bytes())?;
+        Ok(())
+    }
+}
+
+/// Reads all codes and tokens of the config file.
+///
+/// # Errors
+/// Where one of them can't be read.
+pub(super) fn read(tables: &Tables) -> anyhow::Result<Secrets> {
+    let code = |secret: &Secret| -> anyhow::Result<_> {
+        let code = Code::read(&place(secret)?).with_context(|| format!("codes.{}", secret.name))?;
+        Ok((secret.name.clone(), code, secret.expires))
     };
-    Ok((Access::with_code(code.clone()), Some(code)))
+    let token = |secret: &Secret| -> anyhow::Result<_> {
+        let token = Token::read(&place(secret)?).with_context(|| format!("tokens.{}", secret.name))?;
+        Ok((token, secret.expires))
+    };
+    let codes = tables.codes.iter().map(code).collect::<anyhow::Result<_>>()?;
+    let tokens = tables.tokens.iter().map(token).collect::<anyhow::Result<_>>()?;
+    Ok(Secrets { codes, tokens })
+}
+
+/// The file that a secret is in.
+fn place(secret: &Secret) -> anyhow::Result<PathBuf> {
+    match &secret.kept {
+        Kept::File(path) => Ok(path.clone()),
+        Kept::Credential(name) => {
+            let directory = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+            let directory = directory.with_context(|| {
+                format!(
+                    "credential {name}: the service manager gave none; write LoadCredential={name}:PATH in the unit"
+                )
+            })?;
+            Ok(directory.join(name))
+        }
+    }
+}
+
+/// The daemon's own code, and where it is kept.
+fn main_code(file: Option<&Path>, directory: Option<&Path>) -> anyhow::Result<(Code, Option<PathBuf>)> {
+    if let Some(file) = file {
+        let code = Code::load_or_create(file).with_context(|| format!("--auth-code-file {}", file.display()))?;
+        return Ok((code, Some(file.to_owned())));
+    }
+    let path = directory.map(|directory| directory.join("code"));
+    match path.as_deref().map(Code::load_or_create) {
+        Some(Ok(code)) => Ok((code, path)),
+        Some(Err(error)) => {
+            warn!(%error, "the code can't be kept: it lasts for this run");
+            Ok((Code::random(), None))
+        }
+        None => {
+            warn!("there is no state directory (set HOME or STATE_DIRECTORY): the code lasts for this run");
+            Ok((Code::random(), None))
+        }
+    }
 }

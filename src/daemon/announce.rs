@@ -59,7 +59,7 @@ pub(super) fn report(reach: &Reach, networks: &NetworkFilter) {
 }
 
 /// The addresses to open: those of all interfaces for a wildcard, loopback last and once.
-fn urls(scheme: &str, listening: &[SocketAddr], code: Option<&Code>) -> Vec<String> {
+pub(super) fn urls(scheme: &str, listening: &[SocketAddr], code: Option<&Code>) -> Vec<String> {
     let mut places: Vec<SocketAddr> = Vec::new();
     for bound in listening {
         if !bound.ip().is_unspecified() {

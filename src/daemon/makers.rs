@@ -1,17 +1,17 @@
 //! What makes units: a source, an encoder for each video codec, and sound; each runs while somebody takes what it makes (rule 1).
 
 use std::ffi::OsString;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use anyhow::bail;
 use tracing::{info, warn};
 
 use crate::alive::Watch;
-use crate::audio::AudioCapture;
+use crate::audio::{AudioCapture, AudioSpec};
 use crate::config::RunConfig;
 use crate::control::wire;
-use crate::encoder::worker::{EncodeWorker, EncoderCounters, WorkerConfig};
-use crate::encoder::{AccessUnit, Codec};
+use crate::encoder::worker::{EncodeWorker, EncoderCounters, UnitSink, WorkerConfig};
+use crate::encoder::{AccessUnit, Bitrate, Codec};
 use crate::fanout::Unit;
 use crate::frame::canvas::canvas_size;
 use crate::frame::{Frame, Size};
@@ -24,15 +24,62 @@ const HANG: &str = "LATERNA_TEST_HANG";
 /// One for each video codec.
 type Workers = Vec<(Codec, Arc<EncodeWorker>)>;
 
-/// What makes units: the source puts frames into the workers, one for each video codec.
+/// What makes units: the source puts frames into the workers, one for each video codec. Clones are the same.
 #[derive(Clone)]
-pub(super) struct Makers {
-    source: Arc<Source>,
-    workers: Workers,
-    /// The video codecs that are wanted: the source runs while there is one.
-    wanted: Arc<Mutex<Vec<Codec>>>,
-    pub(super) sound: Arc<AudioCapture>,
+pub(super) struct Makers(Arc<Inner>);
+
+struct Inner {
+    workers: Arc<OnceLock<Workers>>,
+    state: Mutex<State>,
     canvas: Size,
+    sound_queue: Inbox<Arc<Unit>>,
+    watch: Watch,
+    hangs: bool,
+}
+
+/// What a reload may change.
+struct State {
+    source: Gated<Source>,
+    sound: Gated<AudioCapture>,
+    /// The video codecs that are wanted: the source runs while there is one.
+    wanted: Vec<Codec>,
+    hears: bool,
+}
+
+/// What makes pictures or sound, and whether what it makes is still taken: of two that take turns, only one may be.
+struct Gated<T> {
+    maker: Arc<T>,
+    gate: Gate,
+}
+
+/// Open while what comes through it is taken.
+#[derive(Clone)]
+struct Gate(Arc<Mutex<bool>>);
+
+impl Gate {
+    fn open() -> Self {
+        Self(Arc::new(Mutex::new(true)))
+    }
+
+    fn pass(&self, take: impl FnOnce()) {
+        let is_open = lock(&self.0);
+        if *is_open {
+            take();
+        }
+    }
+
+    /// Nothing passes once this is done.
+    fn close(&self) {
+        *lock(&self.0) = false;
+    }
+}
+
+/// Makers that are open and wait to take the place of those that run.
+pub(super) struct Prepared {
+    source: Option<Gated<Source>>,
+    sound: Option<Gated<AudioCapture>>,
+    bitrate: Bitrate,
+    fps: u32,
 }
 
 impl Makers {
@@ -43,74 +90,107 @@ impl Makers {
         watch: &Watch,
     ) -> anyhow::Result<Self> {
         let hangs = encoders_hang(std::env::var_os(HANG))?;
-        let unit_sink = |queue: &Inbox<Arc<Unit>>| {
-            let queue = queue.clone();
-            Arc::new(move |unit: AccessUnit| {
-                if hangs && unit.codec != Codec::Opus {
-                    loop {
-                        std::thread::park();
-                    }
-                }
-                queue.push_newest(Arc::new(Unit::new(unit)));
-            })
-        };
-        let options = SourceOptions { fps: config.fps, pointer: config.pointer, size: config.size };
         let workers: Arc<OnceLock<Workers>> = Arc::default();
-        let frame_sink = {
-            let workers = workers.clone();
-            Arc::new(move |frame: Frame| {
-                // Those that nobody watches drop it.
-                for (_, worker) in workers.get().into_iter().flatten() {
-                    worker.put(frame.clone());
-                }
-            })
-        };
-        let source = Arc::new(Source::open(&config.source, options, frame_sink, watch)?);
-        let canvas = canvas_size(source.size(), config.size);
+        let source = open_source(config, &workers, watch)?;
+        let canvas = canvas_size(source.maker.size(), config.size);
         let start = |codec: &Codec| -> anyhow::Result<(Codec, Arc<EncodeWorker>)> {
             let worker_config = WorkerConfig { codec: *codec, canvas, bitrate: config.bitrate, fps: config.fps };
-            Ok((*codec, Arc::new(EncodeWorker::start(worker_config, unit_sink(pictures), watch)?)))
+            let sink = unit_sink(pictures, hangs, Gate::open());
+            Ok((*codec, Arc::new(EncodeWorker::start(worker_config, sink, watch)?)))
         };
         let started = config.codecs.iter().map(start).collect::<anyhow::Result<Workers>>()?;
-        let sound = Arc::new(AudioCapture::open(&config.audio, unit_sink(sound), watch)?);
-        info!(source = source.describe(), audio = sound.describe(), %canvas, fps = config.fps, bitrate = config.bitrate.0, "ready");
+        let audio = open_sound(&config.audio, sound, hangs, watch)?;
+        info!(source = source.maker.describe(), audio = audio.maker.describe(), %canvas, fps = config.fps, bitrate = config.bitrate.0, "ready");
         // A source is inactive when opened, so no frame has come yet.
-        let _ = workers.set(started.clone());
-        Ok(Self { source, workers: started, wanted: Arc::default(), sound, canvas })
+        let _ = workers.set(started);
+        let state = Mutex::new(State { source, sound: audio, wanted: Vec::new(), hears: false });
+        Ok(Self(Arc::new(Inner { workers, state, canvas, sound_queue: sound.clone(), watch: watch.clone(), hangs })))
     }
 
     pub(super) fn set_active(&self, codec: Codec, active: bool) {
+        let mut state = lock(&self.0.state);
         if codec == Codec::Opus {
-            self.sound.set_active(active);
+            state.hears = active;
+            state.sound.maker.set_active(active);
             return;
         }
         let worker = |active| self.worker(codec).into_iter().for_each(|worker| worker.set_active(active));
-        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        wanted.retain(|other| *other != codec);
+        state.wanted.retain(|other| *other != codec);
         if active {
             worker(true);
-            if wanted.is_empty() {
-                self.source.set_active(true);
+            if state.wanted.is_empty() {
+                state.source.maker.set_active(true);
             } else {
                 // A still screen would give this encoder nothing to begin with.
-                self.source.refresh();
+                state.source.maker.refresh();
             }
-            wanted.push(codec);
+            state.wanted.push(codec);
         } else {
-            self.source.set_active(!wanted.is_empty());
+            state.source.maker.set_active(!state.wanted.is_empty());
             worker(false);
         }
     }
 
+    /// Opens what `wanted` has and `running` has not; what runs goes on. It may block for seconds.
+    ///
+    /// # Errors
+    /// Where a source or sound can't be opened.
+    pub(super) fn prepare(&self, running: &RunConfig, wanted: &RunConfig) -> anyhow::Result<Prepared> {
+        let look = |config: &RunConfig| (config.source.clone(), config.fps, config.pointer);
+        // The canvas stays, and so does the size of a source that can choose one.
+        let sized = RunConfig { size: Some(self.0.canvas), ..wanted.clone() };
+        let source = (look(running) != look(wanted)).then(|| open_source(&sized, &self.0.workers, &self.0.watch));
+        let (queue, hangs) = (&self.0.sound_queue, self.0.hangs);
+        let sound = (running.audio != wanted.audio).then(|| open_sound(&wanted.audio, queue, hangs, &self.0.watch));
+        let (source, sound) = (source.transpose()?, sound.transpose()?);
+        Ok(Prepared { source, sound, bitrate: wanted.bitrate, fps: wanted.fps })
+    }
+
+    /// Lets what was prepared take over. It may block for as long as what ran takes to end.
+    pub(super) fn take_over(&self, prepared: Prepared) {
+        let Prepared { source, sound, bitrate, fps } = prepared;
+        for (_, worker) in self.0.workers.get().into_iter().flatten() {
+            worker.set_bitrate(bitrate);
+            worker.set_fps(fps);
+        }
+        let mut state = lock(&self.0.state);
+        let (wanted, hears) = (!state.wanted.is_empty(), state.hears);
+        let source = source.map(|source| std::mem::replace(&mut state.source, source));
+        let sound = sound.map(|sound| std::mem::replace(&mut state.sound, sound));
+        if let Some(before) = &source {
+            // Its last picture stands until the first one of the other.
+            before.gate.close();
+            state.source.maker.set_active(wanted);
+        }
+        if let Some(before) = &sound {
+            before.gate.close();
+            state.sound.maker.set_active(hears);
+        }
+        drop(state);
+        // They end here, or with whoever describes them at the moment.
+        drop((source, sound));
+    }
+
     /// The extent of the picture that is sent.
     pub(super) fn canvas(&self) -> Size {
-        self.canvas
+        self.0.canvas
     }
 
     /// Where pictures come from, and whether they do at the moment.
     pub(super) fn source(&self) -> wire::Maker {
-        let running = !self.wanted.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
-        wire::Maker { what: self.source.describe(), running }
+        let state = lock(&self.0.state);
+        wire::Maker { what: state.source.maker.describe(), running: !state.wanted.is_empty() }
+    }
+
+    /// Where sound comes from; `running` says whether somebody takes it. `None` where there is none.
+    pub(super) fn sound(&self, running: bool) -> Option<wire::Maker> {
+        let sound = lock(&self.0.state).sound.maker.clone();
+        sound.is_there().then(|| wire::Maker { what: sound.describe(), running })
+    }
+
+    /// Whether there is any sound to listen to.
+    pub(super) fn has_sound(&self) -> bool {
+        lock(&self.0.state).sound.maker.is_there()
     }
 
     /// What the encoders do and have done; `wanted` are the codecs that somebody takes.
@@ -119,7 +199,7 @@ impl Makers {
             let EncoderCounters { units, keyframes, bytes, .. } = worker.counters();
             wire::Encoder { codec: codec.to_string(), running: wanted.contains(codec), units, keyframes, bytes }
         };
-        self.workers.iter().map(encoder).collect()
+        self.0.workers.get().into_iter().flatten().map(encoder).collect()
     }
 
     pub(super) fn request_keyframe(&self, codec: Codec) {
@@ -127,8 +207,52 @@ impl Makers {
     }
 
     fn worker(&self, codec: Codec) -> Option<&Arc<EncodeWorker>> {
-        self.workers.iter().find(|(of, _)| *of == codec).map(|(_, worker)| worker)
+        self.0.workers.get().into_iter().flatten().find(|(of, _)| *of == codec).map(|(_, worker)| worker)
     }
+}
+
+fn open_source(config: &RunConfig, workers: &Arc<OnceLock<Workers>>, watch: &Watch) -> anyhow::Result<Gated<Source>> {
+    let (workers, gate) = (workers.clone(), Gate::open());
+    let frame_sink = {
+        let gate = gate.clone();
+        Arc::new(move |frame: Frame| {
+            gate.pass(|| {
+                // Those that nobody watches drop it.
+                for (_, worker) in workers.get().into_iter().flatten() {
+                    worker.put(frame.clone());
+                }
+            });
+        })
+    };
+    let options = SourceOptions { fps: config.fps, pointer: config.pointer, size: config.size };
+    Ok(Gated { maker: Arc::new(Source::open(&config.source, options, frame_sink, watch)?), gate })
+}
+
+fn open_sound(
+    spec: &AudioSpec,
+    queue: &Inbox<Arc<Unit>>,
+    hangs: bool,
+    watch: &Watch,
+) -> anyhow::Result<Gated<AudioCapture>> {
+    let gate = Gate::open();
+    let maker = AudioCapture::open(spec, unit_sink(queue, hangs, gate.clone()), watch)?;
+    Ok(Gated { maker: Arc::new(maker), gate })
+}
+
+fn unit_sink(queue: &Inbox<Arc<Unit>>, hangs: bool, gate: Gate) -> UnitSink {
+    let queue = queue.clone();
+    Arc::new(move |unit: AccessUnit| {
+        if hangs && unit.codec != Codec::Opus {
+            loop {
+                std::thread::park();
+            }
+        }
+        gate.pass(|| queue.push_newest(Arc::new(Unit::new(unit))));
+    })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether a test asks for encoders that hang.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
@@ -11,7 +11,11 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+use super::access::{Codes, CodesError};
+use super::announce::urls;
 use super::makers::Makers;
+use crate::clock::wall_now;
+use crate::config::one_line;
 use crate::control::print::listening;
 use crate::control::server::Operator;
 use crate::control::socket::{ControlSocket, SocketError, places};
@@ -23,6 +27,7 @@ use crate::session::broadcast::{BroadcastState, Place, ViewerState};
 use crate::session::inbox::Inbox;
 use crate::session::messages::JoinIn;
 use crate::session::relay::server as relay;
+use crate::signaling::access::{BookError, Entry, Origin};
 use crate::signaling::client::{Desk, ServerState, Standing};
 use crate::signaling::server::Looks;
 use crate::signaling::server::tls::Tls;
@@ -34,19 +39,19 @@ const LOOKING: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// Where the one that is given can't be made, or another daemon is at a default one.
-pub(super) fn open(given: Option<&Path>) -> Result<Option<ControlSocket>, SocketError> {
-    open_first(&places(given, std::env::var_os("XDG_RUNTIME_DIR")), given.is_some())
+pub(super) fn open(given: Option<&Path>, group: Option<&str>) -> Result<Option<ControlSocket>, SocketError> {
+    open_first(&places(given, std::env::var_os("XDG_RUNTIME_DIR")), group, given.is_some())
 }
 
-fn open_first(places: &[PathBuf], is_given: bool) -> Result<Option<ControlSocket>, SocketError> {
+fn open_first(places: &[PathBuf], group: Option<&str>, is_given: bool) -> Result<Option<ControlSocket>, SocketError> {
     let mut refusals = Vec::new();
     for place in places {
-        match ControlSocket::bind(place) {
+        match ControlSocket::bind(place, group) {
             Ok(socket) => {
                 info!(path = %socket.path().display(), "control socket");
                 return Ok(Some(socket));
             }
-            Err(error @ SocketError::Live { .. }) => return Err(error),
+            Err(error @ (SocketError::Live { .. } | SocketError::Group { .. })) => return Err(error),
             Err(error) if is_given => return Err(error),
             Err(error) => refusals.push(error.to_string()),
         }
@@ -57,30 +62,21 @@ fn open_first(places: &[PathBuf], is_given: bool) -> Result<Option<ControlSocket
 
 /// What of the daemon stays as it is.
 pub(super) struct Facts {
-    pub(super) name: String,
     pub(super) started: Instant,
     pub(super) http: Vec<SocketAddr>,
     pub(super) udp: u16,
     pub(super) tls: Option<Tls>,
-    pub(super) max_viewers: usize,
     /// The URLs of STUN and TURN servers, and where each one's task tells how it stands.
     pub(super) ice_servers: Vec<(String, watch::Receiver<relay::Standing>)>,
 }
 
-impl Facts {
-    /// What is broadcast, to how many and where, for the service manager's status line.
-    pub(super) fn in_words(&self, makers: &Makers) -> impl Fn(usize) -> String + use<> {
-        let http = listening(&self.http);
-        let (what, name, udp) = (makers.source().what, self.name.clone(), self.udp);
-        move |watching| {
-            let whom = match watching {
-                0 => "nobody".to_owned(),
-                1 => "1 viewer".to_owned(),
-                more => format!("{more} viewers"),
-            };
-            format!("broadcasting {what} to {whom} as {name}: http {http}, media at UDP port {udp}")
-        }
-    }
+/// What of the daemon a reload may change.
+#[derive(Debug, Clone)]
+pub(super) struct Live {
+    pub(super) name: String,
+    pub(super) max_viewers: usize,
+    /// The room's first, where there is one.
+    pub(super) desks: Vec<Desk>,
 }
 
 /// Answers operators.
@@ -88,8 +84,8 @@ pub(super) struct Desks {
     pub(super) facts: Facts,
     pub(super) join: Inbox<JoinIn>,
     pub(super) makers: Makers,
-    /// The room's first, where there is one.
-    pub(super) desks: Vec<Desk>,
+    codes: Arc<Codes>,
+    live: Mutex<Live>,
 }
 
 impl Operator for Desks {
@@ -99,12 +95,40 @@ impl Operator for Desks {
             Request::Peers => self.peers().await.map(Reply::Peers),
             Request::Call { peer, server } => self.call(&peer, server.as_deref()).await.map(Reply::Called),
             Request::Kick { viewer } => self.kick(viewer).await.map(Reply::Kicked),
+            Request::Codes { show } => self.list_codes(show).await.map(Reply::Codes),
+            Request::AddCode { name, expires_s } => self.add_code(&name, expires_s).map(Reply::CodeAdded),
+            Request::RevokeCode { name } => self.revoke_code(&name).await.map(Reply::CodeRevoked),
         };
         reply.unwrap_or_else(Reply::Error)
     }
 }
 
 impl Desks {
+    pub(super) fn new(facts: Facts, join: Inbox<JoinIn>, makers: Makers, codes: Arc<Codes>, live: Live) -> Self {
+        Self { facts, join, makers, codes, live: Mutex::new(live) }
+    }
+
+    /// What holds now.
+    pub(super) fn live(&self) -> Live {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_live(&self, live: Live) {
+        *self.live.lock().unwrap_or_else(PoisonError::into_inner) = live;
+    }
+
+    /// What is broadcast, to so many that are `watching` and where, for the service manager's status line.
+    pub(super) fn in_words(&self, watching: usize) -> String {
+        let whom = match watching {
+            0 => "nobody".to_owned(),
+            1 => "1 viewer".to_owned(),
+            more => format!("{more} viewers"),
+        };
+        let (what, name) = (self.makers.source().what, self.live().name);
+        let (http, udp) = (listening(&self.facts.http), self.facts.udp);
+        format!("broadcasting {what} to {whom} as {name}: http {http}, media at UDP port {udp}")
+    }
+
     /// Tells the HTTP server how the daemon is, whenever it asks, until `stopped`.
     pub(super) async fn tell(self: Arc<Self>, mut looks: Looks, mut stopped: watch::Receiver<bool>) {
         loop {
@@ -122,20 +146,19 @@ impl Desks {
 
     async fn status(&self) -> Result<Status, Complaint> {
         let state = self.broadcast().await?;
-        let signaling = self.servers(&state).await;
+        let live = self.live();
+        let signaling = servers(&live.desks, &state).await;
         let (facts, makers, now) = (&self.facts, &self.makers, Instant::now());
-        let running = state.wanted.contains(&Codec::Opus);
-        let sound = makers.sound.is_there().then(|| wire::Maker { what: makers.sound.describe(), running });
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            name: facts.name.clone(),
+            name: live.name,
             uptime_s: now.saturating_duration_since(facts.started).as_secs(),
             http: facts.http.clone(),
             udp: facts.udp,
             tls_fingerprint: facts.tls.as_ref().map(Tls::fingerprint),
-            max_viewers: facts.max_viewers,
+            max_viewers: live.max_viewers,
             source: makers.source(),
-            sound,
+            sound: makers.sound(state.wanted.contains(&Codec::Opus)),
             size: makers.canvas().to_string(),
             encoders: makers.encoders(&state.wanted),
             viewers: state.viewers.iter().map(|viewer| told(viewer, now)).collect(),
@@ -146,11 +169,12 @@ impl Desks {
 
     async fn peers(&self) -> Result<Vec<wire::Server>, Complaint> {
         let state = self.broadcast().await?;
-        Ok(self.servers(&state).await)
+        Ok(servers(&self.live().desks, &state).await)
     }
 
     async fn call(&self, peer: &str, server: Option<&str>) -> Result<Called, Complaint> {
-        let servers = self.peers().await?;
+        let desks = self.live().desks;
+        let servers = servers(&desks, &self.broadcast().await?).await;
         let (index, peer) = target::resolve(&servers, peer, server)?;
         let called = Called { server: servers[index].server.clone(), id: peer.id, name: peer.name.clone() };
         let refused = |error| {
@@ -158,7 +182,7 @@ impl Desks {
             Complaint::new(Kind::Busy, message)
         };
         // A desk for each server, in the same order.
-        self.desks[index].call(PeerId(called.id)).await.map_err(refused)?;
+        desks[index].call(PeerId(called.id)).await.map_err(refused)?;
         info!(peer = called.id, server = called.server, "called by the operator");
         Ok(called)
     }
@@ -174,27 +198,69 @@ impl Desks {
         Ok(Kicked { viewer, at: who.at.to_string(), name: who.name })
     }
 
+    async fn list_codes(&self, show: bool) -> Result<Vec<wire::Code>, Complaint> {
+        let entries = self.codes.list().map_err(refused)?;
+        let viewers = self.broadcast().await?.viewers;
+        Ok(entries.iter().map(|entry| self.code(entry, &viewers, show)).collect())
+    }
+
+    fn add_code(&self, name: &str, expires_s: Option<u64>) -> Result<wire::Code, Complaint> {
+        let expires = expires_s.map(Duration::from_secs);
+        if expires.is_some_and(|expires| expires <= wall_now()) {
+            let message = format!("the code {} would expire before now; name a later time", one_line(name));
+            return Err(Complaint::new(Kind::BadRequest, message));
+        }
+        let entry = self.codes.add(name, expires).map_err(refused)?;
+        Ok(self.code(&entry, &[], true))
+    }
+
+    async fn revoke_code(&self, name: &str) -> Result<wire::Revoked, Complaint> {
+        let viewers = self.broadcast().await?.viewers;
+        let (entry, instead) = self.codes.revoke(name).map_err(refused)?;
+        // Nobody comes by it any more; those who did are ended.
+        self.join.push_always(JoinIn::Revoke(entry.pass));
+        let viewers = self.code(&entry, &viewers, false).viewers;
+        Ok(wire::Revoked { name: entry.name, viewers, instead: instead.map(|entry| self.code(&entry, &[], true)) })
+    }
+
+    fn code(&self, entry: &Entry, viewers: &[ViewerState], show: bool) -> wire::Code {
+        let scheme = if self.facts.tls.is_some() { "https" } else { "http" };
+        let open = || urls(scheme, &self.facts.http, Some(&entry.code));
+        wire::Code {
+            name: entry.name.clone(),
+            origin: match entry.origin {
+                Origin::Main => wire::CodeOrigin::Main,
+                Origin::Config => wire::CodeOrigin::Config,
+                Origin::Added => wire::CodeOrigin::Added,
+            },
+            expires_s: entry.expires.map(|expires| expires.as_secs()),
+            expired: entry.is_expired(wall_now()),
+            viewers: viewers.iter().filter(|viewer| viewer.caller.pass == Some(entry.pass)).count(),
+            open: if show { open() } else { Vec::new() },
+        }
+    }
+
     async fn broadcast(&self) -> Result<BroadcastState, Complaint> {
         let (reply, state) = oneshot::channel();
         self.join.push(JoinIn::Look(reply)).map_err(|_| away())?;
         state.await.map_err(|_| away())
     }
+}
 
-    /// How the daemon stands with each server, in the order of the desks; all are asked at once.
-    async fn servers(&self, broadcast: &BroadcastState) -> Vec<wire::Server> {
-        let mut asked = JoinSet::new();
-        for (index, desk) in self.desks.iter().cloned().enumerate() {
-            asked.spawn(async move { (index, timeout(LOOKING, desk.look()).await.ok().flatten()) });
-        }
-        let mut states: Vec<Option<ServerState>> = self.desks.iter().map(|_| None).collect();
-        while let Some(said) = asked.join_next().await {
-            if let Ok((index, state)) = said {
-                states[index] = state;
-            }
-        }
-        let numbers: HashMap<_, _> = broadcast.viewers.iter().map(|viewer| (viewer.session, viewer.number)).collect();
-        self.desks.iter().zip(states).map(|(desk, state)| server(desk, state, &numbers)).collect()
+/// How the daemon stands with each server, in the order of the desks; all are asked at once.
+async fn servers(desks: &[Desk], broadcast: &BroadcastState) -> Vec<wire::Server> {
+    let mut asked = JoinSet::new();
+    for (index, desk) in desks.iter().cloned().enumerate() {
+        asked.spawn(async move { (index, timeout(LOOKING, desk.look()).await.ok().flatten()) });
     }
+    let mut states: Vec<Option<ServerState>> = desks.iter().map(|_| None).collect();
+    while let Some(said) = asked.join_next().await {
+        if let Ok((index, state)) = said {
+            states[index] = state;
+        }
+    }
+    let numbers: HashMap<_, _> = broadcast.viewers.iter().map(|viewer| (viewer.session, viewer.number)).collect();
+    desks.iter().zip(states).map(|(desk, state)| server(desk, state, &numbers)).collect()
 }
 
 fn server(desk: &Desk, state: Option<ServerState>, numbers: &HashMap<SessionId, u32>) -> wire::Server {
@@ -247,6 +313,15 @@ fn told(viewer: &ViewerState, now: Instant) -> wire::Viewer {
     }
 }
 
+fn refused(error: CodesError) -> Complaint {
+    let kind = match &error {
+        CodesError::Open | CodesError::NotKept(_) => Kind::Unavailable,
+        CodesError::Book(BookError::Unknown(_)) => Kind::Unknown,
+        CodesError::Book(_) => Kind::BadRequest,
+    };
+    Complaint::new(kind, error.to_string())
+}
+
 fn away() -> Complaint {
     Complaint::new(Kind::Unavailable, "the daemon is too busy, or ending; try again")
 }
@@ -262,11 +337,11 @@ mod tests {
         let file = directory.path().join("file");
         std::fs::write(&file, "").unwrap();
         let [bad, good] = [file.join("laterna/control.sock"), directory.path().join("laterna/control.sock")];
-        let socket = open_first(&[bad.clone(), good.clone()], false).unwrap().unwrap();
+        let socket = open_first(&[bad.clone(), good.clone()], None, false).unwrap().unwrap();
         assert_eq!(socket.path(), good);
-        assert!(matches!(open_first(&[bad.clone(), good.clone()], false), Err(SocketError::Live { .. })));
-        assert!(open_first(std::slice::from_ref(&bad), false).unwrap().is_none());
-        let error = open_first(std::slice::from_ref(&bad), true).unwrap_err().to_string();
+        assert!(matches!(open_first(&[bad.clone(), good.clone()], None, false), Err(SocketError::Live { .. })));
+        assert!(open_first(std::slice::from_ref(&bad), None, false).unwrap().is_none());
+        let error = open_first(std::slice::from_ref(&bad), None, true).unwrap_err().to_string();
         assert!(error.contains(&bad.display().to_string()), "{error}");
     }
 }

@@ -79,6 +79,11 @@ impl RateDebt {
         self.rate = f64::from(rate.0.max(1));
     }
 
+    /// Changes how many frames a second there are at most.
+    pub fn set_fps(&mut self, fps: u32) {
+        self.fps = f64::from(fps.max(1));
+    }
+
     /// What the rate gives in `time`.
     pub fn earned_in(&self, time: Duration) -> Bits {
         Bits(self.rate * time.as_secs_f64())

@@ -183,6 +183,11 @@ impl Schedule {
         self.debt.set_rate(rate, now);
     }
 
+    /// Changes how many frames a second there are at most.
+    pub fn set_fps(&mut self, fps: u32) {
+        self.debt.set_fps(fps);
+    }
+
     /// Somebody watches again: no picture from before is repeated, and no frame from before waits.
     pub fn handle_start(&mut self) {
         self.has_picture = false;

@@ -77,6 +77,7 @@ struct Inbox {
     mailbox: Mailbox,
     keyframe: Option<Instant>,
     bitrate: Bitrate,
+    fps: u32,
     active: bool,
     /// How often it became active: a stop and a start that the thread sees as one are a restart all the same.
     starts: u64,
@@ -93,6 +94,7 @@ impl EncodeWorker {
             mailbox: Mailbox::new(),
             keyframe: None,
             bitrate: config.bitrate,
+            fps: config.fps,
             active: false,
             starts: 0,
             stop: false,
@@ -134,6 +136,11 @@ impl EncodeWorker {
     /// Changes the rung's rate; makes no keyframe.
     pub fn set_bitrate(&self, bitrate: Bitrate) {
         self.tell(|inbox| inbox.bitrate = bitrate);
+    }
+
+    /// Changes the most frames a second that will be put; the next picture is a keyframe, since H.264 tells its level there.
+    pub fn set_fps(&self, fps: u32) {
+        self.tell(|inbox| inbox.fps = fps);
     }
 
     /// Says whether anybody watches: an inactive worker has no codec and does no work; once active, its first unit is a
@@ -186,6 +193,7 @@ fn run(shared: &Shared, config: WorkerConfig, sink: &UnitSink, alive: Alive, bea
         }
         rung.set_active(inbox.active, now);
         rung.set_bitrate(inbox.bitrate, now);
+        rung.set_fps(inbox.fps, now);
         if let Some(asked) = inbox.keyframe.take() {
             rung.request_keyframe(asked);
         }

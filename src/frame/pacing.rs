@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn random_changes_keep_the_rate_and_lose_nothing() {
         for seed in 1..=50 {
-            let mut dice = Dice(seed * 0x9e37_79b9_7f4a_7c15);
+            let mut dice = Dice(u64::wrapping_mul(seed, 0x9e37_79b9_7f4a_7c15));
             let fps = 1 + dice.roll(60) as u32;
             let mut pacer = CapturePacer::new(fps);
             let interval = pacer.interval;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::viewer::EndReason;
 use crate::encoder::Codec;
 use crate::id::SessionId;
+use crate::signaling::access::PassId;
 use crate::signaling::{Caller, Refusal, Trickle};
 
 #[cfg(test)]
@@ -375,6 +376,20 @@ impl Broadcast {
             self.kicked.pop_front();
         }
         Some(entry.newcomer.caller.clone())
+    }
+
+    /// Ends all viewers whom this code let in.
+    pub fn handle_revoked(&mut self, pass: PassId) {
+        let let_in = |entry: &Entry| entry.second_of.is_none() && entry.newcomer.caller.pass == Some(pass);
+        let ended: Vec<_> = self.entries.values().filter(|entry| let_in(entry)).map(|entry| entry.number).collect();
+        for number in ended {
+            self.handle_kick(number);
+        }
+    }
+
+    /// Lets so many in at most from now on; who is there stays.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
     }
 
     /// Whether an operator ended a session not long ago.

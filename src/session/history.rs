@@ -93,6 +93,12 @@ impl History {
         }
     }
 
+    /// Lets repeats take half of another rate from now on.
+    pub fn set_rate(&mut self, now: Instant, rate: Bitrate) {
+        self.refill(now);
+        self.budget_rate = f64::from(rate.0) / 8.0 / 2.0;
+    }
+
     /// Remembers a packet that is being sent; sequence numbers must be consecutive.
     pub fn record(&mut self, now: Instant, packet: SentPacket) {
         while self.entries.len() >= MOST_PACKETS

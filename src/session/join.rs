@@ -16,15 +16,15 @@ use super::engine::identity::Identity;
 use super::engine::rtc::RtcEngine;
 use super::fault::{attended, survives};
 use super::inbox::Inbox;
-use super::messages::{JoinIn, MediaIn};
+use super::messages::{JoinIn, MediaIn, Terms};
 use super::reach::Reach;
-use super::sdp::{Capabilities, Sync};
+use super::sdp::Capabilities;
 use super::sink::SocketSink;
 use super::viewer::{EndReason, Viewer, ViewerEvent};
 use super::wake::{Interest, poll_until};
 use crate::alive::beats::Beat;
 use crate::clock::Clock;
-use crate::encoder::{Bitrate, Codec};
+use crate::encoder::Codec;
 use crate::id::{SessionId, random_base32};
 use crate::signaling::Life;
 
@@ -37,16 +37,10 @@ pub type Demand = Box<dyn FnMut(Codec, bool) + Send>;
 
 /// How sessions are made.
 pub struct JoinConfig {
-    /// The broadcast's name.
-    pub name: String,
-    /// Most sessions.
-    pub max_viewers: usize,
-    /// What can be sent, the preferred codec first.
-    pub can: Capabilities,
-    /// Whether pictures and sound are one MediaStream.
-    pub sync: Sync,
-    /// The rung's rate.
-    pub bitrate: Bitrate,
+    /// What a reload may change.
+    pub terms: Terms,
+    /// The video codecs that can be sent, the preferred one first.
+    pub codecs: Vec<Codec>,
     /// The one clock.
     pub clock: Clock,
     /// The daemon's certificate.
@@ -92,13 +86,13 @@ impl Join {
         demand: Demand,
     ) -> Self {
         let speaker = Speaker {
-            name: config.name.clone(),
+            name: config.terms.name.clone(),
             cname: random_base32(16),
-            sync: config.sync,
+            sync: config.terms.sync,
             fingerprint: config.identity.fingerprint(),
         };
         Self {
-            broadcast: Broadcast::new(config.max_viewers),
+            broadcast: Broadcast::new(config.terms.max_viewers),
             config,
             speaker,
             sink,
@@ -156,8 +150,26 @@ impl Join {
             // The media thread knows more of those that are connected.
             JoinIn::Look(reply) => self.tell_media(MediaIn::Look { state: self.broadcast.state(), reply }),
             JoinIn::Kick { number, reply } => drop(reply.send(self.broadcast.handle_kick(number))),
+            JoinIn::Revoke(pass) => self.broadcast.handle_revoked(pass),
+            JoinIn::Terms(terms) => self.set_terms(terms),
             JoinIn::Shutdown => self.shut_down(now),
         }
+    }
+
+    fn set_terms(&mut self, terms: Terms) {
+        self.broadcast.set_limit(terms.max_viewers);
+        self.speaker.name.clone_from(&terms.name);
+        self.speaker.sync = terms.sync;
+        for viewer in self.joining.values_mut() {
+            viewer.set_rate(Instant::now(), terms.bitrate);
+        }
+        self.tell_media(MediaIn::Rate(terms.bitrate));
+        self.config.terms = terms;
+    }
+
+    /// What can be sent, the preferred codec first.
+    fn can(&self) -> Capabilities {
+        Capabilities { video: self.config.codecs.clone(), audio: self.config.terms.audio }
     }
 
     fn end(&mut self, now: Instant, session: SessionId, reason: EndReason) {

@@ -195,6 +195,10 @@ impl Media {
                     // Whoever asked may have gone away.
                     drop(reply.send(state));
                 }
+                MediaIn::Rate(rate) => {
+                    let viewers = self.routes.values_mut().filter_map(|route| route.viewer.as_mut());
+                    viewers.for_each(|viewer| viewer.set_rate(now, rate));
+                }
                 MediaIn::Shutdown => self.shut_down(now),
             }
         }

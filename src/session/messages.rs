@@ -7,9 +7,11 @@ use tokio::sync::oneshot;
 use super::broadcast::BroadcastState;
 use super::engine::rtc::RtcEngine;
 use super::engine::{Path, Remote};
+use super::sdp::Sync;
 use super::viewer::{Change, EndReason, Viewer};
-use crate::encoder::Codec;
+use crate::encoder::{Bitrate, Codec};
 use crate::id::SessionId;
+use crate::signaling::access::PassId;
 use crate::signaling::{Caller, SignalIn};
 
 /// What the media thread is told.
@@ -62,8 +64,25 @@ pub enum MediaIn {
         /// Takes all of it.
         reply: oneshot::Sender<BroadcastState>,
     },
+    /// The rate of the video at most, from now on.
+    Rate(Bitrate),
     /// All sessions end, and the thread with them.
     Shutdown,
+}
+
+/// How sessions are made; it may change while the daemon runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Terms {
+    /// The broadcast's name.
+    pub name: String,
+    /// Most sessions; those beyond it that are there stay.
+    pub max_viewers: usize,
+    /// Whether sound can be sent.
+    pub audio: bool,
+    /// Whether pictures and sound are one MediaStream.
+    pub sync: Sync,
+    /// The rate of the video at most.
+    pub bitrate: Bitrate,
 }
 
 /// What the join thread is told.
@@ -97,6 +116,10 @@ pub enum JoinIn {
         /// Takes who it was; `None` where there is no such viewer.
         reply: oneshot::Sender<Option<Caller>>,
     },
+    /// A code is revoked: whom it let in is ended.
+    Revoke(PassId),
+    /// Sessions are made so from now on.
+    Terms(Terms),
     /// The daemon ends: no more offers, all sessions end, the thread too.
     Shutdown,
 }

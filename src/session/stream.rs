@@ -71,6 +71,12 @@ impl VideoStream {
         }
     }
 
+    /// Goes on with another rate of the rung.
+    pub fn set_rate(&mut self, now: Instant, rate: Bitrate) {
+        self.rate = rate;
+        self.history.set_rate(now, rate);
+    }
+
     /// Goes on as a renegotiation says; where the codec is another one, nothing that was sent is repeated.
     pub fn set_parameters(&mut self, now: Instant, parameters: VideoParameters) {
         if parameters.codec != self.parameters.codec {

@@ -204,6 +204,12 @@ impl<E: Engine> Viewer<E> {
         }
     }
 
+    /// Goes on with another rate of the rung.
+    pub fn set_rate(&mut self, now: Instant, rate: Bitrate) {
+        self.kit.rate = rate;
+        self.video.iter_mut().for_each(|video| video.set_rate(now, rate));
+    }
+
     /// The codec of its pictures; `None` where it takes none.
     pub fn video_codec(&self) -> Option<Codec> {
         self.video.as_ref().filter(|_| self.picture != Picture::Off).map(VideoStream::codec)

@@ -8,13 +8,17 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+mod book;
 mod code;
 mod host;
+mod origin;
 #[cfg(test)]
 mod tests;
 
-pub use code::{AccessError, Code, state_dir};
+pub use book::{Book, BookError, Entry, Origin};
+pub use code::{AccessError, Code, Token, state_dir};
 pub use host::OwnNames;
+pub use origin::Origins;
 
 /// Wrong codes that an address may send before it is made to wait.
 const FREE_TRIES: u32 = 5;
@@ -25,26 +29,30 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Wrong codes that are forgotten after so long without another.
 const MEMORY: Duration = Duration::from_secs(600);
 /// Wrong codes a minute, of all addresses together, that get an ordinary answer.
-const WRONG_PER_MINUTE: u32 = 100;
+pub const WRONG_PER_MINUTE: u32 = 100;
 /// The window of [`WRONG_PER_MINUTE`].
 const MINUTE: Duration = Duration::from_secs(60);
 /// Addresses that are remembered at most; past it the one that was quiet longest is forgotten.
 const ADDRESSES: usize = 1024;
 
-/// The rule by which viewers are let in.
+/// Tells one code of viewers from another; a code that replaces another of the same name has another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PassId(pub u64);
+
+/// Who is let in: viewers by codes, operators by tokens.
 #[derive(Debug)]
-pub enum Access {
-    /// Everybody who reaches the daemon may watch.
-    Open,
-    /// Whoever has the code may watch.
-    Code(Gate),
+pub struct Access {
+    /// `None` where everybody who reaches the daemon may watch.
+    codes: Option<Vec<(PassId, Code)>>,
+    tokens: Vec<Token>,
+    gate: Gate,
 }
 
 /// What is decided about one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It may go on.
-    Granted,
+    /// It may go on, by this code where one is needed.
+    Granted(Option<PassId>),
     /// It carries no code, and one is needed.
     Missing,
     /// Its code is wrong.
@@ -56,10 +64,10 @@ pub enum Verdict {
     },
 }
 
-/// Compares codes in constant time and remembers who sent wrong ones.
+/// Remembers who sent wrong codes.
 #[derive(Debug)]
-pub struct Gate {
-    code: Code,
+struct Gate {
+    wrong_per_minute: u32,
     addresses: HashMap<Network, Wrongs>,
     window_start: Option<Instant>,
     window_wrongs: u32,
@@ -82,26 +90,61 @@ struct Wrongs {
 }
 
 impl Access {
-    /// Lets in whoever has `code`.
-    pub fn with_code(code: Code) -> Self {
-        Self::Code(Gate { code, addresses: HashMap::new(), window_start: None, window_wrongs: 0 })
+    /// Lets everybody watch.
+    pub fn open() -> Self {
+        let gate = Gate {
+            wrong_per_minute: WRONG_PER_MINUTE,
+            addresses: HashMap::new(),
+            window_start: None,
+            window_wrongs: 0,
+        };
+        Self { codes: None, tokens: Vec::new(), gate }
     }
 
-    /// Decides about a request from `from` that carries the code `bearer`.
+    /// Lets in whoever has `code`.
+    pub fn with_code(code: Code) -> Self {
+        Self { codes: Some(vec![(PassId(0), code)]), ..Self::open() }
+    }
+
+    /// Lets in whoever has one of these codes, from now on.
+    pub fn set_codes(&mut self, codes: Vec<(PassId, Code)>) {
+        self.codes = Some(codes);
+    }
+
+    /// Takes these tokens of operators, from now on.
+    pub fn set_tokens(&mut self, tokens: Vec<Token>) {
+        self.tokens = tokens;
+    }
+
+    /// Gives so many wrong codes a minute, of all addresses together, an ordinary answer.
+    pub fn set_wrong_per_minute(&mut self, count: u32) {
+        self.gate.wrong_per_minute = count;
+    }
+
+    /// Decides about a viewer's request from `from` that carries the code `bearer`.
     pub fn check(&mut self, from: IpAddr, bearer: Option<&str>, now: Instant) -> Verdict {
-        match self {
-            Self::Open => Verdict::Granted,
-            Self::Code(gate) => gate.check(Network::from(from), bearer, now),
+        let Some(codes) = &self.codes else { return Verdict::Granted(None) };
+        let Some(bearer) = bearer else { return Verdict::Missing };
+        // All are compared, so that the time tells nothing of which one fits.
+        let fitting = codes.iter().filter(|(_, code)| code.matches(bearer)).fold(None, |_, (pass, _)| Some(*pass));
+        match fitting {
+            Some(pass) => Verdict::Granted(Some(pass)),
+            None => self.gate.handle_wrong(Network::from(from), now),
+        }
+    }
+
+    /// Decides about an operator's request from `from` that carries the token `bearer`.
+    pub fn check_operator(&mut self, from: IpAddr, bearer: Option<&str>, now: Instant) -> Verdict {
+        let Some(bearer) = bearer else { return Verdict::Missing };
+        match self.tokens.iter().filter(|token| token.matches(bearer)).count() {
+            0 => self.gate.handle_wrong(Network::from(from), now),
+            _ => Verdict::Granted(None),
         }
     }
 }
 
 impl Gate {
-    fn check(&mut self, from: Network, bearer: Option<&str>, now: Instant) -> Verdict {
-        let Some(bearer) = bearer else { return Verdict::Missing };
-        if self.code.matches(bearer) {
-            return Verdict::Granted;
-        }
+    fn handle_wrong(&mut self, from: Network, now: Instant) -> Verdict {
         if let Some(retry_after) = self.blocked(from, now) {
             return Verdict::TooMany { retry_after };
         }
@@ -117,7 +160,7 @@ impl Gate {
             self.window_start = None;
             self.window_wrongs = 0;
         }
-        let in_all = window_end.filter(|_| self.window_wrongs >= WRONG_PER_MINUTE);
+        let in_all = window_end.filter(|_| self.window_wrongs >= self.wrong_per_minute);
         by_address.max(in_all).filter(|until| *until > now).map(|until| until - now)
     }
 

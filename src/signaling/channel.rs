@@ -310,6 +310,10 @@ impl FrameProtocol for Channel {
         due
     }
 
+    fn rename(&mut self, name: &str) {
+        name.clone_into(&mut self.name);
+    }
+
     fn poll_own(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }

@@ -92,6 +92,8 @@ pub enum Operation {
     Look(oneshot::Sender<ServerState>),
     /// To offer to a peer.
     Call(PeerId, oneshot::Sender<Result<(), CallError>>),
+    /// To go on under this name, and to call whom this says unless the server's URL says otherwise. Nobody's connection is touched.
+    Terms(String, CallPolicy),
 }
 
 /// The operator's end of one server: an external one, or the room.
@@ -114,6 +116,12 @@ impl Desk {
         let (reply, state) = oneshot::channel();
         self.operations.send(Operation::Look(reply)).await.ok()?;
         state.await.ok()
+    }
+
+    /// Goes on under a name and a policy, as soon as it can.
+    pub async fn set_terms(&self, name: String, call: CallPolicy) {
+        // One that has ended has no use for them.
+        let _ = self.operations.send(Operation::Terms(name, call)).await;
     }
 
     /// Offers to a peer.

@@ -297,6 +297,10 @@ impl FrameProtocol for Mdn {
         self.peers.poll_timeout()
     }
 
+    fn rename(&mut self, name: &str) {
+        name.clone_into(&mut self.wanted);
+    }
+
     fn poll_own(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }

@@ -116,6 +116,20 @@ impl Peers {
         self.peers.insert(id, Peer { name, ..peer });
     }
 
+    /// Calls by another policy from now on, those too who are here without a picture.
+    pub fn set_call(&mut self, call: CallPolicy, now: Instant) {
+        if call == self.call {
+            return;
+        }
+        self.call = call;
+        for peer in self.peers.values_mut() {
+            let is_new =
+                matches!(peer.link, Link::None) && peer.asked.is_none() && peer.called_at.is_none() && !peer.is_served;
+            peer.call_at =
+                peer.call_at.or((is_new).then_some(now + CALL_AFTER)).filter(|_| self.call.includes(&peer.name));
+        }
+    }
+
     /// Puts off the call of a peer that is to be called of itself, until then at least.
     pub fn put_off_call(&mut self, id: PeerId, until: Instant) {
         if let Some(peer) = self.peers.get_mut(&id) {

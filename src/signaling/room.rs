@@ -40,7 +40,7 @@ pub enum RoomPolicy {
 }
 
 /// How many members there may be, besides the daemon.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RoomLimits {
     /// In all.
     pub members: usize,
@@ -191,6 +191,16 @@ impl Room {
             outputs: VecDeque::new(),
             lost: 0,
         }
+    }
+
+    /// Takes in so many from now on; who is there stays.
+    pub fn set_limits(&mut self, limits: RoomLimits) {
+        self.limits = limits;
+    }
+
+    /// Lists the daemon under another name for those who come. Who is there is not told: clients take such a line for a newcomer, and begin anew with it.
+    pub fn rename_daemon(&mut self, name: &str) {
+        self.daemon_name = plain_name(name.as_bytes(), DAEMON);
     }
 
     /// Who sees whom.

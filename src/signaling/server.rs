@@ -26,8 +26,9 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::SignalIn;
-use super::access::{Access, OwnNames};
+use super::access::{Access, Origins, OwnNames};
 use super::client::{Desk, Operation};
+use super::room::RoomLimits;
 use crate::clock;
 use crate::control::wire::Status;
 use crate::ice_server::IceServers;
@@ -83,8 +84,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct ServerConfig {
     /// The addresses to listen on; port 0 is any. Empty: no HTTP.
     pub listen: Vec<SocketAddr>,
-    /// Who may watch.
-    pub access: Access,
+    /// Who may watch; whoever has it may change it at any time.
+    pub access: Arc<Mutex<Access>>,
     /// The names in `Host` that are answered.
     pub own_names: OwnNames,
     /// The room, where there is one.
@@ -93,14 +94,25 @@ pub struct ServerConfig {
     pub ice: IceServers,
     /// The certificate; none where HTTP is not encrypted.
     pub tls: Option<Tls>,
+    /// What a reload may change.
+    pub terms: watch::Receiver<ServerTerms>,
+}
+
+/// What of the server may change while it runs; what is under way goes on as it began.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServerTerms {
     /// How many connections may be open.
-    pub limits: ConnectionLimits,
+    pub connections: ConnectionLimits,
+    /// How many members the room may have.
+    pub members: RoomLimits,
     /// How long is waited for anybody.
     pub deadlines: Deadlines,
+    /// The sites whose pages may ask for the stream.
+    pub origins: Origins,
 }
 
 /// How long the server waits.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadlines {
     /// For a request's head; a connection is also kept open so long between requests.
     pub head: Duration,
@@ -155,15 +167,14 @@ pub enum ServerError {
 pub struct Server {
     listeners: Vec<TcpListener>,
     addresses: Vec<SocketAddr>,
-    access: Access,
+    access: Arc<Mutex<Access>>,
     own_names: OwnNames,
     room: Option<RoomConfig>,
     desk: (Desk, mpsc::Receiver<Operation>),
     looks: mpsc::Sender<oneshot::Sender<Status>>,
     ice: IceServers,
     tls: Option<Tls>,
-    limits: ConnectionLimits,
-    deadlines: Deadlines,
+    terms: watch::Receiver<ServerTerms>,
 }
 
 impl Server {
@@ -185,8 +196,7 @@ impl Server {
             looks,
             ice: config.ice,
             tls: config.tls,
-            limits: config.limits,
-            deadlines: config.deadlines,
+            terms: config.terms,
         };
         Ok((server, asked))
     }
@@ -209,7 +219,7 @@ impl Server {
     /// Serves until `shutdown` is done; then requests in flight have a second. What viewers ask goes through `signals`.
     pub async fn run(self, signals: mpsc::Sender<SignalIn>, shutdown: impl Future<Output = ()>) {
         let (desk, operations) = self.desk;
-        let open = |config| RoomService::new(config, desk.label, signals.clone(), self.deadlines.answer);
+        let open = |config| RoomService::new(config, desk.label, signals.clone(), self.terms.clone());
         let room = self.room.map(open);
         let mut room_tasks = JoinSet::new();
         if let Some(room) = &room {
@@ -220,6 +230,7 @@ impl Server {
         if let Some(tls) = &self.tls {
             renewals.spawn(tls.clone().keep_fresh());
         }
+        let connections = self.terms.borrow().connections;
         let shared = Arc::new(Shared {
             exchange: Exchange::new(
                 self.access,
@@ -227,15 +238,15 @@ impl Server {
                 (signals, Observer { looks: self.looks, started: clock::wall_now().as_secs() }),
                 room.clone(),
                 self.ice,
-                self.deadlines,
+                self.terms.clone(),
             ),
             tls: self.tls,
-            head_wait: self.deadlines.head,
             table: Mutex::new(Table {
-                connections: Connections::new(self.limits),
+                connections: Connections::new(connections),
                 tasks: HashMap::new(),
                 refused: Complaint::default(),
             }),
+            terms: self.terms,
         });
         let (close, closing) = watch::channel(());
         let mut loops = JoinSet::new();
@@ -262,8 +273,8 @@ impl Server {
 struct Shared {
     exchange: Exchange,
     tls: Option<Tls>,
-    head_wait: Duration,
     table: Mutex<Table>,
+    terms: watch::Receiver<ServerTerms>,
 }
 
 /// The connections and the tasks that serve them.
@@ -277,6 +288,11 @@ struct Table {
 impl Shared {
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long is waited for a request's head.
+    fn head_wait(&self) -> Duration {
+        self.terms.borrow().deadlines.head
     }
 
     fn enter(&self, id: ConnectionId, stage: Stage) {
@@ -336,6 +352,7 @@ fn place(
 ) {
     let now = Instant::now();
     let mut table = shared.table();
+    table.connections.set_limits(shared.terms.borrow().connections);
     let (id, closed) = match table.connections.admit(from.ip(), now) {
         Admission::Admitted(id) => (id, None),
         Admission::InPlaceOf { admitted, closed } => (admitted, table.tasks.remove(&closed)),
@@ -370,7 +387,7 @@ async fn serve(stream: TcpStream, from: SocketAddr, place: Place, mut closing: w
     let stream = SharedStream::new(stream);
     let Some(tls) = &place.shared.tls else { return speak(stream.clone(), stream, from, &place, closing).await };
     let shaken = tokio::select! {
-        shaken = tokio::time::timeout(place.shared.head_wait, tls.accept(stream.clone())) => shaken,
+        shaken = tokio::time::timeout(place.shared.head_wait(), tls.accept(stream.clone())) => shaken,
         _ = closing.changed() => return,
     };
     match shaken {
@@ -411,7 +428,7 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin>(
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(place.shared.head_wait)
+            .header_read_timeout(place.shared.head_wait())
             .max_buf_size(HEAD_BYTES)
             .title_case_headers(true)
             .auto_date_header(false)

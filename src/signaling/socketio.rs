@@ -343,6 +343,10 @@ impl FrameProtocol for SocketIo {
         self.peers.poll_timeout().into_iter().chain(self.engine.poll_timeout()).min()
     }
 
+    fn rename(&mut self, name: &str) {
+        name.clone_into(&mut self.name);
+    }
+
     fn poll_own(&mut self) -> Option<Output> {
         let frame = self.engine.poll_frame().map(Output::Frame);
         frame.or_else(|| self.signed_in.take().map(Output::SignedIn))

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, StatusCode};
 
-use super::access::{Access, Verdict};
+use super::access::{Access, PassId, Verdict};
 use super::server::Reply;
 use super::{Answer, Refusal, Trickle};
 use crate::id::SessionId;
@@ -35,8 +35,8 @@ const REASON: HeaderName = HeaderName::from_static("laterna-reason");
 /// What a request asks for, by its head.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wanted {
-    /// A session; the body is an offer.
-    Offer,
+    /// A session, by this code where one is needed; the body is an offer.
+    Offer(Option<PassId>),
     /// To pass on trickled candidates, of this ICE generation where one is named; the body is a fragment.
     Trickle(SessionId, Option<String>),
     /// To restart ICE; the body is a fragment with credentials.
@@ -48,8 +48,8 @@ pub enum Wanted {
 /// What a request asks for, whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ask {
-    /// A session for this offer.
-    Offer(String),
+    /// A session for this offer, by this code where one is needed.
+    Offer(String, Option<PassId>),
     /// To pass on candidates.
     Trickle(SessionId, Trickle),
     /// To restart ICE.
@@ -86,7 +86,7 @@ pub fn read_head(
             return Err(Box::new(reply));
         }
         return Err(match access.check(from, bearer(headers), now) {
-            Verdict::Granted => Box::new(linked(reply, links())),
+            Verdict::Granted(_) => Box::new(linked(reply, links())),
             // A browser asks so before it sends a page's own request.
             Verdict::Missing => Box::new(reply),
             verdict => admit(verdict).err().unwrap_or_else(|| Box::new(reply)),
@@ -94,9 +94,9 @@ pub fn read_head(
     }
     match (method, session) {
         (&Method::POST, None) => {
-            admit(access.check(from, bearer(headers), now))?;
+            let pass = admit(access.check(from, bearer(headers), now))?;
             has_type(headers, SDP)?;
-            Ok(Wanted::Offer)
+            Ok(Wanted::Offer(pass))
         }
         (&Method::PATCH, Some(session)) => {
             let session = known_form(session)?;
@@ -120,8 +120,8 @@ pub fn read_body(wanted: Wanted, body: &[u8]) -> Result<Ask, Box<Reply>> {
     let bad = |sentence: String| boxed(Reply::sentence(StatusCode::BAD_REQUEST, sentence));
     match wanted {
         Wanted::Leave(session) => Ok(Ask::Leave(session)),
-        Wanted::Offer => match std::str::from_utf8(body) {
-            Ok(sdp) if sdp.starts_with("v=0") => Ok(Ask::Offer(sdp.to_owned())),
+        Wanted::Offer(pass) => match std::str::from_utf8(body) {
+            Ok(sdp) if sdp.starts_with("v=0") => Ok(Ask::Offer(sdp.to_owned(), pass)),
             _ => Err(bad(format!("expected an SDP offer, found {}; it must start with v=0", nature(body)))),
         },
         Wanted::Trickle(session, generation) => {
@@ -263,10 +263,10 @@ fn preflight(methods: &'static str, headers: &HeaderMap) -> Reply {
     }
 }
 
-fn admit(verdict: Verdict) -> Result<(), Box<Reply>> {
+pub(super) fn admit(verdict: Verdict) -> Result<Option<PassId>, Box<Reply>> {
     let bearer = |value| (header::WWW_AUTHENTICATE, HeaderValue::from_static(value));
     let ((name, value), reply) = match verdict {
-        Verdict::Granted => return Ok(()),
+        Verdict::Granted(pass) => return Ok(pass),
         Verdict::Missing => (
             bearer("Bearer realm=\"laterna\""),
             Reply::sentence(
@@ -276,7 +276,11 @@ fn admit(verdict: Verdict) -> Result<(), Box<Reply>> {
         ),
         Verdict::Wrong => (
             bearer("Bearer realm=\"laterna\", error=\"invalid_token\""),
-            Reply::sentence(StatusCode::UNAUTHORIZED, "the access code is wrong; ask the broadcaster for it").closing(),
+            Reply::sentence(
+                StatusCode::UNAUTHORIZED,
+                "the access code is wrong, revoked or expired; ask the broadcaster for one",
+            )
+            .closing(),
         ),
         Verdict::TooMany { retry_after } => (
             bearer("Bearer realm=\"laterna\", error=\"invalid_token\""),
@@ -291,7 +295,8 @@ fn admit(verdict: Verdict) -> Result<(), Box<Reply>> {
     Err(boxed(reply.with(name, value)))
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+/// The code or token that a request carries (RFC 6750).
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, code) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| code.trim())
 }

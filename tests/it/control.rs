@@ -60,7 +60,7 @@ pub fn json_of(control: &Path, args: &[&str]) -> Value {
 }
 
 /// The one line of a command that fails with `code`.
-fn refused(control: &Path, args: &[&str], code: i32) -> String {
+pub fn refused(control: &Path, args: &[&str], code: i32) -> String {
     let done = done(&mut command(args, &[("LATERNA_CONTROL", control)]));
     assert!(done.code == Some(code) && done.out.is_empty(), "{args:?}: {done:?}");
     assert!(done.err.starts_with("laterna: ") && done.err.lines().count() == 1, "{args:?}: {done:?}");

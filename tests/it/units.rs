@@ -105,8 +105,7 @@ fn units_start_a_command_of_this_version_and_are_watched() {
         for (key, value) in settings {
             assert_eq!(service[key], [value], "{key}");
         }
-        // The daemon reloads nothing yet.
-        assert!(!service.contains_key("ExecReload"));
+        assert_eq!(service["ExecReload"], ["/usr/bin/laterna config check", "kill -HUP $MAINPID"]);
     }
     let user = sections(USER);
     assert_eq!(user["Unit"]["PartOf"], ["graphical-session.target"]);

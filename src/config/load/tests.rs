@@ -83,7 +83,10 @@ fn all_that_is_wrong_is_told_with_its_line() {
         ("moon = 1", &["/f:1:1: moon: no such key; `laterna config default` lists all"]),
         ("config = \"/x\"", &["/f:1:1: config: no such key; the file is named by --config"]),
         ("fallback = \"pattern\"", &["/f:1:1: fallback: not yet; leave it out"]),
-        ("[limits]\nx = 1\n[[codes]]\ny = 2", &["/f:1:2: limits: not yet", "/f:3:3: codes: not yet"]),
+        (
+            "[limits]\nx = 1\n[[codes]]\ny = 2",
+            &["/f:2:5: limits.x: no such key", "/f:3:1: codes: a list where a table must be"],
+        ),
         ("[moon]\nx = 1\n[audio]\n", &["/f:1:2: moon: no such table", "/f:3:1: audio: a table; write audio = \"…\""]),
         ("audio.source = 1", &["audio: a table; write audio = \"…\" with SPEC between the quotes"]),
         ("codec = \"av1\"", &["/f:1:9: codec = \"av1\": not yet"]),

@@ -11,7 +11,29 @@ const README: &str = include_str!("../../../README.md");
 /// The settings in the manual's lines that begin with `before`, without that.
 fn lines(before: &str) -> Vec<&'static str> {
     let is_setting = |line: &&str| line.starts_with(|c: char| c.is_ascii_lowercase()) && line.contains(" = ");
-    MANUAL.lines().filter_map(|line| line.strip_prefix(before)).filter(is_setting).collect()
+    settings().lines().filter_map(|line| line.strip_prefix(before)).filter(is_setting).collect()
+}
+
+/// The manual of the settings, and that of the tables.
+fn settings() -> &'static str {
+    MANUAL.split_once("\n## Tables").unwrap().0
+}
+
+fn tables() -> &'static str {
+    MANUAL.split_once("\n## Tables").unwrap().1
+}
+
+#[test]
+fn the_tables_that_are_commented_out_are_the_default_and_the_examples_are_valid() {
+    let uncommented = |before: &str| {
+        let lines = tables().lines().filter_map(|line| line.strip_prefix(before)).filter(|line| !line.starts_with(' '));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let defaults = uncommented("#");
+    assert_eq!(defaults.lines().count(), 7, "{defaults}");
+    assert_eq!(loaded(&defaults), loaded(""));
+    let examples = loaded(&uncommented("#   ")).unwrap().tables;
+    assert_eq!((examples.scenes.len(), examples.codes.len(), examples.tokens.len()), (2, 2, 1));
 }
 
 fn key(line: &str) -> &str {
@@ -42,6 +64,15 @@ fn all_that_is_commented_out_is_the_default() {
         };
         assert!(expected, "{line}");
     }
+}
+
+#[test]
+fn it_says_which_settings_hold_from_the_next_start_on() {
+    let text = MANUAL.lines().map(|line| line.trim_start_matches("# ")).collect::<Vec<_>>().join(" ");
+    let (_, list) = text.split_once("and which the log names then: ").unwrap();
+    let (list, _) = list.split_once('.').unwrap();
+    let fixed = SETTINGS.iter().filter(|setting| setting.at_start).map(|setting| setting.key);
+    assert_eq!(list.split(", ").collect::<Vec<_>>(), fixed.collect::<Vec<_>>());
 }
 
 #[test]

@@ -60,7 +60,8 @@ fn served_with(patience: Patience) -> Served {
     let path = directory.path().join("control.sock");
     let (stop, stopped) = watch::channel(false);
     let operator = Arc::<Echo>::default();
-    let task = tokio::spawn(serve_with(patience, ControlSocket::bind(&path).unwrap(), Arc::clone(&operator), stopped));
+    let task =
+        tokio::spawn(serve_with(patience, ControlSocket::bind(&path, None).unwrap(), Arc::clone(&operator), stopped));
     Served { path, operator, stop, task, _directory: directory }
 }
 

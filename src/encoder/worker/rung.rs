@@ -98,6 +98,19 @@ impl Rung {
         }
     }
 
+    pub(super) fn set_fps(&mut self, fps: u32, now: Instant) {
+        if fps == self.config.fps {
+            return;
+        }
+        tracing::debug!(rung = %self.name(), from = self.config.fps, to = fps, "frames a second changed");
+        self.config.fps = fps;
+        self.schedule.set_fps(fps);
+        if let Codecs::On(_) = self.codec {
+            self.codec = Codecs::Due(now);
+            self.schedule.handle_restart();
+        }
+    }
+
     pub(super) fn request_keyframe(&mut self, asked: Instant) {
         self.schedule.request_keyframe(asked);
     }

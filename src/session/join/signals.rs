@@ -108,7 +108,7 @@ impl Join {
         }
         debug!(viewer = number, "an offer is answered");
         if let Some(offered) = refused {
-            let sent = sdp::sent(&Capabilities { audio: false, ..self.config.can.clone() });
+            let sent = sdp::sent(&Capabilities { audio: false, ..self.can() });
             info!(viewer = number, offered, sent, "a viewer gets no picture: no common video codec");
         }
         Ok(Answer { sdp })
@@ -260,7 +260,7 @@ impl Join {
         streams: LocalStreams,
         ufrag: String,
     ) {
-        let kit = StreamKit { clock: self.config.clock, streams, rate: self.config.bitrate };
+        let kit = StreamKit { clock: self.config.clock, streams, rate: self.config.terms.bitrate };
         self.joining.insert(session, Box::new(Viewer::new(now, session, number, engine, kit)));
         self.tell_media(MediaIn::Expect { session, ufrag });
     }
@@ -296,7 +296,7 @@ impl Join {
 
     /// What can be sent; what is being encoded is preferred (rule 1).
     fn capabilities(&self) -> Capabilities {
-        let mut can = self.config.can.clone();
+        let mut can = self.can();
         can.video.sort_by_key(|codec| !self.broadcast.wants(*codec));
         can
     }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{oneshot, watch};
 
 use super::*;
+use crate::encoder::Bitrate;
 use crate::session::reach::{Reach, ReachConfig};
 use crate::session::sdp::Sync;
 use crate::session::streams::Streams;
@@ -21,11 +22,8 @@ const NO_BUNDLE: &str = include_str!("../../../tests/data/offers/made-no-bundle.
 /// A join thread of two places, and what it tells the media thread.
 fn join_with(demand: Demand) -> (Join, Inbox<MediaIn>) {
     let config = JoinConfig {
-        name: "test".into(),
-        max_viewers: 2,
-        can: Capabilities { video: vec![Codec::H264, Codec::Vp8], audio: true },
-        sync: Sync::Lip,
-        bitrate: Bitrate(2_500_000),
+        terms: Terms { name: "test".into(), max_viewers: 2, audio: true, sync: Sync::Lip, bitrate: Bitrate(2_500_000) },
+        codecs: vec![Codec::H264, Codec::Vp8],
         clock: Clock::start(),
         identity: Identity::generate().unwrap(),
         reach: Arc::new(Reach::new(ReachConfig { port: 9, ..ReachConfig::default() })),

@@ -14,10 +14,17 @@ use crate::private_file::{self, FileError};
 
 /// Characters of a code.
 const LENGTH: usize = 10;
+/// Characters of a token.
+const TOKEN_LEAST: usize = 16;
+const TOKEN_MOST: usize = 256;
 
 /// What a viewer shows to be let in. Its text is a secret: `Debug` doesn't write it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Code(String);
+
+/// What an operator's program shows. Its text is a secret: `Debug` doesn't write it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
 
 /// Why the code's file can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +32,20 @@ pub enum AccessError {
     /// It can't be read or made; the daemon can run with a code for this run.
     #[error("access code {0}")]
     File(#[from] FileError),
+    /// There is no such file, and none is made.
+    #[error("{}: no such file; make it, readable by the daemon's user alone", path.display())]
+    Absent {
+        /// The file asked for.
+        path: PathBuf,
+    },
+    /// The file of a token holds something else.
+    #[error("{}: expected {TOKEN_LEAST} to {TOKEN_MOST} characters without spaces on one line, found {found}", path.display())]
+    NoToken {
+        /// The file asked for.
+        path: PathBuf,
+        /// What is there instead, without telling it.
+        found: String,
+    },
     /// The file holds something else.
     #[error(
         "access code {}: expected ten characters of a-z and 2-7, found {found}; remove the file, and a fresh code is made",
@@ -78,14 +99,30 @@ impl Code {
         }
     }
 
+    /// Reads the code of a file that must be there.
+    ///
+    /// # Errors
+    /// As [`Code::load_or_create`], and where there is none.
+    pub fn read(path: &Path) -> Result<Self, AccessError> {
+        Self::load(path)?.ok_or_else(|| AccessError::Absent { path: path.to_owned() })
+    }
+
+    /// Replaces the code of the file `path` by a fresh one.
+    ///
+    /// # Errors
+    /// Where it can't be written; then the file is as it was.
+    pub fn renew(path: &Path) -> Result<Self, AccessError> {
+        let code = Self::random();
+        private_file::replace(path, format!("{}\n", code.reveal()).as_bytes())?;
+        Ok(code)
+    }
+
     /// Reads the file; `None` where there is none.
     fn load(path: &Path) -> Result<Option<Self>, AccessError> {
-        let Some(bytes) = private_file::read(path, 64, "the access code")? else { return Ok(None) };
-        let text = String::from_utf8_lossy(&bytes);
-        let line = text.strip_suffix('\n').map_or(&*text, |line| line.strip_suffix('\r').unwrap_or(line));
-        match Self::parse(line) {
+        let Some(line) = read_line(path, 64, "the access code")? else { return Ok(None) };
+        match Self::parse(&line) {
             Some(code) => Ok(Some(code)),
-            None => Err(AccessError::Content { path: path.to_owned(), found: describe(line) }),
+            None => Err(AccessError::Content { path: path.to_owned(), found: describe(&line) }),
         }
     }
 
@@ -101,6 +138,44 @@ impl fmt::Debug for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Code(..)")
     }
+}
+
+impl Token {
+    /// Reads the token of the file `path`, which must be there.
+    ///
+    /// # Errors
+    /// Where it is not, can't be read, or holds something else.
+    pub fn read(path: &Path) -> Result<Self, AccessError> {
+        let line = read_line(path, TOKEN_MOST as u64 + 64, "the token")?;
+        let line = line.ok_or_else(|| AccessError::Absent { path: path.to_owned() })?;
+        let fits = (TOKEN_LEAST..=TOKEN_MOST).contains(&line.len()) && line.bytes().all(|byte| byte.is_ascii_graphic());
+        if !fits {
+            return Err(AccessError::NoToken {
+                path: path.to_owned(),
+                found: format!("{} others", line.chars().count()),
+            });
+        }
+        Ok(Self(line))
+    }
+
+    /// Compares in a time that doesn't depend on where the texts differ.
+    pub fn matches(&self, text: &str) -> bool {
+        self.0.as_bytes().ct_eq(text.as_bytes()).into()
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+/// The content of a file of one line, which holds `what`; `None` where there is none.
+fn read_line(path: &Path, most: u64, what: &str) -> Result<Option<String>, FileError> {
+    let Some(bytes) = private_file::read(path, most, what)? else { return Ok(None) };
+    let text = String::from_utf8_lossy(&bytes);
+    let line = text.strip_suffix('\n').map_or(&*text, |line| line.strip_suffix('\r').unwrap_or(line));
+    Ok(Some(line.to_owned()))
 }
 
 fn describe(content: &str) -> String {

@@ -84,6 +84,9 @@ pub trait FrameProtocol: Send {
     /// When [`FrameProtocol::handle_timeout`] is due.
     fn poll_timeout(&self) -> Option<Instant>;
 
+    /// Signs in under another name from the next connection on.
+    fn rename(&mut self, name: &str);
+
     /// What the protocol itself wants next.
     fn poll_own(&mut self) -> Option<Output>;
 
@@ -286,6 +289,28 @@ impl<P: FrameProtocol> Shell<P> {
             Operation::Call(peer, reply) => {
                 let _ = reply.send(self.protocol.peers_mut().call(peer, Instant::now()));
             }
+            Operation::Terms(name, call) => {
+                self.config.call = call;
+                let call = self.config.call();
+                self.protocol.peers_mut().set_call(call, Instant::now());
+                if name != self.config.name {
+                    self.protocol.rename(&name);
+                    self.config.name = name;
+                    self.connect_anew();
+                }
+            }
+        }
+    }
+
+    /// Says goodbye and connects again at once.
+    fn connect_anew(&mut self) {
+        self.protocol.sign_out();
+        self.settle();
+        let now = Instant::now();
+        if let Line::Open { socket, .. } = std::mem::replace(&mut self.line, Line::Pausing(now)) {
+            self.protocol.handle_closed(now);
+            // The server hears it when it can; what is new does not wait for that.
+            drop(tokio::spawn(timeout(MOST_SIGNING_OUT, socket.close())));
         }
     }
 

@@ -14,6 +14,7 @@ use crate::id::{SessionId, random_bytes};
 use crate::signaling::Caller;
 use crate::signaling::ask::Asker;
 use crate::signaling::peerconnection::client::{Client, Output, Reply, Request, RequestId};
+use crate::signaling::peers::CallPolicy;
 use crate::signaling::peers::{self, AskId, Outcome};
 use crate::signaling::server::complaint::Noted;
 
@@ -75,6 +76,8 @@ struct Shell {
     asker: Asker,
     server: HttpServer,
     client: Client,
+    /// Whom the server's URL says to call.
+    own_call: Option<CallPolicy>,
     /// Requests, and questions to the broadcast.
     tasks: JoinSet<Event>,
     /// The last wait.
@@ -88,9 +91,10 @@ impl Shell {
         let random = || u32::from_ne_bytes(random_bytes());
         let client = Client::new(&config.name, config.call(), SessionId::random, random, Instant::now());
         let label = config.url.label();
+        let own_call = config.url.call.clone();
         let server = HttpServer::new(config.url, &config.name);
         let (lost, useless) = (Noted::default(), Noted::default());
-        Self { label, asker: config.asker, server, client, tasks: JoinSet::new(), wait: None, lost, useless }
+        Self { label, asker: config.asker, server, client, own_call, tasks: JoinSet::new(), wait: None, lost, useless }
     }
 
     /// Carries on what the core puts out until there is nothing.
@@ -152,6 +156,11 @@ impl Shell {
                 drop(reply.send(ServerState { label: self.label.to_string(), standing, peers }));
             }
             Operation::Call(peer, reply) => drop(reply.send(self.client.call(peer, Instant::now()))),
+            Operation::Terms(name, call) => {
+                let call = self.own_call.clone().unwrap_or(call);
+                self.server.rename(&name);
+                self.client.set_terms(&name, call, Instant::now());
+            }
         }
     }
 }

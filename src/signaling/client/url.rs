@@ -1,6 +1,5 @@
 //! `--signaling URL`: the scheme names the protocol, the options are ours, the rest is the server's.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -152,14 +151,11 @@ impl SignalingUrl {
         Ok(Self { protocol, url, call, token_file, ca_file, sign_in, number: 1 })
     }
 
-    /// Tells those apart that differ in nothing that a label shows, in the order in which they were given.
-    pub fn number(all: &mut [Self]) {
-        let mut known = HashMap::new();
-        for url in all {
-            let number = known.entry(url.place()).or_insert(0);
-            *number += 1;
-            url.number = *number;
-        }
+    /// Tells it from those `others` that look the same: as the second, the third…
+    pub fn number_beside<'a>(&mut self, others: impl Iterator<Item = &'a Self>) {
+        let place = self.place();
+        let taken: Vec<_> = others.filter(|url| url.place() == place).map(|url| url.number.max(1)).collect();
+        self.number = (1..).find(|number| !taken.contains(number)).unwrap_or(1);
     }
 
     /// What it is called in logs and by the operator: protocol, host, port and [`shown_path`], with a number from the second on that these are the same of;
@@ -229,13 +225,20 @@ mod tests {
     fn servers_that_look_the_same_have_a_number() {
         let texts =
             ["mdn+ws://h/?a=1", "mdn+ws://o/", "mdn+ws://h/?token-file=/b", "channel+ws://h/", "mdn+ws://h/?a=1"];
-        let mut urls = texts.map(|text| SignalingUrl::parse(text).unwrap());
-        for _ in 0..2 {
-            SignalingUrl::number(&mut urls);
-            let labels = urls.each_ref().map(|url| url.label().to_string());
-            let expected = ["mdn+ws://h/", "mdn+ws://o/", "mdn+ws://h/ #2", "channel+ws://h/", "mdn+ws://h/ #3"];
-            assert_eq!(labels, expected);
-        }
+        let mut urls: Vec<SignalingUrl> = Vec::new();
+        let mut add = |at: usize, text| {
+            let mut url = SignalingUrl::parse(text).unwrap();
+            url.number_beside(urls.iter());
+            urls.insert(at, url);
+            urls.iter().map(|url| url.label().to_string()).collect::<Vec<_>>()
+        };
+        let labels = texts.into_iter().enumerate().map(|(at, text)| add(at, text)).last().unwrap();
+        let expected = ["mdn+ws://h/", "mdn+ws://o/", "mdn+ws://h/ #2", "channel+ws://h/", "mdn+ws://h/ #3"];
+        assert_eq!(labels, expected);
+        urls.remove(2);
+        let mut again = SignalingUrl::parse(texts[2]).unwrap();
+        again.number_beside(urls.iter());
+        assert_eq!(&*again.label(), expected[2], "the number that is free is taken");
     }
 
     #[test]

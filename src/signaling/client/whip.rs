@@ -198,6 +198,8 @@ impl Publisher {
             Operation::Call(_, reply) => {
                 let _ = reply.send(self.core.call(Instant::now()));
             }
+            // A publication has no name, and there is nobody to call.
+            Operation::Terms(..) => {}
         }
     }
 }

@@ -208,6 +208,22 @@ impl Client {
         };
     }
 
+    /// Goes on under this name, for which it signs out and in again, and calls by this policy. What is connected goes on.
+    pub fn set_terms(&mut self, name: &str, call: CallPolicy, now: Instant) {
+        self.peers.set_call(call, now);
+        if name == self.name {
+            return;
+        }
+        name.clone_into(&mut self.name);
+        if let State::SignedIn(membership) = &self.state {
+            let id = membership.id;
+            self.leave_membership(now);
+            // Nobody waits for the reply.
+            self.send(Request::SignOut(id));
+            self.state = State::Away { retry_at: now };
+        }
+    }
+
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
         match &mut self.state {
@@ -455,6 +471,17 @@ impl Client {
 
     /// Notes that the daemon is no member, or may be none: all that was known there is forgotten, what is connected goes on.
     fn handle_lost(&mut self, why: String, now: Instant) {
+        self.leave_membership(now);
+        let random = (self.random)();
+        self.state = State::Away { retry_at: now + self.backoff.handle_lost(now, random) };
+        if !matches!(self.standing, Standing::Away(_)) {
+            self.outputs.push_back(Output::Away(why.clone()));
+        }
+        self.standing = Standing::Away(why);
+    }
+
+    /// Forgets who is there, and what hangs.
+    fn leave_membership(&mut self, now: Instant) {
         self.offered_before.retain(|_, at| now < *at + BETWEEN_OFFERS);
         if let State::SignedIn(membership) = &self.state {
             let fresh = membership.offered.iter().filter(|(_, at)| now < **at + BETWEEN_OFFERS);
@@ -465,12 +492,6 @@ impl Client {
         if let State::SignedIn(Membership { wait: Wait::Hanging { request, .. }, .. }) = &self.state {
             self.outputs.push_back(Output::Abandon(*request));
         }
-        let random = (self.random)();
-        self.state = State::Away { retry_at: now + self.backoff.handle_lost(now, random) };
-        if !matches!(self.standing, Standing::Away(_)) {
-            self.outputs.push_back(Output::Away(why.clone()));
-        }
-        self.standing = Standing::Away(why);
     }
 
     fn say(&mut self, to: PeerId, word: &Word) {

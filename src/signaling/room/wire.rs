@@ -9,7 +9,7 @@ use hyper::{HeaderMap, Method, StatusCode};
 
 use super::{Message, RoomRefusal, Sender, WaitEnd};
 use crate::id::PeerId;
-use crate::signaling::access::Verdict;
+use crate::signaling::access::{PassId, Verdict};
 use crate::signaling::server::Reply;
 
 /// Before the access code in a path.
@@ -221,16 +221,17 @@ pub fn empty_body() -> Reply {
 ///
 /// # Errors
 /// The reply to who hasn't.
-pub fn admit(verdict: Verdict) -> Result<(), Box<Reply>> {
+pub fn admit(verdict: Verdict) -> Result<Option<PassId>, Box<Reply>> {
     let reply = match verdict {
-        Verdict::Granted => return Ok(()),
+        Verdict::Granted(pass) => return Ok(pass),
         Verdict::Missing => refused(
             StatusCode::UNAUTHORIZED,
             "an access code is needed: the server's address is http://HOST:PORT/k/CODE; ask the broadcaster for it",
         ),
-        Verdict::Wrong => {
-            refused(StatusCode::UNAUTHORIZED, "the access code is wrong; ask the broadcaster for the right one")
-        }
+        Verdict::Wrong => refused(
+            StatusCode::UNAUTHORIZED,
+            "the access code is wrong, revoked or expired; ask the broadcaster for the right one",
+        ),
         Verdict::TooMany { retry_after } => refused(
             StatusCode::TOO_MANY_REQUESTS,
             "the access code is wrong, and so were too many before it; wait before the next try",

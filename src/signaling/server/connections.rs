@@ -15,7 +15,7 @@ use std::time::Instant;
 use crate::signaling::access::Network;
 
 /// How many connections may be open.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionLimits {
     /// In all.
     pub total: usize,
@@ -81,6 +81,11 @@ impl Connections {
     /// Starts with none open.
     pub fn new(limits: ConnectionLimits) -> Self {
         Self { limits, open: HashMap::new(), next: 0 }
+    }
+
+    /// Lets so many in from now on; those that are open stay.
+    pub fn set_limits(&mut self, limits: ConnectionLimits) {
+        self.limits = limits;
     }
 
     /// How many are open.

@@ -12,14 +12,14 @@ use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use super::complaint::Complaint;
 use super::observe::{self, Observer};
 use super::room::RoomService;
 use super::tls::Tls;
-use super::{Deadlines, Reply, Stage, pages};
+use super::{Deadlines, Reply, ServerTerms, Stage, pages};
 use crate::clock;
 use crate::ice_server::IceServers;
 use crate::id::SessionId;
@@ -66,13 +66,13 @@ enum Asked {
 /// Answers requests.
 #[derive(Debug)]
 pub(super) struct Exchange {
-    access: Mutex<Access>,
+    access: Arc<Mutex<Access>>,
     hosts: HostCheck,
     signals: mpsc::Sender<SignalIn>,
     observer: Observer,
     room: Option<Arc<RoomService>>,
     ice: IceServers,
-    deadlines: Deadlines,
+    terms: watch::Receiver<ServerTerms>,
     queue_full: Mutex<Complaint>,
     wrong_codes: Mutex<Complaint>,
 }
@@ -80,21 +80,21 @@ pub(super) struct Exchange {
 impl Exchange {
     /// Lets viewers in by `access`, answers to the names of `hosts`, asks by `signals` and `observer`, has `room` among its addresses, and tells viewers of `ice`.
     pub(super) fn new(
-        access: Access,
+        access: Arc<Mutex<Access>>,
         hosts: HostCheck,
         (signals, observer): (mpsc::Sender<SignalIn>, Observer),
         room: Option<Arc<RoomService>>,
         ice: IceServers,
-        deadlines: Deadlines,
+        terms: watch::Receiver<ServerTerms>,
     ) -> Self {
         Self {
-            access: Mutex::new(access),
+            access,
             hosts,
             signals,
             observer,
             room,
             ice,
-            deadlines,
+            terms,
             queue_full: Mutex::default(),
             wrong_codes: Mutex::default(),
         }
@@ -109,7 +109,14 @@ impl Exchange {
     ) -> Result<Response<Whole>, Infallible> {
         let (head, body) = request.into_parts();
         if let Some((room, target)) = self.of_room(head.uri.path()) {
-            let reply = self.answer_member(room, target, &head, body, from, enter).await;
+            let reply = match self.is_for_pages_of(&head.headers) {
+                Ok(()) => self.answer_member(room, target, &head, body, from, enter).await,
+                Err(reply) => {
+                    discard(body, &head.headers, self.deadlines().body).await;
+                    wire::foreign(*reply)
+                }
+            };
+            let reply = self.narrowed(reply, &head.headers);
             if target.code.is_some() {
                 self.hold_back(reply.status).await;
             }
@@ -119,7 +126,7 @@ impl Exchange {
         }
         let is_session = head.uri.path().starts_with("/whep/");
         let reply = match self.at_once(&head.method, &head.uri, &head.headers, from) {
-            Ok(Asked::Whep(wanted)) => match read(body, &head.headers, self.deadlines.body).await {
+            Ok(Asked::Whep(wanted)) => match read(body, &head.headers, self.deadlines().body).await {
                 Ok(body) => {
                     enter(Stage::Answered);
                     match whep::read_body(wanted, &body) {
@@ -130,15 +137,20 @@ impl Exchange {
                 Err(reply) => whep::cors(*reply),
             },
             Ok(Asked::State) => {
-                discard(body, &head.headers, self.deadlines.body).await;
+                discard(body, &head.headers, self.deadlines().body).await;
                 enter(Stage::Answered);
-                observe::answer(head.uri.path(), from, &self.observer).await
+                let is_operator = |bearer: Option<&str>| {
+                    let mut access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
+                    access.check_operator(from.ip(), bearer, Instant::now())
+                };
+                observe::answer(head.uri.path(), from, &head.headers, is_operator, &self.observer).await
             }
             Err(reply) => {
-                discard(body, &head.headers, self.deadlines.body).await;
+                discard(body, &head.headers, self.deadlines().body).await;
                 *reply
             }
         };
+        let reply = self.narrowed(reply, &head.headers);
         if head.headers.contains_key(header::AUTHORIZATION) {
             self.hold_back(reply.status).await;
         }
@@ -146,6 +158,38 @@ impl Exchange {
         let path = if is_session { "/whep/…" } else { head.uri.path() };
         tracing::debug!(%from, method = %head.method, path, status = reply.status.as_u16(), "answered");
         Ok(response(if head.version == Version::HTTP_10 { reply.closing() } else { reply }))
+    }
+
+    fn deadlines(&self) -> Deadlines {
+        self.terms.borrow().deadlines
+    }
+
+    /// Refuses what pages of other sites ask where they may not.
+    fn is_for_pages_of(&self, headers: &HeaderMap) -> Result<(), Box<Reply>> {
+        let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let origin = origin.to_str().unwrap_or_default();
+        if self.terms.borrow().origins.allow(origin, host) {
+            return Ok(());
+        }
+        let shown: String = origin.chars().filter(|c| c.is_ascii_graphic()).take(100).collect();
+        let sentence = format!(
+            "pages of {shown} may not use this broadcast; the broadcaster names those that may with --allow-origin"
+        );
+        Err(Box::new(Reply::sentence(StatusCode::FORBIDDEN, sentence)))
+    }
+
+    /// Tells the browser that a reply is for the page that asked, where it is not for all.
+    fn narrowed(&self, mut reply: Reply, headers: &HeaderMap) -> Reply {
+        if self.terms.borrow().origins.are_all() || !reply.headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
+            return reply;
+        }
+        reply.headers.append(header::VARY, HeaderValue::from_static("Origin"));
+        match headers.get(header::ORIGIN).filter(|_| self.is_for_pages_of(headers).is_ok()) {
+            Some(origin) => reply.headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone()),
+            None => reply.headers.remove(header::ACCESS_CONTROL_ALLOW_ORIGIN),
+        };
+        reply
     }
 
     /// The room where `path` is one of its addresses; an open one also answers where nothing else does, as the original.
@@ -171,18 +215,19 @@ impl Exchange {
         from: SocketAddr,
         enter: impl Fn(Stage),
     ) -> Reply {
+        let mut pass = None;
         let wanted = self.is_for_us(&head.uri, &head.headers).map_err(|reply| Box::new(wire::foreign(*reply)));
         let wanted = wanted.and_then(|()| {
             let query = head.uri.query().unwrap_or_default();
             let is_nowhere = target == Target { code: None, endpoint: Endpoint::Other };
             if head.method != Method::OPTIONS && !is_nowhere {
                 let mut access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
-                wire::admit(access.check(from.ip(), target.code, Instant::now()))?;
+                pass = wire::admit(access.check(from.ip(), target.code, Instant::now()))?;
             }
             wire::read(&head.method, target.endpoint, query, &head.headers)
         });
         if let Ok(Wanted::Post { from: sender, to, content_type }) = wanted {
-            return match read(body, &head.headers, self.deadlines.body).await {
+            return match read(body, &head.headers, self.deadlines().body).await {
                 Ok(body) => {
                     enter(Stage::Answered);
                     room.post((sender, from), to, content_type, body)
@@ -190,11 +235,11 @@ impl Exchange {
                 Err(reply) => wire::foreign(*reply),
             };
         }
-        discard(body, &head.headers, self.deadlines.body).await;
+        discard(body, &head.headers, self.deadlines().body).await;
         enter(Stage::Answered);
         match wanted {
             Ok(Wanted::Preflight) => wire::preflight(&head.headers),
-            Ok(Wanted::SignIn(name)) => room.sign_in(&name, from),
+            Ok(Wanted::SignIn(name)) => room.sign_in(&name, pass, from),
             Ok(Wanted::Wait(id)) => room.wait(id, from, || enter(Stage::Waiting)).await,
             Ok(Wanted::SignOut(id)) => room.sign_out(id, from),
             // Taken above.
@@ -224,6 +269,7 @@ impl Exchange {
         let path = uri.path();
         if whep::owns(path) {
             let mut access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
+            self.is_for_pages_of(headers)?;
             let links = || self.ice.links(clock::wall_now());
             let wanted = whep::read_head(method, path, headers, &mut access, from.ip(), Instant::now(), links);
             return wanted.map(Asked::Whep);
@@ -270,16 +316,16 @@ impl Exchange {
     /// Puts the question to the broadcast and waits for its answer.
     async fn ask(&self, ask: Ask, from: SocketAddr) -> Reply {
         match ask {
-            Ask::Offer(sdp) => {
+            Ask::Offer(sdp, pass) => {
                 let session = SessionId::random();
                 let (reply, answer) = oneshot::channel();
-                let caller = Caller::new(&"whep".into(), &from.ip().to_string());
+                let caller = Caller::new(&"whep".into(), &from.ip().to_string()).by(pass);
                 if let Err(reply) = self.send(SignalIn::Offer { session, sdp, caller, replaces: None, reply }) {
                     return *reply;
                 }
                 let mut abandoned = Abandoned { signals: &self.signals, session: Some(session) };
-                let reply = match timeout(self.deadlines.answer, answer).await {
-                    Err(_) => return whep::late(self.deadlines.answer),
+                let reply = match timeout(self.deadlines().answer, answer).await {
+                    Err(_) => return whep::late(self.deadlines().answer),
                     Ok(Ok(Ok(answer))) => whep::answered(session, answer, self.ice.links(clock::wall_now())),
                     Ok(Ok(Err(refusal))) => whep::refused(&refusal),
                     Ok(Err(_)) => whep::failed(),
@@ -313,8 +359,8 @@ impl Exchange {
         if let Err(reply) = self.send(signal) {
             return *reply;
         }
-        match timeout(self.deadlines.answer, answer).await {
-            Err(_) => whep::late(self.deadlines.answer),
+        match timeout(self.deadlines().answer, answer).await {
+            Err(_) => whep::late(self.deadlines().answer),
             Ok(Ok(Ok(said))) => done(said),
             Ok(Ok(Err(refusal))) => whep::refused(&refusal),
             Ok(Err(_)) => whep::failed(),

@@ -3,18 +3,20 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use hyper::StatusCode;
 use hyper::header::{self, HeaderValue};
+use hyper::{HeaderMap, StatusCode};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::reply::Reply;
 use crate::control::wire::Status;
 use crate::metrics;
+use crate::signaling::access::Verdict;
+use crate::signaling::whep;
 
 /// Whether viewers can be served now; open to everybody.
 const READY: &str = "/readyz";
-/// Numbers for Prometheus; for this machine only.
+/// Numbers for Prometheus; for this machine and for operators.
 const METRICS: &str = "/metrics";
 /// How long the daemon's parts may take to say how they are.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -37,10 +39,30 @@ pub(super) fn owns(path: &str) -> bool {
 }
 
 /// Answers a request for one of them.
-pub(super) async fn answer(path: &str, from: SocketAddr, observer: &Observer) -> Reply {
+///
+/// `is_operator` judges the token that a request for metrics carries which is not from this machine.
+pub(super) async fn answer(
+    path: &str,
+    from: SocketAddr,
+    headers: &HeaderMap,
+    is_operator: impl FnOnce(Option<&str>) -> Verdict,
+    observer: &Observer,
+) -> Reply {
     if path == METRICS && !from.ip().is_loopback() {
-        let sentence = "metrics are for this machine only: ask from it, at a loopback address";
-        return Reply::sentence(StatusCode::FORBIDDEN, sentence);
+        match is_operator(whep::bearer(headers)) {
+            Verdict::Granted(_) => {}
+            Verdict::Missing => {
+                let sentence = "metrics are for this machine, and for operators: ask from it, at a loopback address, or with a token ([tokens] in the config file)";
+                return Reply::sentence(StatusCode::FORBIDDEN, sentence);
+            }
+            Verdict::Wrong => {
+                return Reply::sentence(StatusCode::UNAUTHORIZED, "the operator's token is wrong").closing();
+            }
+            Verdict::TooMany { retry_after } => {
+                let sentence = "the operator's token is wrong, and so was too much before it; wait before the next try";
+                return Reply::sentence(StatusCode::TOO_MANY_REQUESTS, sentence).retry_after(retry_after).closing();
+            }
+        }
     }
     let Some(status) = look(observer).await else {
         let sentence = format!("not ready: the broadcast did not say within {PATIENCE:?} how it is; see the log");

@@ -7,20 +7,21 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use hyper::body::Bytes;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use super::Reply;
 use super::complaint::Noted;
+use super::{Reply, ServerTerms};
 use crate::id::{PeerId, SessionId};
+use crate::signaling::access::PassId;
 use crate::signaling::ask::Asker;
 use crate::signaling::client::{Operation, ServerState, Standing};
 use crate::signaling::peerconnection::message;
 use crate::signaling::peers::{AskId, CallPolicy, Outcome, Peers};
 use crate::signaling::room::wire;
-use crate::signaling::room::{Leaving, Message, Room, RoomLimits, RoomPolicy, WaitEnd, WaitToken};
+use crate::signaling::room::{Leaving, Message, Room, RoomPolicy, WaitEnd, WaitToken};
 use crate::signaling::{Caller, SignalIn, peers, room};
 
 /// How the room is set up.
@@ -32,8 +33,6 @@ pub struct RoomConfig {
     pub policy: RoomPolicy,
     /// Whom the daemon calls.
     pub call: CallPolicy,
-    /// How many members there may be.
-    pub limits: RoomLimits,
 }
 
 /// The room and the daemon in it.
@@ -42,15 +41,18 @@ pub(super) struct RoomService {
     state: Mutex<State>,
     asker: Asker,
     label: Arc<str>,
-    /// The daemon's name here.
-    name: String,
+    terms: watch::Receiver<ServerTerms>,
     /// Told whenever something may be due earlier than before.
     due: Notify,
 }
 
 struct State {
+    /// The daemon's name here.
+    name: String,
     room: Room,
     peers: Peers,
+    /// The codes by which members came.
+    passes: HashMap<PeerId, PassId>,
     waits: HashMap<WaitToken, oneshot::Sender<Waited>>,
     tokens: u64,
     is_closed: bool,
@@ -65,16 +67,18 @@ enum Waited {
 }
 
 impl RoomService {
-    /// Opens the room, which the operator knows by `label`; what peers ask of the daemon goes through `signals`, and is waited for so long.
+    /// Opens the room, which the operator knows by `label`; what peers ask of the daemon goes through `signals`.
     pub(super) fn new(
         config: RoomConfig,
         label: Arc<str>,
         signals: mpsc::Sender<SignalIn>,
-        answer_wait: Duration,
+        terms: watch::Receiver<ServerTerms>,
     ) -> Arc<Self> {
         let state = State {
-            room: Room::new(config.policy, config.limits, &config.name),
+            name: config.name.clone(),
+            room: Room::new(config.policy, terms.borrow().members, &config.name),
             peers: Peers::new(config.call, SessionId::random),
+            passes: HashMap::new(),
             waits: HashMap::new(),
             tokens: 0,
             is_closed: false,
@@ -82,8 +86,8 @@ impl RoomService {
             useless: Noted::default(),
         };
         let policy = config.policy;
-        let asker = Asker::new(signals, answer_wait);
-        Arc::new(Self { policy, state: Mutex::new(state), asker, label, name: config.name, due: Notify::new() })
+        let asker = Asker::new(signals, terms.borrow().deadlines.answer);
+        Arc::new(Self { policy, state: Mutex::new(state), asker, label, terms, due: Notify::new() })
     }
 
     /// Who sees whom.
@@ -91,11 +95,17 @@ impl RoomService {
         self.policy
     }
 
-    /// Takes in a member.
-    pub(super) fn sign_in(self: &Arc<Self>, name: &str, from: SocketAddr) -> Reply {
-        self.with(|state, now| match state.room.handle_sign_in(name.as_bytes(), from.ip(), now) {
-            Ok((id, list)) => wire::added(id, list),
-            Err(refusal) => wire::full(refusal),
+    /// Takes in a member, by this code where one is needed.
+    pub(super) fn sign_in(self: &Arc<Self>, name: &str, pass: Option<PassId>, from: SocketAddr) -> Reply {
+        self.with(|state, now| {
+            state.room.set_limits(self.terms.borrow().members);
+            match state.room.handle_sign_in(name.as_bytes(), from.ip(), now) {
+                Ok((id, list)) => {
+                    state.passes.extend(pass.map(|pass| (id, pass)));
+                    wire::added(id, list)
+                }
+                Err(refusal) => wire::full(refusal),
+            }
         })
     }
 
@@ -167,13 +177,19 @@ impl RoomService {
                     let called = self.with(|state, now| state.peers.call(peer, now));
                     let _ = reply.send(called);
                 }
+                Operation::Terms(name, call) => self.with(|state, now| {
+                    state.room.rename_daemon(&name);
+                    state.peers.set_call(call, now);
+                    state.name = name;
+                }),
             }
         }
     }
 
     fn look(&self) -> ServerState {
-        let standing = Standing::SignedIn(self.name.clone());
-        ServerState { label: self.label.to_string(), standing, peers: self.state().peers.states().collect() }
+        let state = self.state();
+        let standing = Standing::SignedIn(state.name.clone());
+        ServerState { label: self.label.to_string(), standing, peers: state.peers.states().collect() }
     }
 
     /// Tells both cores the time whenever something is due; never ends.
@@ -241,7 +257,7 @@ impl RoomService {
         use peers::Output;
         match output {
             Output::Ask(ask, peer, question) => {
-                let caller = Caller::new(&self.label, state.peers.name(peer));
+                let caller = Caller::new(&self.label, state.peers.name(peer)).by(state.passes.get(&peer).copied());
                 match self.asker.ask(question, caller) {
                     Some(outcome) => drop(tokio::spawn(Arc::clone(self).hear(ask, outcome))),
                     None => state.peers.handle_outcome(ask, Outcome::Unanswered),
@@ -294,6 +310,7 @@ impl State {
                 Err(why) => self.peers.handle_useless(peer, why),
             },
             Output::Left { peer, why } => {
+                self.passes.remove(&peer);
                 tracing::info!(%peer, why = why.words(), members = self.room.count(), "a peer has left the room");
                 match why {
                     Leaving::SignedOut => self.peers.handle_signed_out(peer),

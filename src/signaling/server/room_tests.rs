@@ -7,7 +7,7 @@ use super::tests::{CODE, LONG, Running, allow_many_descriptors, config, connect,
 use super::*;
 use crate::signaling::access::Code;
 use crate::signaling::peers::CallPolicy;
-use crate::signaling::room::{RoomLimits, RoomPolicy, mailbox};
+use crate::signaling::room::{RoomPolicy, mailbox};
 use crate::signaling::{Answer, Refusal};
 
 /// The daemon's own id.
@@ -16,17 +16,17 @@ const OFFER: &str = r#"{"sdp":"v=0\r\no=- 7 2 IN IP4 0.0.0.0\r\n","type":"offer"
 const CANDIDATE: &str = r#"{"candidate":"candidate:1 1 udp 1 192.0.2.7 9 typ host","sdpMLineIndex":0,"sdpMid":"0"}"#;
 
 fn start(access: Access, policy: RoomPolicy, call: CallPolicy) -> Running {
-    let room = RoomConfig { name: "desk".to_owned(), policy, call, limits: RoomLimits::default() };
+    let room = RoomConfig { name: "desk".to_owned(), policy, call };
     let config = config(ConnectionLimits::default(), Deadlines::default());
-    start_with(ServerConfig { access, room: Some(room), ..config }, 64)
+    start_with(ServerConfig { access: Arc::new(Mutex::new(access)), room: Some(room), ..config }, 64)
 }
 
 fn open() -> Running {
-    start(Access::Open, RoomPolicy::Open, CallPolicy::None)
+    start(Access::open(), RoomPolicy::Open, CallPolicy::None)
 }
 
 fn closed() -> Running {
-    start(Access::Open, RoomPolicy::Closed, CallPolicy::None)
+    start(Access::open(), RoomPolicy::Closed, CallPolicy::None)
 }
 
 fn get(target: &str) -> String {
@@ -98,7 +98,7 @@ async fn an_offer_gets_its_answer_by_the_mailbox_and_bye_ends_the_session() {
 
 #[tokio::test]
 async fn who_joins_and_waits_is_called_and_its_answer_is_taken() {
-    let mut running = start(Access::Open, RoomPolicy::Closed, CallPolicy::Joined);
+    let mut running = start(Access::open(), RoomPolicy::Closed, CallPolicy::Joined);
     let address = running.address;
     let joined = Instant::now();
     let id = sign_in(address, "alice").await;

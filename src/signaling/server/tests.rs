@@ -25,13 +25,12 @@ pub(super) struct Running {
 pub(super) fn config(limits: ConnectionLimits, deadlines: Deadlines) -> ServerConfig {
     ServerConfig {
         listen: vec!["127.0.0.1:0".parse().unwrap()],
-        access: Access::with_code(Code::parse(CODE).unwrap()),
+        access: Arc::new(Mutex::new(Access::with_code(Code::parse(CODE).unwrap()))),
         own_names: OwnNames::new("teacher", []),
         room: None,
         ice: IceServers::default(),
         tls: None,
-        limits,
-        deadlines,
+        terms: watch::channel(ServerTerms { connections: limits, deadlines, ..ServerTerms::default() }).1,
     }
 }
 

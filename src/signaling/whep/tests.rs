@@ -37,10 +37,15 @@ fn heads_are_told_apart() {
     let at = format!("/whep/{ID}");
     let trickle = Wanted::Trickle(session(), None);
     for (method, path, list, wanted) in [
-        ("POST", "/whep", vec![AUTH, SDP_TYPE], Wanted::Offer),
-        ("POST", "/whep/", vec![AUTH, SDP_TYPE], Wanted::Offer),
-        ("POST", "/whep", vec![("authorization", "bearer  abcdefgh23"), SDP_TYPE], Wanted::Offer),
-        ("POST", "/whep", vec![AUTH, ("content-type", "Application/SDP; charset=utf-8")], Wanted::Offer),
+        ("POST", "/whep", vec![AUTH, SDP_TYPE], Wanted::Offer(Some(PassId(0)))),
+        ("POST", "/whep/", vec![AUTH, SDP_TYPE], Wanted::Offer(Some(PassId(0)))),
+        ("POST", "/whep", vec![("authorization", "bearer  abcdefgh23"), SDP_TYPE], Wanted::Offer(Some(PassId(0)))),
+        (
+            "POST",
+            "/whep",
+            vec![AUTH, ("content-type", "Application/SDP; charset=utf-8")],
+            Wanted::Offer(Some(PassId(0))),
+        ),
         ("PATCH", &at, vec![FRAG_TYPE], trickle),
         ("DELETE", &at, vec![], Wanted::Leave(session())),
         ("DELETE", &at, vec![("authorization", "Bearer wrong")], Wanted::Leave(session())),
@@ -85,7 +90,7 @@ fn too_many_wrong_codes_are_told_when_to_come_back() {
         |list: &HeaderMap| read_head(&Method::POST, "/whep", list, &mut access, [192, 0, 2, 1].into(), now, links);
     let last = (0..6).map(|_| post(&wrong).unwrap_err()).last().unwrap();
     assert_eq!((last.status.as_u16(), text(&last, "retry-after")), (429, "1".to_owned()));
-    assert_eq!(post(&headers(&[AUTH, SDP_TYPE])).unwrap(), Wanted::Offer);
+    assert_eq!(post(&headers(&[AUTH, SDP_TYPE])).unwrap(), Wanted::Offer(Some(PassId(0))));
 }
 
 #[test]
@@ -119,7 +124,10 @@ fn ice_servers_are_for_those_with_the_code() {
 #[test]
 fn bodies_complete_the_question() {
     let offer = "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\n";
-    assert_eq!(read_body(Wanted::Offer, offer.as_bytes()).unwrap(), Ask::Offer(offer.to_owned()));
+    assert_eq!(
+        read_body(Wanted::Offer(Some(PassId(0))), offer.as_bytes()).unwrap(),
+        Ask::Offer(offer.to_owned(), Some(PassId(0)))
+    );
     assert_eq!(read_body(Wanted::Leave(session()), b"anything").unwrap(), Ask::Leave(session()));
     let trickle = Trickle { end: true, ..Trickle::default() };
     assert_eq!(
@@ -127,9 +135,9 @@ fn bodies_complete_the_question() {
         Ask::Trickle(session(), trickle)
     );
     for (wanted, body, says) in [
-        (Wanted::Offer, &b""[..], "found nothing"),
-        (Wanted::Offer, b"hello", "5 bytes of other text"),
-        (Wanted::Offer, b"v=0\r\n\xff", "6 bytes that are no text"),
+        (Wanted::Offer(Some(PassId(0))), &b""[..], "found nothing"),
+        (Wanted::Offer(Some(PassId(0))), b"hello", "5 bytes of other text"),
+        (Wanted::Offer(Some(PassId(0))), b"v=0\r\n\xff", "6 bytes that are no text"),
         (Wanted::Trickle(session(), None), b"\xff", "no text"),
         (Wanted::Trickle(session(), None), b"hello", "line 1"),
         (Wanted::Trickle(session(), None), b"a=ice-ufrag:abcd\r\na=ice-pwd:0123456789012345678901", "no candidate"),

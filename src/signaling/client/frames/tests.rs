@@ -85,6 +85,10 @@ impl FrameProtocol for Plain {
         self.peers.poll_timeout()
     }
 
+    fn rename(&mut self, name: &str) {
+        self.heard.try_send(format!("(renamed: {name})")).unwrap();
+    }
+
     fn poll_own(&mut self) -> Option<Output> {
         (!self.outputs.is_empty()).then(|| self.outputs.remove(0))
     }

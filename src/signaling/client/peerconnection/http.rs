@@ -38,6 +38,11 @@ impl HttpServer {
         Self { url, name: name.to_owned(), client: Arc::default() }
     }
 
+    /// Signs in under another name from the next time on.
+    pub fn rename(&mut self, name: &str) {
+        name.clone_into(&mut self.name);
+    }
+
     /// Sends a request, of which [`Request::SignIn`] is the first; what comes of it is to be awaited.
     pub fn send(&mut self, request: &Request) -> impl Future<Output = Reply> + Send + use<> {
         if *request == Request::SignIn {

@@ -1,0 +1,230 @@
+//! What may change while the daemon runs, and the reload that changes it: nobody's connection is touched.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::sync::watch;
+use tokio::task::{JoinSet, spawn_blocking};
+use tracing::level_filters::LevelFilter;
+use tracing::{info, warn};
+
+use super::access::{self, Codes};
+use super::makers::Makers;
+use super::operate::{Desks, Live};
+use crate::clock::Clock;
+use crate::config::RunConfig;
+use crate::config::load::{LoadError, Loaded};
+use crate::config::tables::Limits;
+use crate::session::inbox::Inbox;
+use crate::session::messages::{JoinIn, Terms};
+use crate::session::relay::told::RelayStarter;
+use crate::signaling::ask::Asker;
+use crate::signaling::client::url::SignalingUrl;
+use crate::signaling::client::{self, Client, ClientConfig, Desk, MOST_SIGNING_OUT};
+use crate::signaling::room::RoomLimits;
+use crate::signaling::server::{ConnectionLimits, Deadlines, ServerTerms};
+
+/// How a configuration is read anew, and what of the process itself it steers.
+#[derive(Clone)]
+pub struct Reloads {
+    /// Reads flags, variables and file again.
+    pub load: Arc<dyn Fn() -> Result<Loaded, LoadError> + Send + Sync>,
+    /// Sets what is logged.
+    pub log: Arc<dyn Fn(LevelFilter) + Send + Sync>,
+}
+
+/// What every client of a signaling server needs.
+pub(super) struct ClientKit {
+    pub(super) asker: Asker,
+    pub(super) clock: Clock,
+    pub(super) relays: RelayStarter,
+}
+
+/// What of the server a reload may change.
+pub(super) struct LiveTerms {
+    pub(super) server: watch::Sender<ServerTerms>,
+    pub(super) room_for: RoomFor,
+    pub(super) codes: Arc<Codes>,
+}
+
+/// How many connections there are descriptors for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RoomFor {
+    /// Of HTTP, and of the room's members, whose waits are connections too.
+    pub(super) descriptors: usize,
+    /// Of viewers over TCP.
+    pub(super) streams: ConnectionLimits,
+}
+
+/// How the server serves by a configuration, as far as there are descriptors.
+pub(super) fn server_terms(config: &RunConfig, room_for: &RoomFor) -> ServerTerms {
+    let Limits { connections, members, request, .. } = config.tables.limits;
+    let total = connections.total.min(room_for.descriptors / 2);
+    let per_address = connections.per_address.min(total.div_ceil(2));
+    ServerTerms {
+        connections: ConnectionLimits { total, per_address },
+        members: RoomLimits { members: members.members.min(room_for.descriptors - total), ..members },
+        deadlines: Deadlines { head: request, body: request, ..Deadlines::default() },
+        origins: config.origins.clone(),
+    }
+}
+
+/// The running configuration, and all that follows it.
+pub(super) struct Steering {
+    running: RunConfig,
+    reloads: Reloads,
+    kit: ClientKit,
+    terms: LiveTerms,
+    makers: Makers,
+    join: Inbox<JoinIn>,
+    room: Option<Desk>,
+    clients: Vec<Running>,
+    /// Those that sign out.
+    ending: JoinSet<()>,
+}
+
+/// The client of a server.
+struct Running {
+    /// As it was written.
+    written: SignalingUrl,
+    /// With its number among those that look the same.
+    url: SignalingUrl,
+    client: Client,
+    stop: watch::Sender<bool>,
+}
+
+/// How sessions are made by a configuration.
+pub(super) fn terms(config: &RunConfig, makers: &Makers) -> Terms {
+    Terms {
+        name: config.name.clone(),
+        max_viewers: config.max_viewers,
+        audio: makers.has_sound(),
+        sync: config.sync.resolve(&config.audio),
+        bitrate: config.bitrate,
+    }
+}
+
+/// Reads the files that signaling servers' URLs name.
+pub(super) fn check_files<'a>(urls: impl IntoIterator<Item = &'a SignalingUrl>) -> anyhow::Result<()> {
+    for url in urls {
+        client::check_files(url).with_context(|| format!("--signaling {}", url.label()))?;
+    }
+    Ok(())
+}
+
+impl Steering {
+    /// Starts the clients of all signaling servers; to be called in a tokio runtime.
+    pub(super) fn start(
+        running: RunConfig,
+        reloads: Reloads,
+        (kit, terms): (ClientKit, LiveTerms),
+        makers: Makers,
+        join: Inbox<JoinIn>,
+        room: Option<Desk>,
+    ) -> Self {
+        let mut steering =
+            Self { running, reloads, kit, terms, makers, join, room, clients: Vec::new(), ending: JoinSet::new() };
+        steering.start_clients();
+        steering
+    }
+
+    /// What operators are told.
+    pub(super) fn live(&self) -> Live {
+        let desks = self.room.iter().chain(self.clients.iter().map(|running| &running.client.desk));
+        Live { name: self.running.name.clone(), max_viewers: self.running.max_viewers, desks: desks.cloned().collect() }
+    }
+
+    /// Reads the configuration again and takes over what can change; where anything of it makes no sense or can't be had, all goes on as it was.
+    pub(super) async fn reload(&mut self, desks: &Desks) {
+        let load = self.reloads.load.clone();
+        let why = match spawn_blocking(move || load()).await {
+            Ok(Ok(loaded)) => match self.take_over(loaded.config).await {
+                Ok(()) => {
+                    desks.set_live(self.live());
+                    return;
+                }
+                Err(error) => format!("{error:#}"),
+            },
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => format!("reading it has failed by a bug: {error}"),
+        };
+        for why in why.lines() {
+            warn!(why, "the configuration is not taken over, and all goes on as it was");
+        }
+    }
+
+    async fn take_over(&mut self, wanted: RunConfig) -> anyhow::Result<()> {
+        let mut next = self.running.clone();
+        let changes = next.take_over(&wanted);
+        check_files(next.signaling.iter().filter(|url| !self.running.signaling.contains(url)))?;
+        let secrets = access::read(&next.tables)?;
+        let (makers, before, after) = (self.makers.clone(), self.running.clone(), next.clone());
+        let prepared = spawn_blocking(move || makers.prepare(&before, &after)).await.context("opening it")??;
+        let revoked = self.terms.codes.take_over(secrets, &next)?;
+        // From here on nothing can fail.
+        revoked.into_iter().for_each(|pass| self.join.push_always(JoinIn::Revoke(pass)));
+        self.terms.server.send_replace(server_terms(&next, &self.terms.room_for));
+        let makers = self.makers.clone();
+        spawn_blocking(move || makers.take_over(prepared)).await.context("closing what was before")?;
+        (self.reloads.log)(next.log);
+        self.running = next;
+        self.join.push_always(JoinIn::Terms(terms(&self.running, &self.makers)));
+        self.stop_clients(|url, running| !running.signaling.contains(url));
+        for desk in self.live().desks {
+            desk.set_terms(self.running.name.clone(), self.running.call.clone()).await;
+        }
+        self.start_clients();
+        match changes.live.as_slice() {
+            [] => info!("the configuration was read again: nothing new"),
+            changed => info!(changed = changed.join(" "), "the configuration is taken over"),
+        }
+        if !changes.fixed.is_empty() {
+            warn!(settings = changes.fixed.join(" "), "what has changed here holds from the next start on");
+        }
+        Ok(())
+    }
+
+    /// Starts the clients of servers that have none.
+    fn start_clients(&mut self) {
+        let is_running = |clients: &[Running], url: &SignalingUrl| clients.iter().any(|client| client.written == *url);
+        for written in &self.running.signaling {
+            if is_running(&self.clients, written) {
+                continue;
+            }
+            let mut url = written.clone();
+            url.number_beside(self.clients.iter().map(|client| &client.url));
+            let config = ClientConfig {
+                url: url.clone(),
+                name: self.running.name.clone(),
+                call: self.running.call.clone(),
+                asker: self.kit.asker.clone(),
+                clock: self.kit.clock,
+                relays: self.kit.relays.clone(),
+            };
+            let (stop, stopped) = watch::channel(false);
+            let client = client::start(config, stopped);
+            self.clients.push(Running { written: written.clone(), url, client, stop });
+        }
+    }
+
+    /// Has those clients sign out; who watches by them goes on.
+    fn stop_clients(&mut self, which: impl Fn(&SignalingUrl, &RunConfig) -> bool) {
+        for running in self.clients.extract_if(.., |client| which(&client.written, &self.running)) {
+            running.stop.send_replace(true);
+            self.ending.spawn(async move {
+                // A panic has said so itself.
+                let _ = running.client.task.await;
+            });
+        }
+        while self.ending.try_join_next().is_some() {}
+    }
+
+    /// Signs out everywhere.
+    pub(super) async fn stop(mut self) {
+        self.stop_clients(|_, _| true);
+        let signed_out = async { while self.ending.join_next().await.is_some() {} };
+        if tokio::time::timeout(MOST_SIGNING_OUT, signed_out).await.is_err() {
+            tracing::debug!("signing out has taken too long");
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! The book of codes: which there are, by name, since when they may not be used any more, and whose they are to change.
+//!
+//! A pure core: time is wall time since the Unix epoch, as an argument. Where codes are kept is for the daemon.
+
+use std::time::Duration;
+
+use super::{Code, PassId};
+
+/// The name of the code that a daemon has of itself.
+const MAIN: &str = "main";
+/// The most bytes of a name.
+const NAME_BYTES: usize = 64;
+/// The most codes.
+const MOST: usize = 1000;
+
+/// Where a code comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// It is the daemon's own; revoked, it is replaced.
+    Main,
+    /// It is in the config file, by which it is added and revoked.
+    Config,
+    /// An operator added it.
+    Added,
+}
+
+/// A code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Tells it from all others.
+    pub pass: PassId,
+    /// Its name.
+    pub name: String,
+    /// The code.
+    pub code: Code,
+    /// Since when it may not be used any more.
+    pub expires: Option<Duration>,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+impl Entry {
+    /// Whether it may be used no more at `wall`.
+    pub fn is_expired(&self, wall: Duration) -> bool {
+        self.expires.is_some_and(|expires| expires <= wall)
+    }
+}
+
+/// Why the book is not changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BookError {
+    /// The name is none.
+    #[error("'{0}' can't be the name of a code: write 1 to {NAME_BYTES} of a-z A-Z 0-9 . _ -")]
+    Name(String),
+    /// There is one of this name.
+    #[error("there is a code called {0}; revoke it first, or choose another name")]
+    Taken(String),
+    /// There is none of this name.
+    #[error("there is no code called {0}; `laterna codes list` has all")]
+    Unknown(String),
+    /// It is in the config file.
+    #[error("the code {0} is in the config file: take it out there, then reload")]
+    Config(String),
+    /// There are too many.
+    #[error("there are {MOST} codes; revoke some first")]
+    Full,
+}
+
+/// All codes.
+#[derive(Debug, Default)]
+pub struct Book {
+    entries: Vec<Entry>,
+    made: u64,
+}
+
+impl Book {
+    /// Puts the daemon's own code into the book, in the place of the one that it had; gives that.
+    pub fn set_main(&mut self, code: Code) -> Option<PassId> {
+        let before = self.take(|entry| entry.origin == Origin::Main);
+        let entry = self.entry(MAIN.to_owned(), code, None, Origin::Main);
+        self.entries.insert(0, entry);
+        before.first().map(|entry| entry.pass)
+    }
+
+    /// Puts what the config file has into the book; gives those that are not in it any more, or under another code.
+    ///
+    /// # Errors
+    /// Where a name is taken; then nothing is changed.
+    pub fn set_config(&mut self, wanted: Vec<(String, Code, Option<Duration>)>) -> Result<Vec<PassId>, BookError> {
+        for (name, ..) in &wanted {
+            check_name(name)?;
+            if self.entries.iter().any(|entry| entry.origin != Origin::Config && entry.name == *name) {
+                return Err(BookError::Taken(name.clone()));
+            }
+        }
+        let mut before = self.take(|entry| entry.origin == Origin::Config);
+        for (name, code, expires) in wanted {
+            let known = before.iter().position(|entry| entry.name == name && entry.code == code);
+            let entry = match known.map(|at| before.remove(at)) {
+                Some(entry) => Entry { expires, ..entry },
+                None => self.entry(name, code, expires, Origin::Config),
+            };
+            self.entries.push(entry);
+        }
+        Ok(before.into_iter().map(|entry| entry.pass).collect())
+    }
+
+    /// Adds an operator's code.
+    ///
+    /// # Errors
+    /// Where the name is taken, or none.
+    pub fn add(&mut self, name: &str, code: Code, expires: Option<Duration>) -> Result<&Entry, BookError> {
+        check_name(name)?;
+        if name == MAIN || self.entries.iter().any(|entry| entry.name == name) {
+            return Err(BookError::Taken(name.to_owned()));
+        }
+        if self.entries.len() >= MOST {
+            return Err(BookError::Full);
+        }
+        let entry = self.entry(name.to_owned(), code, expires, Origin::Added);
+        self.entries.push(entry);
+        Ok(&self.entries[self.entries.len() - 1])
+    }
+
+    /// Whether a code may be revoked by an operator, and what it is.
+    ///
+    /// # Errors
+    /// Where there is none, or the config file has it.
+    pub fn revocable(&self, name: &str) -> Result<&Entry, BookError> {
+        match self.entries.iter().find(|entry| entry.name == name) {
+            None => Err(BookError::Unknown(name.chars().filter(|c| !c.is_control()).take(NAME_BYTES).collect())),
+            Some(entry) if entry.origin == Origin::Config => Err(BookError::Config(entry.name.clone())),
+            Some(entry) => Ok(entry),
+        }
+    }
+
+    /// Takes a code out.
+    pub fn remove(&mut self, pass: PassId) -> Option<Entry> {
+        self.take(|entry| entry.pass == pass).pop()
+    }
+
+    /// All codes, the daemon's own first.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Those that may be used at `wall`.
+    pub fn valid(&self, wall: Duration) -> Vec<(PassId, Code)> {
+        let valid = self.entries.iter().filter(|entry| !entry.is_expired(wall));
+        valid.map(|entry| (entry.pass, entry.code.clone())).collect()
+    }
+
+    /// When the next one expires after `wall`.
+    pub fn next_expiry(&self, wall: Duration) -> Option<Duration> {
+        self.entries.iter().filter_map(|entry| entry.expires).filter(|expires| *expires > wall).min()
+    }
+
+    fn entry(&mut self, name: String, code: Code, expires: Option<Duration>, origin: Origin) -> Entry {
+        self.made += 1;
+        Entry { pass: PassId(self.made), name, code, expires, origin }
+    }
+
+    fn take(&mut self, which: impl Fn(&Entry) -> bool) -> Vec<Entry> {
+        self.entries.extract_if(.., |entry| which(entry)).collect()
+    }
+}
+
+/// Checks that this can be the name of a code.
+fn check_name(name: &str) -> Result<(), BookError> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    if (1..=NAME_BYTES).contains(&name.len()) && name.bytes().all(fits) {
+        return Ok(());
+    }
+    Err(BookError::Name(name.chars().filter(|c| !c.is_control()).take(NAME_BYTES).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn names(book: &Book) -> Vec<&str> {
+        book.entries().iter().map(|entry| entry.name.as_str()).collect()
+    }
+
+    #[test]
+    fn codes_are_added_expire_and_are_revoked() {
+        let mut book = Book::default();
+        assert_eq!(book.set_main(Code::random()), None);
+        let monday = book.add("monday", Code::random(), Some(DAY)).unwrap().clone();
+        assert_eq!(book.add("monday", Code::random(), None), Err(BookError::Taken("monday".into())));
+        assert_eq!(book.add("main", Code::random(), None), Err(BookError::Taken("main".into())));
+        for name in ["", "a b", "a/b", &"x".repeat(65), "é"] {
+            assert!(matches!(book.add(name, Code::random(), None), Err(BookError::Name(_))), "{name}");
+        }
+        assert_eq!(book.next_expiry(Duration::ZERO), Some(DAY));
+        assert_eq!(book.valid(DAY - Duration::from_secs(1)).len(), 2);
+        assert_eq!((book.valid(DAY).len(), book.next_expiry(DAY)), (1, None));
+        assert_eq!(book.revocable("tuesday"), Err(BookError::Unknown("tuesday".into())));
+        assert_eq!(book.revocable("monday").unwrap(), &monday);
+        assert_eq!(book.remove(monday.pass), Some(monday));
+        assert_eq!(names(&book), ["main"]);
+    }
+
+    #[test]
+    fn a_reload_keeps_what_stays_and_tells_what_goes() {
+        let (mut book, one, two) = (Book::default(), Code::random(), Code::random());
+        book.set_main(Code::random());
+        let code = |name: &str, code: &Code| (name.to_owned(), code.clone(), None);
+        book.set_config(vec![code("a", &one), code("b", &two)]).unwrap();
+        let [a, b] = [1, 2].map(|at: usize| book.entries()[at].pass);
+        let gone = book.set_config(vec![code("b", &one), code("a", &one)]).unwrap();
+        assert_eq!(gone, [b], "b has another code now, a the same");
+        assert_eq!(book.entries().iter().find(|entry| entry.name == "a").unwrap().pass, a);
+        assert_eq!(book.revocable("a"), Err(BookError::Config("a".into())));
+        book.add("c", Code::random(), None).unwrap();
+        assert_eq!(book.set_config(vec![code("c", &one)]), Err(BookError::Taken("c".into())));
+        assert_eq!(names(&book), ["main", "b", "a", "c"], "nothing is changed");
+    }
+
+    #[test]
+    fn a_fresh_code_of_the_daemon_is_another_pass() {
+        let mut book = Book::default();
+        book.set_main(Code::random());
+        let first = book.entries()[0].pass;
+        assert_eq!(book.set_main(Code::random()), Some(first));
+        assert_ne!(book.entries()[0].pass, first);
+    }
+}
