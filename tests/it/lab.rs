@@ -152,8 +152,8 @@ fn reload(guest: &Guest, viewer: &Viewer) {
     guest.root(&format!("printf 'name = \"Room 12\"\\nbitrate = \"1M\"\\n' >> {file} && systemctl reload laterna"));
     guest.awaits("laterna status | grep -q \"Room 12\"", LONG);
     viewer.sees_the_card();
-    guest.root(&format!("cp {file} /tmp/kept && echo 'fps = 0' >> {file} && ! systemctl reload laterna"));
-    assert!(guest.root("journalctl --no-pager -u laterna").contains("fps = 0"));
+    guest.root(&format!("cp {file} /tmp/kept && echo 'max-viewers = 0' >> {file} && ! systemctl reload laterna"));
+    assert!(guest.root("journalctl --no-pager -u laterna").contains("max-viewers = 0"));
     guest.root(&format!("cp /tmp/kept {file} && systemctl reload laterna"));
     viewer.sees_the_card();
     assert_eq!(guest.root("systemctl show -p MainPID --value laterna"), process);
