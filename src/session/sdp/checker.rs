@@ -327,14 +327,15 @@ fn check_setup(verdict: &mut Verdict, offer: &Text<'_>, members: &[usize], ours:
     };
     let own = members.iter().map(|index| &offer.sections[*index]);
     let sources = own.chain(offer.sections.iter().filter(grouped)).chain([&offer.session]);
-    let offered: Vec<_> = sources.flat_map(|lines| values(lines, "setup:")).collect();
+    let is_role = |value: &&str| matches!(*value, "active" | "passive" | "actpass");
+    let offered: Vec<_> = sources.flat_map(|lines| values(lines, "setup:")).filter(is_role).collect();
     let lawful = match ours {
         "active" => offered.iter().any(|role| matches!(*role, "actpass" | "passive")),
         "passive" => offered.is_empty() || offered.iter().any(|role| matches!(*role, "actpass" | "active")),
         _ => false,
     };
     // What is not said in one section may be read as the default.
-    let unsaid = members.iter().any(|m| values(&offer.sections[*m], "setup:").next().is_none());
+    let unsaid = members.iter().any(|m| !values(&offer.sections[*m], "setup:").any(|value| is_role(&value)));
     verdict.demand(lawful || (ours == "passive" && unsaid), || format!("setup:{ours} to {offered:?}"));
 }
 

@@ -257,7 +257,7 @@ impl Description {
             }
             "ice-ufrag" => self.ufrag = credential(value),
             "ice-pwd" => self.password = credential(value),
-            "setup" => self.setup = Some(value.to_owned()),
+            "setup" => self.setup = role(value),
             "fingerprint" => self.fingerprints.extend(fingerprint(value)),
             "ice-lite" => self.ice_lite = true,
             "extmap" => self.extensions.extend(Extension::parse(value)),
@@ -319,7 +319,7 @@ impl Section {
             "mid" => self.mid = token(value),
             "ice-ufrag" => self.ufrag = credential(value),
             "ice-pwd" => self.password = credential(value),
-            "setup" => self.setup = Some(value.to_owned()),
+            "setup" => self.setup = role(value),
             "fingerprint" => self.fingerprints.extend(fingerprint(value)),
             "candidate" => self.candidates.push(format!("candidate:{value}")),
             "rtcp-rsize" => self.reduced_size = true,
@@ -420,6 +420,11 @@ pub fn parameter<'a>(format: &'a str, name: &str) -> Option<&'a str> {
 /// A mid or another token that is echoed: short and without anything that could break a line.
 fn token(value: &str) -> Option<String> {
     (!value.is_empty() && value.len() <= 64 && value.bytes().all(|b| b.is_ascii_graphic())).then(|| value.to_owned())
+}
+
+/// A DTLS role (RFC 8842, section 5.2); what is none there, as `holdconn`, is as if it was not said.
+fn role(value: &str) -> Option<String> {
+    matches!(value, "active" | "passive" | "actpass").then(|| value.to_owned())
 }
 
 /// ICE credentials: 4 to 256 characters (RFC 8839, section 5.4).

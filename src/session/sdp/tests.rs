@@ -124,6 +124,20 @@ fn a_codec_is_what_its_whole_map_says() {
 }
 
 #[test]
+fn a_role_that_is_none_is_as_if_it_was_not_said() {
+    for (role, expected) in
+        [("actpass", "passive"), ("passive", "active"), ("holdconn", "passive"), ("actpassx", "passive")]
+    {
+        let (agreement, answer) = answered(&CHROMIUM.replace("a=setup:actpass", &format!("a=setup:{role}")));
+        assert_eq!(agreement.remote.dtls_client, expected == "active", "{role}");
+        assert!(answer.contains(&format!("a=setup:{expected}\r\n")), "{role}:\n{answer}");
+    }
+    let other = CHROMIUM.replace("a=setup:actpass\r\n", "a=setup:x\r\n");
+    let session = other.replace("a=extmap-allow-mixed\r\n", "a=setup:passive\r\n");
+    assert!(answered(&session).0.remote.dtls_client, "the session's holds where a section says none");
+}
+
+#[test]
 fn levels_follow_the_offer_where_asymmetry_is_not_allowed() {
     let (agreement, _) = answered(&CHROMIUM.replace("level-asymmetry-allowed=1;", ""));
     assert_eq!(agreement.video.unwrap().format, "packetization-mode=1;profile-level-id=42e01f");
