@@ -139,15 +139,16 @@ pub fn examine(patient: Patient) -> Report {
     let config = patient.loaded.as_ref().map_or(&patient.defaults, |loaded| &loaded.config).clone();
     let mut checks = machine::config(&patient.loaded.as_ref().map(|loaded| loaded.file.as_deref()));
     let control = patient.control;
-    let daemon = Check::start("daemon", move || gather::daemon(control.as_deref())).finish();
-    let status = daemon.and_then(|found| {
-        checks.extend(machine::daemon(&found));
-        Ok(found.ok())
-    });
-    let status: Option<Status> = status.unwrap_or_else(|lost| {
-        checks.push(lost);
-        None
-    });
+    let status: Option<Status> = match Check::start("daemon", move || gather::daemon(control.as_deref())).finish() {
+        Ok(found) => {
+            checks.extend(machine::daemon(&found));
+            found.ok()
+        }
+        Err(lost) => {
+            checks.push(lost);
+            None
+        }
+    };
     // What waits for others goes on beside what takes time of this machine.
     let servers = gather::network::servers(&config);
     let servers: Vec<_> = servers.into_iter().map(|look| Check::start("servers", look)).collect();
