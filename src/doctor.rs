@@ -139,8 +139,7 @@ pub fn examine(patient: Patient) -> Report {
     let config = patient.loaded.as_ref().map_or(&patient.defaults, |loaded| &loaded.config).clone();
     let mut checks = machine::config(&patient.loaded.as_ref().map(|loaded| loaded.file.as_deref()));
     let control = patient.control;
-    let daemon = Check::start("daemon", move || gather::daemon(control.as_deref())).finish();
-    let status: Option<Status> = match daemon {
+    let status: Option<Status> = match Check::start("daemon", move || gather::daemon(control.as_deref())).finish() {
         Ok(found) => {
             checks.extend(machine::daemon(&found));
             found.ok()

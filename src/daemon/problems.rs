@@ -148,7 +148,7 @@ pub(super) fn problems(status: &Status, known: &Known, chronicle: &Chronicle) ->
     for server in status.ice_servers.iter().filter(|server| server.standing == IceStanding::Away) {
         let why = server.why.as_deref().unwrap_or("it does not say why");
         let what = format!("{} is away: {why}", server.url);
-        let advice = "it is tried again; viewers that need it can't come meanwhile: see that it runs, and that its address and password are right";
+        let advice = "it is tried again; viewers that need it can't come meanwhile: see that it runs, and that its address and credentials are right";
         problems.push(problem(what, chronicle.ice_servers.get(&server.url).map(age), advice));
     }
     if !known.has_tcp {

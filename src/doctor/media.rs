@@ -86,7 +86,12 @@ pub fn codec(facts: &CodecFacts) -> Finding {
     let budget = Duration::from_secs(1) / fps.max(1);
     if encoding.change > budget {
         let found = format!("{told}, more than the {} that {fps} pictures a second leave", ms(budget));
-        return Finding::new("codec", Level::Warn, found, "choose a smaller --size, or a lower --fps");
+        return Finding::new(
+            "codec",
+            Level::Warn,
+            found,
+            "choose a smaller --size or a lower --fps, or see what else this machine does at the moment",
+        );
     }
     Finding::ok("codec", told)
 }

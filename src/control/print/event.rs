@@ -73,7 +73,8 @@ fn words(event: &Event) -> (&'static str, Fields) {
             ("ice-server", fields)
         }
         Event::Reloaded { changed, waiting } => {
-            let mut fields = vec![("changed", changed.join(","))];
+            let changed = if changed.is_empty() { "nothing".to_owned() } else { changed.join(",") };
+            let mut fields = vec![("changed", changed)];
             fields.extend((!waiting.is_empty()).then(|| ("next-start", waiting.join(","))));
             ("reloaded", fields)
         }
