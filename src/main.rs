@@ -1,16 +1,17 @@
 //! The `laterna` binary: arguments → logs → run → exit code.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use laterna::cli::{self, Invocation, RunArgs};
+use laterna::cli::{self, Invocation, RunArgs, manual};
 use laterna::config::load::{self, LoadError, Loaded};
+use laterna::config::written::Written;
 use laterna::config::{Exit, MANUAL, one_line, print};
-use laterna::control;
 use laterna::daemon::Reloads;
 use laterna::logs::Stderr;
+use laterna::{control, doctor};
 use tracing::info;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -25,6 +26,15 @@ fn main() -> ExitCode {
         }
         Ok(Invocation::PrintConfig(args)) => load(&args).map_or_else(refuse, |loaded| say(&print::print(&loaded))),
         Ok(Invocation::DefaultConfig) => say(MANUAL),
+        Ok(Invocation::Completions(shell)) => say(&manual::completions(shell)),
+        Ok(Invocation::Man(None)) => say(&manual::first().text),
+        Ok(Invocation::Man(Some(dir))) => match write_pages(&dir) {
+            Ok(()) => Exit::Done,
+            Err(error) => {
+                fail(Exit::Failed, &format!("man {}: {error}; name a directory that can be written", dir.display()))
+            }
+        },
+        Ok(Invocation::Doctor { json, settings }) => examine(&settings, json),
         Ok(Invocation::Operate { operation, control }) => {
             match control::client::run(&operation, control.as_deref(), &mut std::io::stdout().lock()) {
                 Ok(()) => Exit::Done,
@@ -61,9 +71,25 @@ fn run(loaded: Loaded, args: Box<RunArgs>) -> Exit {
         None => info!("there is no config file"),
     }
     let reloads = Reloads { load: Arc::new(move || load(&args)), log };
-    match laterna::daemon::run(loaded.config, reloads) {
+    match laterna::daemon::run(loaded.config, loaded.file, reloads) {
         Ok(()) => Exit::Done,
         Err(error) => fail(Exit::Failed, &format!("{error:#}")),
+    }
+}
+
+/// Examines this machine for a configuration, whether that makes sense or not.
+fn examine(args: &RunArgs, json: bool) -> Exit {
+    let defaults = match load::layer(&Written::default(), None, &hostname()) {
+        Ok(defaults) => defaults.config,
+        Err(errors) => return refuse(LoadError::Invalid(errors)),
+    };
+    let loaded = load(args);
+    let control = loaded.as_ref().ok().and_then(|loaded| loaded.config.control.clone());
+    let report = doctor::examine(doctor::Patient { loaded, defaults, control });
+    let text = if json { control::print::json(&report) + "\n" } else { report.in_words() };
+    match say(&text) {
+        Exit::Done if report.has_failed() => Exit::Failed,
+        exit => exit,
     }
 }
 
@@ -81,6 +107,12 @@ fn say(text: &str) -> Exit {
         Ok(()) => Exit::Done,
         Err(error) => fail(Exit::Failed, &format!("stdout: {error}")),
     }
+}
+
+/// Writes all man pages into a directory.
+fn write_pages(dir: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    manual::pages().iter().try_for_each(|page| std::fs::write(dir.join(&page.file), &page.text))
 }
 
 /// Says in one line why nothing more is done.

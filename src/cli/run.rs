@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::builder::Arg;
 use clap::parser::ValueSource;
-use clap::{ArgAction, ArgMatches, Args, Command, FromArgMatches};
+use clap::{ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueHint};
 
 use super::FLAGS_NOT_YET;
 use crate::config::setting::{Fallback, Kind, SETTINGS, Setting};
@@ -28,6 +28,7 @@ impl Args for RunArgs {
             .env("LATERNA_CONFIG")
             .hide_env_values(true)
             .value_parser(clap::value_parser!(PathBuf))
+            .value_hint(ValueHint::FilePath)
             .help("The config file (default: laterna/laterna.toml in $XDG_CONFIG_HOME, else in /etc)");
         let later = FLAGS_NOT_YET.iter().map(|(flag, variable)| {
             let arg = Arg::new(*flag).long(*flag).env(*variable).hide(true);
@@ -43,7 +44,10 @@ impl Args for RunArgs {
 
 fn arg(setting: &Setting) -> Arg {
     let arg = Arg::new(setting.key).long(setting.key).value_name(setting.value_name);
-    let arg = arg.env(setting.variable()).hide_env_values(true);
+    let arg = arg.env(setting.variable()).hide_env_values(true).value_hint(match setting.value_name {
+        "FILE" | "PATH" => ValueHint::FilePath,
+        _ => ValueHint::Other,
+    });
     let arg = match setting.kind {
         Kind::List { .. } => arg.action(ArgAction::Append).value_delimiter(','),
         Kind::Text | Kind::Number | Kind::Switch => arg.action(ArgAction::Set),

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use tracing::{debug, error, warn};
 
 use super::allowance::Allowance;
+use super::broadcast::Way;
 use super::engine::rtc::RtcEngine;
 use super::engine::stun;
-use super::engine::{Path, Remote};
+use super::engine::{Path, Protocol, Remote};
 use super::fault::attended;
 use super::inbox::Inbox;
 use super::messages::{JoinIn, MediaIn};
@@ -200,7 +201,10 @@ impl Media {
                 MediaIn::Forget(session) => self.forget(session),
                 MediaIn::Look { mut state, reply } => {
                     for viewer in &mut state.viewers {
-                        viewer.link = self.viewer(viewer.session).and_then(|viewer| viewer.link());
+                        let Some(live) = self.viewer(viewer.session) else { continue };
+                        let path = live.path();
+                        viewer.link = live.link();
+                        viewer.way = path.map(|path| self.way(path));
                     }
                     // Whoever asked may have gone away.
                     drop(reply.send(state));
@@ -211,6 +215,16 @@ impl Media {
                 }
                 MediaIn::Shutdown => self.shut_down(now),
             }
+        }
+    }
+
+    fn way(&mut self, path: Path) -> Way {
+        match path.protocol {
+            Protocol::Tcp => Way::Tcp,
+            Protocol::Udp if self.sink.relays().relays().is_some_and(|relays| relays.has_relayed(path.local)) => {
+                Way::Relayed
+            }
+            Protocol::Udp => Way::Udp,
         }
     }
 

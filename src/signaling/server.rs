@@ -26,7 +26,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::SignalIn;
-use super::access::{Access, Origins, OwnNames};
+use super::access::{Access, OFFERS_PER_MINUTE, Origins, OwnNames};
 use super::client::{Desk, Operation};
 use super::room::RoomLimits;
 use crate::clock;
@@ -86,6 +86,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct ServerConfig {
     /// The addresses to listen on; port 0 is any. Empty: no HTTP.
     pub listen: Vec<SocketAddr>,
+    /// Sockets that listen already, in the place of those addresses where there are any.
+    pub inherited: Vec<TcpListener>,
     /// Who may watch; whoever has it may change it at any time.
     pub access: Arc<Mutex<Access>>,
     /// The names in `Host` that are answered.
@@ -101,7 +103,7 @@ pub struct ServerConfig {
 }
 
 /// What of the server may change while it runs; what is under way goes on as it began.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerTerms {
     /// How many connections may be open.
     pub connections: ConnectionLimits,
@@ -111,6 +113,20 @@ pub struct ServerTerms {
     pub deadlines: Deadlines,
     /// The sites whose pages may ask for the stream.
     pub origins: Origins,
+    /// How often an address may offer in a minute.
+    pub offers_per_minute: u32,
+}
+
+impl Default for ServerTerms {
+    fn default() -> Self {
+        Self {
+            connections: ConnectionLimits::default(),
+            members: RoomLimits::default(),
+            deadlines: Deadlines::default(),
+            origins: Origins::default(),
+            offers_per_minute: OFFERS_PER_MINUTE,
+        }
+    }
 }
 
 /// How long the server waits.
@@ -186,7 +202,11 @@ impl Server {
     /// Where one of them can't be bound.
     pub fn bind(config: ServerConfig) -> Result<(Self, Looks), ServerError> {
         let (looks, asked) = mpsc::channel(MOST_LOOKS);
-        let listeners = listen::bind_all(&config.listen)?;
+        let listeners = if config.inherited.is_empty() {
+            listen::bind_all(&config.listen)?
+        } else {
+            listen::take_all(config.inherited)
+        };
         let addresses = listeners.iter().map(|(_, address)| *address).collect();
         let server = Self {
             listeners: listeners.into_iter().map(|(listener, _)| listener).collect(),

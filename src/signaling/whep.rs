@@ -13,6 +13,7 @@ use hyper::{HeaderMap, Method, StatusCode};
 use super::access::{Access, PassId, Verdict};
 use super::server::Reply;
 use super::{Answer, Refusal, Trickle};
+use crate::config::one_line;
 use crate::id::SessionId;
 
 pub mod sdpfrag;
@@ -210,6 +211,12 @@ pub fn refused(refusal: &Refusal) -> Reply {
     })
 }
 
+/// The reply to an address that offers too often.
+pub fn too_often(wait: Duration) -> Reply {
+    let sentence = "this address asks for the stream too often; wait before the next try";
+    because("busy", cors(Reply::sentence(StatusCode::TOO_MANY_REQUESTS, sentence).retry_after(wait)))
+}
+
 /// The reply where the broadcast has more to do than fits its queue.
 pub fn busy() -> Reply {
     let reply =
@@ -314,7 +321,7 @@ fn has_type(headers: &HeaderMap, wanted: &str) -> Result<(), Box<Reply>> {
     let found = essence.filter(|essence| !essence.is_empty()).unwrap_or("none");
     Err(boxed(Reply::sentence(
         StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        format!("expected the content type {wanted}, found {found:.100}"),
+        format!("expected the content type {wanted}, found {:.100}", one_line(found)),
     )))
 }
 

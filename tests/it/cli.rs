@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 const README: &str = include_str!("../../README.md");
 
 /// Runs the binary without any `LATERNA_*` variable but `variables`; only for command lines that end by themselves.
-fn laterna<S: AsRef<std::ffi::OsStr>>(args: &[S], variables: &[(&str, &str)]) -> Output {
+pub fn laterna<S: AsRef<std::ffi::OsStr>>(args: &[S], variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_laterna"));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LATERNA_")) {
         command.env_remove(name);
@@ -27,7 +27,8 @@ fn refused<S: AsRef<std::ffi::OsStr>>(args: &[S], variables: &[(&str, &str)]) ->
     line
 }
 
-fn printed(args: &[&str]) -> String {
+/// What a command prints that is done, with nothing on stderr.
+pub fn printed(args: &[&str]) -> String {
     let output = laterna(args, &[]);
     assert_eq!(output.status.code(), Some(0), "{args:?}");
     assert!(output.stderr.is_empty(), "{args:?}");
@@ -35,7 +36,7 @@ fn printed(args: &[&str]) -> String {
 }
 
 /// The long flags that a text names.
-fn flags(text: &str) -> BTreeSet<&str> {
+pub fn flags(text: &str) -> BTreeSet<&str> {
     let words = text.split(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'));
     words.filter(|word| word.starts_with("--") && word.len() > 3).collect()
 }
@@ -162,6 +163,10 @@ fn the_readme_names_the_flags_of_the_help_and_no_others() {
         "--user",
         "--global",
         "--now",
+        "--minutes",
+        "--keep",
+        "--expires",
+        "--show",
     ];
     let unknown: Vec<_> =
         flags(README).into_iter().filter(|flag| !help.contains(flag) && !own.contains(flag)).collect();
@@ -172,8 +177,22 @@ fn the_readme_names_the_flags_of_the_help_and_no_others() {
 fn the_readmes_commands_parse() {
     let mut found = 0;
     for line in README.lines().map(str::trim) {
-        let line = line.split(['#', '>']).next().unwrap();
-        let command = ["run", "status", "peers", "call", "kick", "config"].into_iter().find_map(|command| {
+        let line = line.split(['#', '>', '|']).next().unwrap();
+        let commands = [
+            "run",
+            "status",
+            "events",
+            "peers",
+            "call",
+            "kick",
+            "codes",
+            "config",
+            "doctor",
+            "completions",
+            "man",
+            "switch",
+        ];
+        let command = commands.into_iter().find_map(|command| {
             let (_, args) = line.split_once(&format!("laterna {command}"))?;
             Some((command, args))
         });

@@ -8,16 +8,21 @@ mod codecs;
 mod codes;
 mod config;
 mod control;
+mod doctor;
+mod events;
 mod everywhere;
 mod faults;
 mod firefox;
+mod fuzz_corpus;
 mod heard;
 mod hostile;
 mod ice_servers;
 mod ice_tcp;
 mod independent;
+mod lab;
 mod leaving;
 mod light;
+mod manual;
 mod mdn;
 mod observe;
 mod page;
@@ -43,3 +48,6 @@ mod whip;
 
 #[path = "../support/mod.rs"]
 mod support;
+
+#[path = "../fuzz/src/lib.rs"]
+mod fuzz;

@@ -213,3 +213,27 @@ fn the_hook_that_makes_threads_hang_is_refused_where_no_test_asks_for_it() {
     let last = failure.stderr.last().unwrap();
     assert!(last.contains("LATERNA_TEST_HANG") && last.contains("leave it unset"), "{last}");
 }
+
+/// Listens as a service manager does, and becomes the daemon then.
+const LISTENS: &str = "
+import os, socket, sys
+held = socket.socket()
+held.bind(('127.0.0.1', 0))
+held.listen()
+os.dup2(held.fileno(), 3)
+os.set_inheritable(3, True)
+os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()))
+os.execv(sys.argv[1], sys.argv[1:])
+";
+
+#[test]
+fn a_socket_of_the_service_manager_goes_before_the_addresses_that_are_set() {
+    let setup = Setup::new(&["--source", "pattern", "--listen", "off"]).by(&["python3", "-c", LISTENS]);
+    let daemon = setup.start();
+    daemon.logged(&["the service manager listens for the daemon", "sockets=1"], SOON);
+    assert_ne!(daemon.http().port(), 0);
+    let page = crate::support::http::request(daemon.http(), "GET", "/healthz", &[], b"");
+    assert_eq!((page.status, page.body.as_str()), (200, "ok\n"));
+    assert!(daemon.page().starts_with(&format!("http://{}/#", daemon.http())));
+    daemon.stop();
+}

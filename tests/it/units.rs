@@ -100,6 +100,7 @@ fn units_start_a_command_of_this_version_and_are_watched() {
             ("Restart", "on-failure"),
             ("RestartPreventExitStatus", "2"),
             ("StandardOutput", "null"),
+            ("StandardError", "journal"),
         ];
         for (key, value) in settings {
             assert_eq!(service[key], [value], "{key}");

@@ -131,6 +131,11 @@ impl Setup {
 
     /// What starts it, exactly with the arguments given.
     pub fn command(&self) -> Command {
+        self.command_of("run")
+    }
+
+    /// Another command that takes the flags of `run`.
+    pub fn command_of(&self, name: &str) -> Command {
         let mut command = match self.prefix.split_first() {
             None => command_in(self.network.as_deref(), &binary()),
             Some((program, rest)) => {
@@ -139,7 +144,7 @@ impl Setup {
                 command
             }
         };
-        command.arg("run").args(&self.args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.arg(name).args(&self.args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         for (name, _) in std::env::vars_os() {
             let name_text = name.to_string_lossy();
             if name_text.starts_with("LATERNA_") || name_text.starts_with("XDG_") {

@@ -153,7 +153,9 @@ impl Rung {
         }
         let stamp = self.stamp(work, begun);
         let unit = self.attempt(work, &damage, stamp);
-        self.counters.encode_time += begun.elapsed();
+        let took = begun.elapsed();
+        self.counters.encode_time += took;
+        self.counters.recent_time = (self.counters.recent_time * 7 + took) / 8;
         match unit {
             Ok(unit) => {
                 if let Some(Passed { lasted, times }) = self.trouble.poll_passed(begun) {

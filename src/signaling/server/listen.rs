@@ -23,6 +23,19 @@ pub(super) fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<(TcpListener, Soc
         .collect()
 }
 
+/// Takes sockets that listen already; what can't be used is told and left out.
+pub(super) fn take_all(listeners: Vec<TcpListener>) -> Vec<(TcpListener, SocketAddr)> {
+    let take = |listener: TcpListener| {
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        Ok::<_, std::io::Error>((listener, address))
+    };
+    let taken = listeners.into_iter().filter_map(|listener| {
+        take(listener).map_err(|error| tracing::warn!(%error, "a socket of the service manager's can't be used")).ok()
+    });
+    taken.collect()
+}
+
 /// IPv4 peers of a socket for both families appear as IPv4.
 pub(super) fn canonical(from: SocketAddr) -> SocketAddr {
     SocketAddr::new(from.ip().to_canonical(), from.port())
