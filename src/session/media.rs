@@ -33,6 +33,7 @@ mod rungs;
 use rungs::Rungs;
 
 mod addresses;
+mod catchup;
 mod overflow;
 
 use addresses::Known;
@@ -40,10 +41,6 @@ use addresses::Known;
 /// Asks the encoder of a codec for a keyframe, through its gate.
 pub type KeyframeRequest = Arc<dyn Fn(Codec) + Send + Sync>;
 
-/// Packets that joiners are sent before live units are looked for again: a fraction of a millisecond.
-const CATCHUP_SLICE: usize = 48;
-/// When joiners are looked at again whose connections all have enough to send.
-const CATCHUP_PAUSE: Duration = Duration::from_millis(10);
 /// The least time between two looks at one session.
 const LEAST_PAUSE: Duration = Duration::from_millis(1);
 /// ICE generations of a session whose requests are heard: the one in use, and those that were begun since (an engine begins eight in ten seconds).
@@ -310,56 +307,6 @@ impl Media {
         route.addresses.iter_mut().for_each(|known| known.since = now);
         self.begin_catchup(now, session);
         self.collect(now, session);
-    }
-
-    fn begin_catchup(&mut self, now: Instant, session: SessionId) {
-        let waiting = self.joiners.len() + 1;
-        let Some(codec) = self.viewer(session).and_then(|viewer| viewer.video_codec()) else { return };
-        if self.rungs.of(codec).is_some_and(|rung| rung.fanout.is_dear_for(waiting)) {
-            debug!(waiting, "so many joiners wait for the next keyframe");
-            (self.keyframe)(codec);
-        } else if self.viewer(session).is_some_and(|viewer| viewer.begin_catchup(now))
-            && !self.joiners.contains(&session)
-        {
-            self.joiners.push_back(session);
-        }
-    }
-
-    /// Sends joiners a slice of what leads up to now; tells when to go on.
-    fn catch_up(&mut self, now: Instant) -> Instant {
-        let Some(session) = self.next_joiner() else { return now + CATCHUP_PAUSE };
-        let (mut more, mut survived) = (false, true);
-        if let Some(viewer) = self.routes.get_mut(&session).and_then(|route| route.viewer.as_mut())
-            && let Some(rung) = viewer.video_codec().and_then(|codec| self.rungs.of(codec))
-        {
-            survived = attended(viewer, &mut self.sink, |viewer, sink| {
-                more = viewer.handle_catchup(now, &rung.fanout, CATCHUP_SLICE, sink);
-            });
-        }
-        if more {
-            self.joiners.push_front(session);
-        }
-        if survived {
-            self.collect(now, session);
-        } else {
-            self.end(now, session, EndReason::Fault);
-        }
-        self.flush();
-        now
-    }
-
-    /// Takes out the first joiner that takes what it is sent: others wait, and those that don't catch up any more are forgotten.
-    fn next_joiner(&mut self) -> Option<SessionId> {
-        for _ in 0..self.joiners.len() {
-            let session = self.joiners.pop_front()?;
-            let Some(viewer) = self.viewer(session).filter(|viewer| viewer.catches_up()) else { continue };
-            let path = viewer.path();
-            if path.is_none_or(|path| !self.sink.is_behind(path)) {
-                return Some(session);
-            }
-            self.joiners.push_back(session);
-        }
-        None
     }
 
     fn take_packets(&mut self) {

@@ -60,7 +60,7 @@ use exchange::{Exchange, HostCheck};
 use listen::{canonical, is_of_the_peer};
 use observe::Observer;
 use room::RoomService;
-use stream::SharedStream;
+use stream::{Afterwards, SharedStream, refuse};
 use tls::Tls;
 use version::AsOneOne;
 
@@ -483,24 +483,6 @@ pub(super) fn notice_its_end(stream: &TcpStream) -> io::Result<()> {
     sockopt::set_tcp_keepintvl(stream, PROBE_INTERVAL)?;
     sockopt::set_tcp_keepcnt(stream, PROBES)?;
     Ok(())
-}
-
-/// Runs its closure when it goes out of scope, also where the future is dropped.
-struct Afterwards<F: FnMut()>(F);
-
-impl<F: FnMut()> Drop for Afterwards<F> {
-    fn drop(&mut self) {
-        (self.0)();
-    }
-}
-
-/// Says 503 as far as it can be said without waiting.
-fn refuse(stream: &TcpStream) {
-    const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n\
-        Content-Length: 57\r\nRetry-After: 1\r\nConnection: close\r\n\r\n\
-        the broadcaster has too many connections open; try again\n";
-    // The socket is dropped either way.
-    let _ = stream.try_write(REFUSAL);
 }
 
 /// The address to listen on by default: `[::]:8888`, which falls back to IPv4 alone.

@@ -57,6 +57,9 @@ impl Held {
     }
 }
 
+/// One of the things that are held.
+type Part = fn(&Held) -> u64;
+
 /// A repeatable choice.
 struct Dice(u64);
 
@@ -131,7 +134,7 @@ impl Soak {
     fn viewers(&mut self, now: Instant) {
         self.staying.retain(|(until, _)| now < *until);
         self.came += 1;
-        let manner = if self.came % 10 == 0 { Manner::Begging } else { Manner::Honest };
+        let manner = if self.came.is_multiple_of(10) { Manner::Begging } else { Manner::Honest };
         match offer(&self.daemon, address(self.came), manner) {
             Ok(offered) => {
                 let until = now + Duration::from_millis(200 + self.dice.below(MOST_STAY * 1000));
@@ -206,7 +209,7 @@ impl Soak {
 
     fn reload(&mut self) {
         self.reloads += 1;
-        write_config(&self.file("laterna.toml"), if self.reloads % 2 == 0 { 30 } else { 20 });
+        write_config(&self.file("laterna.toml"), if self.reloads.is_multiple_of(2) { 30 } else { 20 });
         self.daemon.signal(Signal::HUP);
     }
 
@@ -267,7 +270,7 @@ fn what_the_daemon_holds_stays_flat_while_viewers_and_faults_come_and_go() {
         if now >= line {
             line += BETWEEN_LINES;
             let last: &[Held] = &held[since_line..];
-            let of = |what: fn(&Held) -> u64| median(last.iter().map(what));
+            let of = |what: Part| median(last.iter().map(what));
             println!(
                 "{:6} | {:10.1} | {:11} | {:7} | {:5} | {:8} | {:4} | {:7} | {:6} | {}",
                 now.duration_since(begun).as_secs() / 60,
@@ -292,7 +295,7 @@ fn what_the_daemon_holds_stays_flat_while_viewers_and_faults_come_and_go() {
     let steady = &held[held.len() / 6..];
     let (first, second) = steady.split_at(steady.len() / 2);
     let mut grown = Vec::new();
-    let kinds: [(&str, fn(&Held) -> u64, u64); 4] = [
+    let kinds: [(&str, Part, u64); 4] = [
         ("memory in KiB", |held| held.memory_kib, 8 << 10),
         ("descriptors", |held| held.descriptors, 6),
         ("threads", |held| held.threads, 2),

@@ -92,3 +92,21 @@ impl AsyncWrite for SharedStream {
         Poll::Ready(shutdown(&*self.0, Shutdown::Write).map_err(Into::into))
     }
 }
+
+/// Runs its closure when it goes out of scope, also where the future is dropped.
+pub(super) struct Afterwards<F: FnMut()>(pub(super) F);
+
+impl<F: FnMut()> Drop for Afterwards<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+/// Says 503 as far as it can be said without waiting.
+pub(super) fn refuse(stream: &TcpStream) {
+    const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n\
+        Content-Length: 57\r\nRetry-After: 1\r\nConnection: close\r\n\r\n\
+        the broadcaster has too many connections open; try again\n";
+    // The socket is dropped either way.
+    let _ = stream.try_write(REFUSAL);
+}
