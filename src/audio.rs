@@ -24,12 +24,13 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use tracing::info;
 
 use crate::alive::Watch;
 use crate::alive::beats::Beat;
 use crate::encoder::worker::UnitSink;
-use crate::orders::{OrderedThread, Orders, SpawnError};
+use crate::orders::{Health, OrderedThread, Orders, SpawnError};
 
 #[cfg(feature = "alsa")]
 mod alsa;
@@ -136,6 +137,11 @@ impl AudioCapture {
     /// What it is, for people: `system (speakers)`, or `off`.
     pub fn describe(&self) -> String {
         self.thread.as_ref().map_or_else(|| "off".to_owned(), |thread| thread.opened().clone())
+    }
+
+    /// Whether its packets can be had, now and from now on; `None` where there is no sound.
+    pub(crate) fn health(&self) -> Option<watch::Receiver<Health>> {
+        self.thread.as_ref().map(OrderedThread::health)
     }
 
     /// Lets packets flow, or closes the device.

@@ -14,6 +14,7 @@ use crate::clock::wall_now;
 use crate::config::one_line;
 use crate::config::tables::expiry;
 use crate::control::client::Command as Operation;
+use crate::source::{SourceSpec, SpecError};
 
 pub mod manual;
 mod run;
@@ -22,8 +23,7 @@ pub use clap_complete::Shell;
 pub use run::RunArgs;
 
 /// The commands of the contract that come in later versions.
-pub const COMMANDS_NOT_YET: &[&str] =
-    &["switch", "sources", "audio", "record", "play", "pause", "seek", "snapshot", "events", "doctor"];
+pub const COMMANDS_NOT_YET: &[&str] = &["sources", "audio", "record", "play", "pause", "seek", "snapshot"];
 
 /// The flags of `run` that come in later versions, each with its variable.
 pub const FLAGS_NOT_YET: &[(&str, &str)] = &[
@@ -46,6 +46,22 @@ Examples:
 It prints a line `open http://...`: open that address in a browser to watch.
 Every flag has a variable: --udp-port is LATERNA_UDP_PORT; and but for --config a key in the config file: udp-port.
 A flag goes before its variable, a variable before the file. `laterna config default` prints a file that explains all.";
+
+const EVENTS_EXAMPLES: &str = "\
+Examples:
+  laterna events                                 what happens from now on
+  laterna events --json | jq 'select(.what == \"viewer-connected\")'
+
+Times are UTC. A line `lost N` says that so many were not read in time.";
+
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  laterna doctor                                 this machine, with the config file that `laterna run` would take
+  laterna doctor --source screen                 what is wrong with the screen, if it must be the screen
+  laterna doctor --config laterna.toml --json    for programs
+  sudo -u laterna laterna doctor                 as the service's user sees it
+
+It needs no daemon, and asks one that runs. It takes the flags of `laterna run`, and checks what these would need.";
 
 /// The command line of this version.
 #[derive(Debug, Parser)]
@@ -83,6 +99,15 @@ enum CliCommand {
         #[command(flatten)]
         daemon: DaemonArgs,
     },
+    /// Tells what happens, a line each, until Ctrl-C or the daemon's end: viewers, the source, sound, encoders, servers
+    #[command(after_help = EVENTS_EXAMPLES)]
+    Events {
+        /// Each as a line of JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        daemon: DaemonArgs,
+    },
     /// Offers the stream to a peer, as `laterna peers` lists them
     Call {
         /// Its id, or its name: of several with one name at a server the newest
@@ -101,10 +126,27 @@ enum CliCommand {
         #[command(flatten)]
         daemon: DaemonArgs,
     },
+    /// Shows another source to all who watch, without a break; it holds until the next one, or the daemon's end
+    Switch {
+        /// The source, as --source takes it, or scene:NAME with a name of the config file's table scenes
+        #[arg(value_name = "SPEC|scene:NAME")]
+        to: String,
+        #[command(flatten)]
+        daemon: DaemonArgs,
+    },
     /// Lists, adds and revokes the codes by which viewers come in
     Codes {
         #[command(subcommand)]
         command: CodesArgs,
+    },
+    /// Checks whether this machine can broadcast as it is configured, and says what to do; exit code 1 where something fails
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor {
+        /// As one line of JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        settings: Box<RunArgs>,
     },
     /// Checks the config file, or says what holds and why
     Config {
@@ -200,6 +242,13 @@ pub enum Invocation {
     Completions(Shell),
     /// To print the first man page, or to write all into a directory.
     Man(Option<PathBuf>),
+    /// To check whether this machine can do that.
+    Doctor {
+        /// As JSON.
+        json: bool,
+        /// The settings.
+        settings: Box<RunArgs>,
+    },
     /// To print the help or the version.
     Print(Box<clap::Error>),
 }
@@ -247,8 +296,17 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Cli
         CliCommand::Config { command: ConfigArgs::Default } => Ok(Invocation::DefaultConfig),
         CliCommand::Completions { shell } => Ok(Invocation::Completions(shell)),
         CliCommand::Man { dir } => Ok(Invocation::Man(dir)),
+        CliCommand::Doctor { json, settings } => Ok(Invocation::Doctor { json, settings }),
         CliCommand::Status { json, watch, daemon } => operate(Operation::Status { json, watch }, daemon),
         CliCommand::Peers { json, daemon } => operate(Operation::Peers { json }, daemon),
+        CliCommand::Events { json, daemon } => operate(Operation::Events { json }, daemon),
+        CliCommand::Switch { to, daemon } => {
+            let is_scene = to.strip_prefix("scene:").is_some_and(|name| !name.is_empty());
+            if let (false, Err(error)) = (is_scene, SourceSpec::parse(&to)) {
+                return Err(switch_refused(&to, &error));
+            }
+            operate(Operation::Switch { to }, daemon)
+        }
         CliCommand::Codes { command } => {
             let (operation, daemon) = codes(command)?;
             operate(operation, daemon)
@@ -280,6 +338,7 @@ fn refuse_not_yet(matches: &ArgMatches) -> Result<(), CliError> {
     let advice = "leave it out; `laterna run --help` lists what this version does";
     let (command, settings) = match matches.subcommand() {
         Some(("run", settings)) => ("run", settings),
+        Some(("doctor", settings)) => ("doctor", settings),
         Some(("config", config)) => match config.subcommand() {
             Some(("check", settings)) => ("config check", settings),
             Some(("print", settings)) => ("config print", settings),
@@ -314,6 +373,18 @@ fn refuse_command(words: &[OsString]) -> CliError {
 fn command_of(word: Option<&OsString>) -> Option<String> {
     let word = word.and_then(|word| word.to_str())?;
     Cli::command().find_subcommand(word).map(|_| word.to_owned())
+}
+
+fn switch_refused(to: &str, error: &SpecError) -> CliError {
+    let asked = format!("switch {}", one_line(to));
+    match error {
+        SpecError::NotYet { .. } => CliError::NotYet { asked, advice: "write auto, screen, pattern or scene:NAME" },
+        SpecError::Unknown { .. } => CliError::Unknown {
+            asked,
+            found: "no such source".to_owned(),
+            advice: "write auto, screen, pattern or scene:NAME".to_owned(),
+        },
+    }
 }
 
 fn codes(command: CodesArgs) -> Result<(Operation, DaemonArgs), CliError> {
@@ -413,7 +484,7 @@ mod tests {
         }
         for (flag, _) in FLAGS_NOT_YET {
             for rest in ["", " value", "=value", " --fps 30"] {
-                for command in ["run", "config check", "config print"] {
+                for command in ["run", "config check", "config print", "doctor"] {
                     let line = refused(&format!("laterna {command} --{flag}{rest}"));
                     assert!(line.starts_with(&format!("{command} --{flag}: not yet")), "{line}");
                 }

@@ -2,12 +2,13 @@
 //!
 //! The thread that calls [`run`] becomes the control side (HTTP, signals); pictures and packets have threads of their own.
 
+use std::net::TcpListener;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -20,20 +21,23 @@ use crate::config::load::Loaded;
 use crate::config::{ConfigError, Listen, RunConfig};
 use crate::control;
 use crate::control::socket::ControlSocket;
+use crate::control::wire::Event;
+use crate::events::{Events, Listener};
+use crate::hooks;
 use crate::ice_server::{IceServer, IceServers, Scheme};
-use crate::service::ServiceManager;
+use crate::service::{self, ServiceManager};
 use crate::session::engine::identity::Identity;
 use crate::session::inbox::Inbox;
 use crate::session::join::{Demand, Join, JoinConfig};
 use crate::session::media::{Media, UnitQueues};
 use crate::session::messages::JoinIn;
-use crate::session::reach::{Reach, ReachConfig};
+use crate::session::reach::{NetworkFilter, Reach, ReachConfig};
 use crate::session::relay;
 use crate::session::relay::table::Relays;
 use crate::session::relay::told::RelayStarter;
 use crate::session::sink::SocketSink;
 use crate::session::streams::{StreamPacket, Streams};
-use crate::session::tcp::{self, MediaListener};
+use crate::session::tcp::MediaListener;
 use crate::session::udp::{MediaSocket, local_addresses};
 use crate::session::wake::Waker;
 use crate::signaling::SignalIn;
@@ -44,13 +48,18 @@ use crate::signaling::server::{ConnectionLimits, Deadlines, Looks, RoomConfig, S
 
 mod access;
 mod announce;
+mod closing;
+mod herald;
 mod makers;
 mod operate;
+mod problems;
 mod steering;
+mod surroundings;
 mod tls;
 
 use access::Codes;
 use announce::{announce, report};
+use closing::close;
 use makers::Makers;
 use operate::{Desks, Facts};
 pub use steering::Reloads;
@@ -62,10 +71,10 @@ const MOST_UNITS: usize = 64;
 /// A second of sound.
 const MOST_SOUND: usize = 50;
 const MOST_SIGNALS: usize = 256;
+/// Of operators, who are answered one after the other.
+const MOST_ORDERS: usize = 16;
 /// How much less urgent HTTP and signaling are than pictures (nice(2)).
 const LESS_URGENT: i32 = 5;
-/// Descriptors for everything but connections: the media, the sources, the sound.
-const DESCRIPTORS: usize = 256;
 /// How long all threads may take to end: the join thread's second for goodbyes, the source's two, the sound's two, and some more.
 const CLOSING: Duration = Duration::from_secs(6);
 
@@ -80,18 +89,19 @@ pub fn check(loaded: &Loaded) -> Result<(), ConfigError> {
     loaded.refuse_own_signaling(|host| names.is_here(host, &addresses))
 }
 
-/// Runs the daemon until it is told to stop. `config` is what holds at the start; at SIGHUP it is read again by `reloads`.
+/// Runs the daemon until it is told to stop. `config` is what holds at the start, and `file` the config file of it; at SIGHUP it is read again by `reloads`.
 ///
 /// # Errors
 /// Where something that was asked for can't be opened, a thread ends that must not, or the end is not in order.
-pub fn run(config: RunConfig, reloads: Reloads) -> anyhow::Result<()> {
+pub fn run(config: RunConfig, file: Option<Arc<Path>>, reloads: Reloads) -> anyhow::Result<()> {
+    let inherited = service::inherited_sockets();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     runtime.block_on(async {
         let stops = Stops { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? };
         let hangups = signal(SignalKind::hangup())?;
         let manager = ServiceManager::from_environment();
-        let ended = match Daemon::start(config) {
-            Ok(daemon) => daemon.serve((stops, hangups), reloads, &manager).await,
+        let ended = match Daemon::start(inherited, config) {
+            Ok(daemon) => daemon.serve((stops, hangups), file, reloads, &manager).await,
             Err(error) => Err(error),
         };
         if let Err(error) = &ended {
@@ -150,12 +160,19 @@ struct Daemon {
     beating: Registry,
     /// How many are watching.
     watching: watch::Receiver<usize>,
+    /// Tells operators what happens.
+    events: Events,
+    /// What was told since the start, for who keeps account of it.
+    account: Listener,
+    /// Which networks viewers are told of.
+    networks: NetworkFilter,
     /// Owned to the end: dropping them stops and joins their threads.
     makers: Makers,
 }
 
 impl Daemon {
-    fn start(config: RunConfig) -> anyhow::Result<Self> {
+    fn start(inherited: Vec<TcpListener>, config: RunConfig) -> anyhow::Result<Self> {
+        hooks::open(std::env::var_os(hooks::VARIABLE))?;
         let clock = Clock::start();
         let identity = Identity::generate()?;
         let socket = MediaSocket::bind(config.udp_port)?;
@@ -163,10 +180,10 @@ impl Daemon {
         steering::check_files(&config.signaling)?;
         let codes = Codes::open(&config)?;
         let own_names = OwnNames::of_this_machine([]);
-        let room_for = places();
+        let room_for = RoomFor::of_this_process();
         let (server_terms, terms) = watch::channel(steering::server_terms(&config, &room_for));
         let (server, looks) = match &config.listen {
-            Listen::Off => {
+            Listen::Off if inherited.is_empty() => {
                 if config.signaling.is_empty() {
                     warn!(
                         "--listen off without --signaling: no page, no WHEP, no room and no server, so nobody at all can watch"
@@ -174,9 +191,20 @@ impl Daemon {
                 }
                 (None, None)
             }
-            Listen::At(addresses) => {
+            listen => {
+                let listen = match listen {
+                    Listen::At(addresses) => addresses.clone(),
+                    Listen::Off => Vec::new(),
+                };
+                if !inherited.is_empty() {
+                    info!(
+                        sockets = inherited.len(),
+                        "the service manager listens for the daemon, in the place of --listen"
+                    );
+                }
                 let (server, looks) = Server::bind(ServerConfig {
-                    listen: addresses.clone(),
+                    listen,
+                    inherited,
                     access: codes.access(),
                     tls: tls::open(&config.tls, &own_names, clock.wall(Instant::now()))?,
                     own_names,
@@ -201,7 +229,9 @@ impl Daemon {
         let join = Inbox::new(MOST_COMMANDS, waker()?);
 
         let (watch, ended) = Watch::new();
-        let makers = Makers::open(&config, &pictures, &sound, &watch)?;
+        let events = Events::default();
+        let account = events.listen();
+        let makers = Makers::open(&config, &pictures, &sound, &watch, &events)?;
         let keyframe = {
             let makers = makers.clone();
             Arc::new(move |codec| makers.request_keyframe(codec))
@@ -222,12 +252,12 @@ impl Daemon {
             networks: config.networks.clone(),
         });
         report(&reach, &config.networks);
+        let networks = config.networks.clone();
         let reach = Arc::new(reach);
         let relays = Arc::new(Relays::new(reach.clone(), media.waker().clone()));
         let starter = RelayStarter {
             relays: relays.clone(),
             crypto: identity.crypto(),
-            clock,
             has_ipv6: socket.has_ipv6(),
             given: config.ice_servers.iter().map(IceServer::url).collect(),
         };
@@ -242,6 +272,7 @@ impl Daemon {
             identity,
             reach,
             watching: watch::Sender::new(0),
+            events: events.clone(),
         };
         let watching = join_config.watching.subscribe();
         let streams = Streams::default();
@@ -266,15 +297,18 @@ impl Daemon {
         ];
         // On Linux this is the thread's own: pictures go before requests. It never fails upwards.
         let _ = rustix::process::nice(LESS_URGENT);
-        announce(server.as_ref(), udp_port, codes.main().as_ref(), &config.name).context("stdout")?;
+        if let Err(error) = announce(server.as_ref(), udp_port, codes.main().as_ref(), &config.name) {
+            warn!(%error, "stdout does not take the addresses to open; the daemon runs all the same");
+        }
         let signals = mpsc::channel(MOST_SIGNALS);
         let asker = Asker::new(signals.0.clone(), Deadlines::default().answer);
-        let kit = ClientKit { asker, clock, relays: starter };
+        let kit = ClientKit { asker, clock, relays: starter, events: events.clone() };
         let live = LiveTerms { server: server_terms, room_for, codes };
         let facts = Facts {
             started: Instant::now(),
             http: server.as_ref().map(|server| server.local_addrs().to_vec()).unwrap_or_default(),
             udp: udp_port,
+            has_tcp: listener.is_ok(),
             tls: server.as_ref().and_then(Server::tls).cloned(),
             ice_servers: ice_standings,
         };
@@ -296,6 +330,9 @@ impl Daemon {
             ended,
             beating,
             watching,
+            events,
+            account,
+            networks,
             makers,
         })
     }
@@ -306,6 +343,7 @@ impl Daemon {
     async fn serve(
         mut self,
         (mut stops, mut hangups): (Stops, Signal),
+        file: Option<Arc<Path>>,
         reloads: Reloads,
         manager: &ServiceManager,
     ) -> anyhow::Result<()> {
@@ -338,9 +376,25 @@ impl Daemon {
         let (stop_tasks, tasks_stopped) = watch::channel(false);
         let codes = self.live.codes.clone();
         let mut steering =
-            Steering::start(self.config, reloads, (self.kit, self.live), makers.clone(), join.clone(), room);
-        let desks = Arc::new(Desks::new(self.facts, join.clone(), makers.clone(), codes.clone(), steering.live()));
-        let status = |watching| desks.in_words(watching);
+            Steering::start((self.config, file), reloads, (self.kit, self.live), makers.clone(), join.clone(), room);
+        let events = self.events;
+        // It ends with the serving.
+        let mut heralds = herald::watch_all(&self.facts.ice_servers, &events);
+        let chronicle = Arc::default();
+        heralds.spawn(herald::keep_account(self.account, Arc::clone(&chronicle)));
+        let facts = (self.facts, steering.live());
+        let (orders, mut ordered) = mpsc::channel(MOST_ORDERS);
+        let desks = Arc::new(Desks::new(
+            facts,
+            join.clone(),
+            makers.clone(),
+            (codes.clone(), orders),
+            events.clone(),
+            chronicle,
+        ));
+        // Not an owner: what the desks hold ends with the serving, while the service manager is still attended to.
+        let seen = Arc::downgrade(&desks);
+        let status = |watching| seen.upgrade().map_or_else(|| "stopping".to_owned(), |desks| desks.in_words(watching));
         // It ends with the runtime.
         drop(tokio::spawn(codes.keep_time()));
         let mut operators = JoinSet::new();
@@ -350,32 +404,46 @@ impl Daemon {
         if let Some(looks) = self.looks {
             operators.spawn(desks.clone().tell(looks, tasks_stopped));
         }
-        let (tell, mut told) = oneshot::channel();
+        let (tell, mut told) = oneshot::channel::<&str>();
         let watching = self.watching.clone();
         let control = async {
-            let reload = async {
-                while hangups.recv().await.is_some() {
-                    manager.reloading().await;
-                    steering.reload(&desks).await;
-                    let count = *watching.borrow();
-                    manager.ready(&status(count)).await;
+            let steer = async {
+                loop {
+                    tokio::select! {
+                        Some(()) = hangups.recv() => {
+                            manager.reloading().await;
+                            steering.reload(&desks).await;
+                            let count = *watching.borrow();
+                            manager.ready(&status(count)).await;
+                        }
+                        Some(order) = ordered.recv() => {
+                            steering.obey(order).await;
+                            let count = *watching.borrow();
+                            manager.status(&status(count)).await;
+                        }
+                        else => return,
+                    }
                 }
             };
             let result = tokio::select! {
                 Ok(signal) = &mut told => {
                     info!(signal, "stopping");
-                    Ok(())
+                    Ok(signal)
                 }
                 Some(name) = self.ended.recv() => {
                     Err(anyhow!("the thread {name} has ended and must not; this is a bug, its message is above"))
                 }
-                () = reload => Err(anyhow!("nothing is left that could end")),
+                () = steer => Err(anyhow!("nothing is left that could end")),
             };
+            let why = result.as_ref().map_or_else(|error| format!("{error:#}"), |signal| (*signal).to_owned());
+            events.tell(Event::Stopping { why });
+            let result = result.map(drop);
             manager.stopping().await;
             join.push_always(JoinIn::Shutdown);
             stop_tasks.send_replace(true);
             // It lets go of the makers, which end with their last owner, and waits for nobody.
             while operators.join_next().await.is_some() {}
+            drop(desks);
             let (closed, ()) = tokio::join!(close(threads, makers, CLOSING), steering.stop());
             drop(stop_http);
             result.and(closed)
@@ -389,6 +457,8 @@ impl Daemon {
         tokio::select! {
             (result, ()) = async { tokio::join!(control, http) } => result,
             () = manager.attend(&self.beating, self.watching, status) => Ok(()),
+            () = surroundings::watch_clocks() => Ok(()),
+            () = surroundings::watch_networks(self.networks) => Ok(()),
             () = relay => Ok(()),
             () = streams => Ok(()),
             signal = insisted => Err(anyhow!("{signal} came while stopping: ended at once, not in order")),
@@ -414,68 +484,4 @@ fn spawn(name: &str, watch: &Watch, body: impl FnOnce(&Beat) + Send + 'static) -
             body(&beat);
         })
         .with_context(|| format!("thread {name}"))
-}
-
-/// Joins `threads`, then drops `rest`, which may join others; what takes longer than `within` is left behind.
-async fn close<T: Send + 'static>(threads: Vec<JoinHandle<()>>, rest: T, within: Duration) -> anyhow::Result<()> {
-    let (closed, closing) = oneshot::channel();
-    // Waiting for threads blocks, and the one that calls must hear signals meanwhile.
-    let closer = move || {
-        let panicked = threads.into_iter().filter_map(|thread| thread.join().err()).count();
-        drop(rest);
-        // Nobody listens once the time is up.
-        let _ = closed.send(panicked);
-    };
-    std::thread::Builder::new().name("closing".to_owned()).spawn(closer).context("thread closing")?;
-    match tokio::time::timeout(within, closing).await {
-        Ok(Ok(0)) => Ok(()),
-        Ok(_) => Err(anyhow!("a thread panicked; this is a bug, its message is above")),
-        Err(_) => Err(anyhow!("the threads did not end within {within:?}; they are left behind")),
-    }
-}
-
-/// The places that there are descriptors for: of those that the process may have.
-fn places() -> RoomFor {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, ..limit };
-    let current = match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => limit.maximum,
-        Err(error) => {
-            warn!(%error, "the limit of descriptors can't be raised: there is room for fewer members");
-            limit.current
-        }
-    };
-    let spare = usize::try_from(current.unwrap_or(u64::MAX)).unwrap_or(usize::MAX).saturating_sub(DESCRIPTORS).max(2);
-    let streams = ConnectionLimits { total: tcp::LIMITS.total.min(spare / 4), ..tcp::LIMITS };
-    RoomFor { descriptors: spare - streams.total, streams }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    fn closed(threads: Vec<JoinHandle<()>>, within: Duration) -> anyhow::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(close(threads, (), within))
-    }
-
-    #[test]
-    fn threads_that_end_are_an_orderly_end_and_a_panic_is_none() {
-        let deadline = Duration::from_secs(20);
-        assert!(closed(vec![std::thread::spawn(|| ())], deadline).is_ok());
-        let panicked = std::thread::spawn(|| panic!("as the test wants"));
-        assert!(closed(vec![panicked], deadline).unwrap_err().to_string().contains("panicked"));
-    }
-
-    #[test]
-    fn a_thread_that_does_not_end_is_left_behind() {
-        let (release, held) = std::sync::mpsc::sync_channel::<()>(1);
-        let stuck = std::thread::spawn(move || {
-            let _ = held.recv();
-        });
-        let error = closed(vec![stuck], Duration::from_millis(20)).unwrap_err();
-        assert!(error.to_string().contains("left behind"), "{error}");
-        drop(release);
-    }
 }

@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use laterna::cli::{self, Invocation, RunArgs, manual};
 use laterna::config::load::{self, LoadError, Loaded};
+use laterna::config::written::Written;
 use laterna::config::{Exit, MANUAL, one_line, print};
-use laterna::control;
 use laterna::daemon::Reloads;
+use laterna::logs::Stderr;
+use laterna::{control, doctor};
 use tracing::info;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
                 fail(Exit::Failed, &format!("man {}: {error}; name a directory that can be written", dir.display()))
             }
         },
+        Ok(Invocation::Doctor { json, settings }) => examine(&settings, json),
         Ok(Invocation::Operate { operation, control }) => {
             match control::client::run(&operation, control.as_deref(), &mut std::io::stdout().lock()) {
                 Ok(()) => Exit::Done,
@@ -68,9 +71,25 @@ fn run(loaded: Loaded, args: Box<RunArgs>) -> Exit {
         None => info!("there is no config file"),
     }
     let reloads = Reloads { load: Arc::new(move || load(&args)), log };
-    match laterna::daemon::run(loaded.config, reloads) {
+    match laterna::daemon::run(loaded.config, loaded.file, reloads) {
         Ok(()) => Exit::Done,
         Err(error) => fail(Exit::Failed, &format!("{error:#}")),
+    }
+}
+
+/// Examines this machine for a configuration, whether that makes sense or not.
+fn examine(args: &RunArgs, json: bool) -> Exit {
+    let defaults = match load::layer(&Written::default(), None, &hostname()) {
+        Ok(defaults) => defaults.config,
+        Err(errors) => return refuse(LoadError::Invalid(errors)),
+    };
+    let loaded = load(args);
+    let control = loaded.as_ref().ok().and_then(|loaded| loaded.config.control.clone());
+    let report = doctor::examine(doctor::Patient { loaded, defaults, control });
+    let text = if json { control::print::json(&report) + "\n" } else { report.in_words() };
+    match say(&text) {
+        Exit::Done if report.has_failed() => Exit::Failed,
+        exit => exit,
     }
 }
 
@@ -98,7 +117,8 @@ fn write_pages(dir: &Path) -> std::io::Result<()> {
 
 /// Says in one line why nothing more is done.
 fn fail(exit: Exit, why: &str) -> Exit {
-    eprintln!("laterna: {}", one_line(why));
+    // Where nobody can be told, the exit code has to do.
+    let _ = writeln!(std::io::stderr(), "laterna: {}", one_line(why));
     exit
 }
 
@@ -111,7 +131,7 @@ fn start_logs(level: LevelFilter) -> Arc<dyn Fn(LevelFilter) + Send + Sync> {
     let (filter, handle) = reload::Layer::new(targets(level));
     let lines = tracing_subscriber::fmt::layer()
         .compact()
-        .with_writer(std::io::stderr)
+        .with_writer(Stderr::default)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
     tracing_subscriber::registry().with(lines.with_filter(filter)).init();
     // It fails only once nothing is logged any more.

@@ -26,11 +26,20 @@ pub fn text(status: &Status, started: u64) -> String {
     out.family("laterna_sound_running", "gauge", "Whether sound is taken at the moment.");
     out.sample("laterna_sound_running", &[], u64::from(status.sound.as_ref().is_some_and(|sound| sound.running)));
     type Count = fn(&crate::control::wire::Encoder) -> u64;
-    let counts: [(&str, &str, &str, Count); 4] = [
+    let counts: [(&str, &str, &str, Count); 6] = [
         ("laterna_encoder_running", "gauge", "Whether the encoder works at the moment.", |e| u64::from(e.running)),
         ("laterna_encoder_pictures_total", "counter", "Pictures encoded, keyframes included.", |e| e.units),
         ("laterna_encoder_keyframes_total", "counter", "Keyframes encoded.", |e| e.keyframes),
         ("laterna_encoder_bytes_total", "counter", "Bytes of all pictures.", |e| e.bytes),
+        (
+            "laterna_encoder_skipped_total",
+            "counter",
+            "Captures that a newer one replaced before they were encoded.",
+            |e| e.skipped,
+        ),
+        ("laterna_encoder_restarts_total", "counter", "Times that the encoder failed and was made anew.", |e| {
+            e.restarts
+        }),
     ];
     for (name, kind, help, count) in counts {
         out.family(name, kind, help);
@@ -76,6 +85,16 @@ pub fn text(status: &Status, started: u64) -> String {
         let count = status.ice_servers.iter().filter(|server| server.standing == standing).count();
         out.sample("laterna_ice_servers", &[("standing", label)], count as u64);
     }
+    out.family("laterna_problems", "gauge", "What is wrong, as `laterna status` lists it.");
+    out.sample("laterna_problems", &[], status.problems.len() as u64);
+    out.0
+}
+
+/// What follows that text: how many tasks of the control side (connections, clients of servers, operators) there are.
+pub fn tasks(alive: usize) -> String {
+    let mut out = Text(String::new());
+    out.family("laterna_tasks", "gauge", "Tasks of the control side: connections, clients of servers, operators.");
+    out.sample("laterna_tasks", &[], alive);
     out.0
 }
 
@@ -182,5 +201,60 @@ mod tests {
         let text = text(&strange, 0);
         assert!(text.contains(r#"version="a\"b\\c\nd""#), "{text}");
         assert!(!text.contains("quantile"), "nobody has a round trip time");
+    }
+
+    /// The families of a text: name, kind.
+    fn families(text: &str) -> Vec<(&str, &str)> {
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect()
+    }
+
+    #[test]
+    fn names_follow_the_conventions() {
+        let text = text(&status(), 0);
+        let all = families(&text);
+        assert!(all.len() >= 15, "{all:?}");
+        for (name, kind) in &all {
+            let is_plain = name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+            assert!(name.starts_with("laterna_") && is_plain && !name.contains("__"), "{name}");
+            assert_eq!(*kind == "counter", name.ends_with("_total"), "{name} is a {kind}");
+            assert!(matches!(*kind, "counter" | "gauge"), "{name} is a {kind}");
+            for unit in ["_ms", "_milliseconds", "_percent", "_kilobytes", "_count"] {
+                assert!(!name.ends_with(unit), "{name}: base units, without their number");
+            }
+            let heads = text.lines().filter(|line| line.starts_with(&format!("# HELP {name} "))).count();
+            assert_eq!(heads, 1, "{name}");
+        }
+        let names: HashSet<_> = all.iter().map(|(name, _)| name).collect();
+        assert_eq!(names.len(), all.len(), "a family twice");
+    }
+
+    #[test]
+    fn the_dashboard_shows_each_metric_and_no_other() {
+        let dashboard = include_str!("../config/grafana.json");
+        let parsed: serde_json::Value = serde_json::from_str(dashboard).unwrap();
+        let text = text(&status(), 0);
+        let known: HashSet<_> = families(&text).into_iter().map(|(name, _)| name).collect();
+        let mut shown = HashSet::new();
+        let panels = parsed["panels"].as_array().unwrap();
+        for target in panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap()) {
+            let expression = target["expr"].as_str().unwrap();
+            let words = expression.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+            let metrics: Vec<_> = words.filter(|word| word.starts_with("laterna_")).collect();
+            assert!(!metrics.is_empty(), "{expression}");
+            for metric in metrics {
+                assert!(known.contains(metric), "{metric}, which the daemon has not");
+                let is_counter = metric.ends_with("_total");
+                assert_eq!(
+                    is_counter,
+                    expression.contains("rate(") || expression.contains("increase("),
+                    "{expression}"
+                );
+                shown.insert(metric.to_owned());
+            }
+        }
+        let missing: Vec<_> = known.iter().filter(|metric| !shown.contains(**metric)).collect();
+        assert!(missing.is_empty(), "the dashboard lacks {missing:?}");
+        let ids: HashSet<_> = panels.iter().map(|panel| panel["id"].as_u64().unwrap()).collect();
+        assert_eq!(ids.len(), panels.len());
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::io::Errno;
+use tokio::sync::watch;
 use tracing::warn;
 
 use crate::alive::Watch;
@@ -40,6 +41,18 @@ pub(crate) struct Wanted {
     pub(crate) refresh: bool,
 }
 
+/// Whether a thread captures what it is to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Health {
+    /// It does, as far as it is asked to.
+    Well,
+    /// What it captures is gone, and is tried again.
+    Lost {
+        /// Why.
+        why: String,
+    },
+}
+
 /// The orders of one thread, shared between it and its handle.
 #[derive(Debug)]
 pub(crate) struct Orders {
@@ -47,13 +60,24 @@ pub(crate) struct Orders {
     bell: OwnedFd,
     /// The thread's: a look at the orders is a turn.
     beat: Beat,
+    health: watch::Sender<Health>,
 }
 
 impl Orders {
     /// Makes orders to be idle, for the thread that `beat` is of.
     pub(crate) fn new(beat: Beat) -> io::Result<Self> {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self { wanted: Mutex::new(Wanted { mode: Mode::Idle, refresh: false }), bell, beat })
+        Ok(Self {
+            wanted: Mutex::new(Wanted { mode: Mode::Idle, refresh: false }),
+            bell,
+            beat,
+            health: watch::Sender::new(Health::Well),
+        })
+    }
+
+    /// Tells whether the thread captures what it is to.
+    pub(crate) fn tell(&self, health: Health) {
+        self.health.send_replace(health);
     }
 
     /// Orders a mode and wakes the thread; nothing follows [`Mode::Stopped`].
@@ -194,6 +218,11 @@ impl<T: Send + 'static> OrderedThread<T> {
     /// What the thread told of itself once it was open.
     pub(crate) fn opened(&self) -> &T {
         &self.opened
+    }
+
+    /// Whether it captures what it is to, now and from now on.
+    pub(crate) fn health(&self) -> watch::Receiver<Health> {
+        self.orders.health.subscribe()
     }
 
     /// Lets it work or be idle.

@@ -4,11 +4,13 @@
 //! [`beats`](crate::alive::beats) to judge. The variables stay in the environment: the daemon starts no programs.
 
 use std::ffi::{OsStr, OsString};
+use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram as StdDatagram};
 use std::time::{Duration, Instant};
 
+use listenfd::ListenFd;
 use tokio::net::UnixDatagram;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, sleep_until, timeout};
@@ -45,6 +47,21 @@ pub enum ServiceError {
     /// The watchdog's interval is none.
     #[error("WATCHDOG_USEC {0:?}: not a number of microseconds, 1000 or more")]
     Interval(OsString),
+}
+
+/// The sockets that the service manager listens at for the daemon (sd_listen_fds(3)); those that are none for HTTP are told and left out.
+///
+/// To be called once, before there are threads: it takes them out of the environment.
+pub fn inherited_sockets() -> Vec<TcpListener> {
+    let mut sockets = ListenFd::from_env();
+    let mut taken = Vec::new();
+    for index in 0..sockets.len() {
+        match sockets.take_tcp_listener(index) {
+            Ok(listener) => taken.extend(listener),
+            Err(error) => warn!(index, %error, "the service manager gave a socket that can't serve HTTP"),
+        }
+    }
+    taken
 }
 
 /// The service manager, or the lack of one.

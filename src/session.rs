@@ -10,6 +10,7 @@ pub mod inbox;
 pub mod join;
 pub mod media;
 pub mod messages;
+pub mod networks;
 pub mod reach;
 pub mod relay;
 pub mod sdp;

@@ -4,11 +4,12 @@
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
 use tracing::warn;
 
 use crate::alive::Watch;
 use crate::frame::{Frame, Size};
-use crate::orders::{OrderedThread, Orders, SpawnError};
+use crate::orders::{Health, OrderedThread, Orders, SpawnError};
 
 pub mod pattern;
 mod pool;
@@ -116,6 +117,11 @@ impl Source {
     /// What it is, for people: `screen :0 1920x1080`.
     pub fn describe(&self) -> String {
         self.thread.opened().description.clone()
+    }
+
+    /// Whether its frames can be had, now and from now on.
+    pub(crate) fn health(&self) -> watch::Receiver<Health> {
+        self.thread.health()
     }
 
     /// Lets frames flow, the first one whole and at once, or stops all work.

@@ -14,7 +14,7 @@ use super::tone::{FREQUENCY, LEVEL, Tone};
 use super::{AudioSpec, Block, Event, InputError};
 use crate::encoder::worker::UnitSink;
 use crate::encoder::{AccessUnit, Codec};
-use crate::orders::{Mode, Orders};
+use crate::orders::{Health, Mode, Orders};
 
 /// What is captured.
 #[derive(Debug, Clone)]
@@ -184,6 +184,7 @@ pub(super) fn run(device: &Device, mut encoder: OpusEncoder, orders: &Orders, si
             Ok(Event::Block) => {
                 if outage.handle_block(Instant::now()) {
                     info!("the sound is back");
+                    orders.tell(Health::Well);
                 }
                 let stamp = timeline.handle_block(block.captured, block.anew);
                 match encoder.encode(&block.samples[..]) {
@@ -209,6 +210,7 @@ pub(super) fn run(device: &Device, mut encoder: OpusEncoder, orders: &Orders, si
                 input = None;
                 if outage.handle_loss(Instant::now()) {
                     warn!("the sound is lost ({error}); it is tried again every few seconds");
+                    orders.tell(Health::Lost { why: error.to_string() });
                 }
             }
         }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::load::Loaded;
 use super::one_line;
 use super::setting::{Fallback, Kind, SETTINGS, Setting};
+use super::tables::{Kept, Limits, Tables, date};
 use super::written::{Origin, in_toml};
 
 /// Where the comments begin, where the values leave room.
@@ -40,7 +41,47 @@ pub fn print(loaded: &Loaded) -> String {
         // Writing to a string does not fail.
         let _ = writeln!(text, "{line:<COMMENTS$} # {origin}");
     }
+    text + &tables(&loaded.config.tables)
+}
+
+/// The tables of the config file; those of scenes and secrets where there are any.
+fn tables(tables: &Tables) -> String {
+    let mut text = String::new();
+    if !tables.scenes.is_empty() {
+        text.push_str("\n[scenes]\n");
+        for (name, source) in &tables.scenes {
+            let _ = writeln!(text, "{} = \"{source}\"", bare(name));
+        }
+    }
+    for (table, secrets) in [("codes", &tables.codes), ("tokens", &tables.tokens)] {
+        for secret in secrets {
+            let _ = writeln!(text, "\n[{table}.{}]", bare(&secret.name));
+            let _ = match &secret.kept {
+                Kept::File(path) => writeln!(text, "file = {:?}", path.to_string_lossy()),
+                Kept::Credential(name) => writeln!(text, "credential = \"{name}\""),
+            };
+            if let Some(expires) = secret.expires {
+                let _ = writeln!(text, "expires = {}", date(expires));
+            }
+        }
+    }
+    let Limits { connections, members, request, wrong_codes } = tables.limits;
+    let _ = write!(
+        text,
+        "\n[limits]\nconnections = {}\nconnections-per-address = {}\nroom-members = {}\nroom-members-per-address = {}\n\
+         request-seconds = {}\nwrong-codes-per-minute = {wrong_codes}\n",
+        connections.total,
+        connections.per_address,
+        members.members,
+        members.per_address,
+        request.as_secs(),
+    );
     text
+}
+
+/// A name as a key: with quotes where it has a dot.
+fn bare(name: &str) -> String {
+    if name.contains('.') { format!("\"{name}\"") } else { name.to_owned() }
 }
 
 fn line<'a>(setting: &Setting, name: &str, mut values: impl Iterator<Item = &'a str>) -> String {

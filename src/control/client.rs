@@ -32,6 +32,11 @@ pub enum Command {
         /// As a line of JSON.
         json: bool,
     },
+    /// To know what happens, until the daemon ends.
+    Events {
+        /// Each as a line of JSON.
+        json: bool,
+    },
     /// To offer the stream to a peer.
     Call {
         /// Its id or name.
@@ -43,6 +48,11 @@ pub enum Command {
     Kick {
         /// Its number.
         viewer: u32,
+    },
+    /// To show another source.
+    Switch {
+        /// Its spec, or `scene:NAME`.
+        to: String,
     },
     /// To know the codes of viewers.
     Codes {
@@ -114,6 +124,7 @@ pub fn run(command: &Command, control: Option<&Path>, out: &mut impl Write) -> R
             Reply::Peers(servers) => write_line(out, &print::peers(&servers)),
             other => Err(strange(&other).into()),
         },
+        Command::Events { json } => daemon.listen(*json, out),
         Command::Call { peer, server } => {
             match daemon.ask(&Request::Call { peer: peer.clone(), server: server.clone() })? {
                 Reply::Called(called) => write_line(out, &print::called(&called)),
@@ -122,6 +133,10 @@ pub fn run(command: &Command, control: Option<&Path>, out: &mut impl Write) -> R
         }
         Command::Kick { viewer } => match daemon.ask(&Request::Kick { viewer: *viewer })? {
             Reply::Kicked(kicked) => write_line(out, &print::kicked(&kicked)),
+            other => Err(strange(&other).into()),
+        },
+        Command::Switch { to } => match daemon.ask(&Request::Switch { to: to.clone() })? {
+            Reply::Switched(switched) => write_line(out, &print::switched(&switched)),
             other => Err(strange(&other).into()),
         },
         Command::Codes { json, show } => match daemon.ask(&Request::Codes { show: *show })? {
@@ -142,6 +157,14 @@ pub fn run(command: &Command, control: Option<&Path>, out: &mut impl Write) -> R
             other => Err(strange(&other).into()),
         },
     }
+}
+
+/// How the daemon at `control` is, or the one at a default place.
+///
+/// # Errors
+/// Where there is none, or it does not say.
+pub fn status(control: Option<&Path>) -> Result<Status, ClientError> {
+    Daemon::find(&places(control, std::env::var_os("XDG_RUNTIME_DIR")))?.status()
 }
 
 /// Shows the status again whenever it has changed, until the daemon ends.
@@ -170,9 +193,16 @@ fn steady(status: &Status) -> Status {
     steady.uptime_s = 0;
     for encoder in &mut steady.encoders {
         (encoder.units, encoder.keyframes, encoder.bytes) = (0, 0, 0);
+        (encoder.skipped, encoder.recent_us) = (0, 0);
     }
     for viewer in &mut steady.viewers {
         (viewer.since_s, viewer.rtt_ms, viewer.loss_percent) = (0, None, None);
+        viewer.because.clear();
+    }
+    for problem in &mut steady.problems {
+        problem.since_s = None;
+        // Its figures change each second too.
+        problem.what.retain(|c| !c.is_ascii_digit());
     }
     steady
 }
@@ -222,6 +252,22 @@ impl Daemon {
         match self.ask(&Request::Status)? {
             Reply::Status(status) => Ok(*status),
             other => Err(strange(&other).into()),
+        }
+    }
+
+    /// Shows what happens, a line each, until the daemon ends.
+    fn listen(mut self, json: bool, out: &mut impl Write) -> Result<(), ClientError> {
+        let mut reply = self.ask(&Request::Events)?;
+        loop {
+            let Reply::Event(event) = reply else { return Err(strange(&reply).into()) };
+            write_line(out, &if json { print::json(&event) } else { print::event(&event) })?;
+            reply = loop {
+                match self.line(WITHIN)? {
+                    Some(line) => break Reply::parse(&line)?,
+                    None if self.ended => return Ok(()),
+                    None => {}
+                }
+            };
         }
     }
 

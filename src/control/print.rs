@@ -6,7 +6,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::wire::{Called, Code, CodeOrigin, IceServer, IceStanding, Kicked, Revoked, Server, Stage, Standing, Status};
+mod event;
+
+pub use event::event;
+
+use super::wire::{
+    Called, Code, CodeOrigin, IceServer, IceStanding, Kicked, Problem, Quality, Revoked, Server, Stage, Standing,
+    Status, Switched, Viewer,
+};
 use crate::config::one_line;
 use crate::config::tables::date;
 
@@ -35,6 +42,7 @@ pub fn status(status: &Status) -> String {
         ("source", format!("{}, {}", status.source.what, works(status.source.running))),
         ("sound", sound.unwrap_or_else(|| "off".to_owned())),
         ("size", status.size.clone()),
+        ("config", status.config.clone().unwrap_or_else(|| "no file".to_owned())),
     ];
     let certificate = status.tls_fingerprint.clone().map(|fingerprint| ("https", format!("certificate {fingerprint}")));
     let facts = facts.into_iter().chain(certificate);
@@ -48,7 +56,8 @@ pub fn status(status: &Status) -> String {
     let connected = status.viewers.iter().filter(|viewer| viewer.state == Stage::Connected).count();
     let _ = writeln!(text, "\nviewers: {connected} connected, of {} at most", status.max_viewers);
     if !status.viewers.is_empty() {
-        let heading = ["VIEWER", "STATE", "SINCE", "CODECS", "RTT", "LOSS", "WHERE", "WHO"].map(str::to_owned).to_vec();
+        let heading =
+            ["VIEWER", "STATE", "SINCE", "CODECS", "RTT", "LOSS", "WHERE", "WHO", "HOW"].map(str::to_owned).to_vec();
         let viewers = status.viewers.iter().map(|viewer| {
             let state = match viewer.state {
                 Stage::Joining => "joining",
@@ -59,7 +68,8 @@ pub fn status(status: &Status) -> String {
             let (number, since) = (viewer.viewer.to_string(), time(viewer.since_s));
             let rtt = viewer.rtt_ms.map_or_else(|| "-".to_owned(), |rtt| format!("{rtt}ms"));
             let loss = viewer.loss_percent.map_or_else(|| "-".to_owned(), |loss| format!("{loss}%"));
-            vec![number, state.to_owned(), since, codecs, rtt, loss, viewer.at.clone(), viewer.name.clone()]
+            let how = how(viewer);
+            vec![number, state.to_owned(), since, codecs, rtt, loss, viewer.at.clone(), viewer.name.clone(), how]
         });
         text += &table("  ", std::iter::once(heading).chain(viewers));
     }
@@ -74,7 +84,33 @@ pub fn status(status: &Status) -> String {
         text += "\nice servers:\n";
         text += &table("  ", status.ice_servers.iter().map(|server| vec![server.url.clone(), ice_standing(server)]));
     }
+    text += &problems(&status.problems);
     text
+}
+
+/// What is wrong and what to do about each, or that nothing is.
+fn problems(problems: &[Problem]) -> String {
+    if problems.is_empty() {
+        return "\nall is well\n".to_owned();
+    }
+    let mut text = "\nproblems:\n".to_owned();
+    for Problem { what, since_s, advice } in problems {
+        let since = since_s.map_or_else(String::new, |since| format!(", for {}", time(since)));
+        let _ = writeln!(text, "  {}{since}\n    -> {}", one_line(what), one_line(advice));
+    }
+    text
+}
+
+/// How well a viewer is served, and why not better.
+fn how(viewer: &Viewer) -> String {
+    let quality = match viewer.quality {
+        None => "-",
+        Some(Quality::Good) => "good",
+        Some(Quality::Fair) => "fair",
+        Some(Quality::Bad) => "bad",
+        Some(Quality::Other) => "other",
+    };
+    if viewer.because.is_empty() { quality.to_owned() } else { format!("{quality}: {}", viewer.because.join(", ")) }
 }
 
 /// Who is signed in where, in words.
@@ -157,7 +193,9 @@ fn table(indent: &str, rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let widths: Vec<_> = (0..columns).map(|column| width(column).unwrap_or_default()).collect();
     let mut text = String::new();
     for row in &rows {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}  "));
+        // By hand, as widths of format strings end at 65535.
+        let pad = |cell: &String, width: usize| " ".repeat(width.saturating_sub(cell.chars().count()) + 2);
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell}{}", pad(cell, *width)));
         let _ = writeln!(text, "{}", format!("{indent}{}", cells.collect::<String>()).trim_end());
     }
     text
@@ -170,6 +208,11 @@ fn time(seconds: u64) -> String {
         (0, _) => format!("{minutes}m{seconds:02}s"),
         _ => format!("{hours}h{minutes:02}m"),
     }
+}
+
+/// What is shown now, in words.
+pub fn switched(switched: &Switched) -> String {
+    format!("{} is shown", one_line(&switched.source))
 }
 
 /// The codes as a table, and with their addresses where those were asked for.
@@ -258,14 +301,30 @@ whip+http://h/w: ended by the operator; `laterna call whip+http://h/w` publishes
     }
 
     #[test]
+    fn a_name_of_any_length_is_shown() {
+        let long = "x".repeat(70_000);
+        let peers_of = |name: &str| vec![Peer { id: 1, name: name.to_owned(), viewer: None }];
+        let server = Server {
+            server: long.clone(),
+            standing: Standing::SignedIn,
+            name: None,
+            why: None,
+            peers: peers_of(&long),
+        };
+        assert!(peers(&[server]).contains(&format!("-       {long}\n")));
+    }
+
+    #[test]
     fn the_status_is_told_in_words() {
         let json = r#"{"version":"1.2.3","name":"desk","uptime_s":3700,"http":["[::]:8888","127.0.0.1:80"],"udp":8889,"max_viewers":2,
             "source":{"what":"screen :0 1920x1080","running":true},"sound":null,"size":"1920x1080",
             "encoders":[{"codec":"h264","running":true,"units":1234,"keyframes":5,"bytes":67890}],
-            "viewers":[{"viewer":1,"at":"whep","name":"192.0.2.7","state":"connected","since_s":61,"codecs":["h264","opus"],"rtt_ms":7,"loss_percent":2},
+            "viewers":[{"viewer":1,"at":"whep","name":"192.0.2.7","state":"connected","since_s":61,"codecs":["h264","opus"],"rtt_ms":7,"loss_percent":2,"way":"tcp","quality":"fair","because":["over TCP"]},
                 {"viewer":12,"at":"room","name":"a b","state":"joining","since_s":0,"codecs":[]}],
             "signaling":[{"server":"room","standing":"signed-in","name":"desk","peers":[{"id":2,"name":"a b","viewer":12}]}],
-            "ice_servers":[{"url":"stun:h:3478","standing":"ready"},{"url":"turn:relay:3478?transport=tcp","standing":"away","why":"it does not answer"}]}"#;
+            "ice_servers":[{"url":"stun:h:3478","standing":"ready"},{"url":"turn:relay:3478?transport=tcp","standing":"away","why":"it does not answer"}],
+            "config":"/etc/laterna/laterna.toml",
+            "problems":[{"what":"screen :0 is lost: gone","since_s":61,"advice":"start it"},{"what":"all 2 places are taken","advice":"raise it"}]}"#;
         let told: Status = serde_json::from_str(json).unwrap();
         let expected = "\
 laterna  1.2.3, up 1h01m
@@ -275,14 +334,15 @@ udp      8889
 source   screen :0 1920x1080, running
 sound    off
 size     1920x1080
+config   /etc/laterna/laterna.toml
 
 CODEC  STATE    PICTURES  KEYFRAMES  BYTES
 h264   running  1234      5          67890
 
 viewers: 1 connected, of 2 at most
-  VIEWER  STATE      SINCE  CODECS     RTT  LOSS  WHERE  WHO
-  1       connected  1m01s  h264,opus  7ms  2%    whep   192.0.2.7
-  12      joining    0s     -          -    -     room   a b
+  VIEWER  STATE      SINCE  CODECS     RTT  LOSS  WHERE  WHO        HOW
+  1       connected  1m01s  h264,opus  7ms  2%    whep   192.0.2.7  fair: over TCP
+  12      joining    0s     -          -    -     room   a b        -
 
 signaling:
   room  1 peer  signed in as desk
@@ -290,10 +350,16 @@ signaling:
 ice servers:
   stun:h:3478                    ready
   turn:relay:3478?transport=tcp  away, tries again: it does not answer
+
+problems:
+  screen :0 is lost: gone, for 1m01s
+    -> start it
+  all 2 places are taken
+    -> raise it
 ";
         assert_eq!(status(&told), expected);
-        let bare = Status { signaling: Vec::new(), ice_servers: Vec::new(), ..told };
-        assert!(status(&bare).ends_with("\nsignaling: none\n"));
+        let bare = Status { signaling: Vec::new(), ice_servers: Vec::new(), problems: Vec::new(), ..told };
+        assert!(status(&bare).ends_with("\nsignaling: none\n\nall is well\n"));
     }
 
     #[test]

@@ -9,13 +9,16 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{timeout, timeout_at};
 
 use super::lines::Lines;
 use super::socket::ControlSocket;
-use super::wire::{Complaint, Kind, Reply, Request};
+use super::wire::{Complaint, Event, Kind, Reply, Request};
+use crate::events::{Listener, happened};
+use crate::trouble::{Exhausted, until};
 
 /// The most bytes of a request; the longest has a peer's name and a server's label.
 pub const MOST_LINE: usize = 4096;
@@ -23,6 +26,11 @@ pub const MOST_LINE: usize = 4096;
 const MOST_CLIENTS: usize = 32;
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(5);
+/// So many of them may follow what happens; the others' places are for those who ask.
+const MOST_FOLLOWERS: usize = 16;
+/// How long those who follow hear of the daemon's end, and how long it waits for them.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+const GOODBYE: Duration = Duration::from_millis(500);
 /// How long a client may take to read a reply.
 const WRITING: Duration = Duration::from_secs(5);
 /// The pause after the system had no resources for another client.
@@ -47,6 +55,9 @@ impl Default for Patience {
 pub trait Operator: Send + Sync + 'static {
     /// Does what is asked, or says why not.
     fn answer(&self, request: Request) -> impl Future<Output = Reply> + Send;
+
+    /// What happens from now on, and what is said first to whoever follows it.
+    fn follow(&self) -> (Listener, Event);
 }
 
 /// Serves until `stop` becomes true; then clients are cut off, and socket and operator dropped.
@@ -69,27 +80,40 @@ async fn serve_with(
         }
     };
     let mut clients = JoinSet::new();
+    let following = Arc::new(Semaphore::new(MOST_FOLLOWERS));
     let mut places = Places { patience, taken: Vec::new() };
+    let mut exhausted = Exhausted::new("operators");
     loop {
         tokio::select! {
             biased;
             // An error is the sender's end: the daemon's.
             () = async { drop(stop.wait_for(|stop| *stop).await) } => break,
             Some(_) = clients.join_next() => {}
+            () = until(exhausted.poll_timeout()) => exhausted.look(),
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) if !places.have_one(Instant::now()) => refuse(&stream),
                 Ok((stream, _)) => {
                     let silence = Silence::new(Instant::now());
-                    let task = clients.spawn(attend(stream, Arc::clone(&operator), silence.clone(), patience.closed));
+                    let client = Client {
+                        stream,
+                        operator: Arc::clone(&operator),
+                        silence: silence.clone(),
+                        most: patience.closed,
+                        following: Arc::clone(&following),
+                        stop: stop.clone(),
+                    };
+                    let task = clients.spawn(client.attend());
                     places.taken.push((silence, task));
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "no further client of the control socket can be taken for now");
+                    exhausted.note(&error);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
     }
+    // Those who follow are told that the daemon ends.
+    let _ = timeout(GOODBYE, async { while clients.join_next().await.is_some() {} }).await;
     clients.shutdown().await;
 }
 
@@ -138,28 +162,93 @@ impl Silence {
     }
 }
 
-/// Serves a client until it leaves, sends no whole line for too long, or does not read.
-async fn attend(mut stream: UnixStream, operator: Arc<impl Operator>, silence: Silence, most: Duration) {
-    let mut lines = Lines::new(MOST_LINE);
-    let mut bytes = [0; 1024];
-    let mut heard = Instant::now();
-    while let Ok(Ok(count @ 1..)) = timeout_at((heard + most).into(), stream.read(&mut bytes)).await {
-        lines.handle_bytes(&bytes[..count]);
-        while let Some(line) = lines.poll_line() {
-            silence.set(None);
-            let request = match line {
-                Ok(line) => Request::parse(&line),
-                Err(error) => Err(Complaint::new(Kind::BadRequest, format!("{error}; requests are short"))),
+/// A client, and what serves it.
+struct Client<O> {
+    stream: UnixStream,
+    operator: Arc<O>,
+    silence: Silence,
+    /// How long it may say nothing.
+    most: Duration,
+    /// Places of those who follow.
+    following: Arc<Semaphore>,
+    stop: watch::Receiver<bool>,
+}
+
+impl<O: Operator> Client<O> {
+    /// Serves it until it leaves, sends no whole line for too long, does not read, or the daemon ends.
+    async fn attend(mut self) {
+        let mut lines = Lines::new(MOST_LINE);
+        let mut bytes = [0; 1024];
+        let mut heard = Instant::now();
+        loop {
+            let read = tokio::select! {
+                biased;
+                () = async { drop(self.stop.wait_for(|stop| *stop).await) } => return,
+                read = timeout_at((heard + self.most).into(), self.stream.read(&mut bytes)) => read,
             };
-            let reply = match request {
-                Ok(request) => timeout(ANSWER, operator.answer(request)).await.unwrap_or_else(|_| late()),
-                Err(complaint) => Reply::Error(complaint),
-            };
-            if !matches!(timeout(WRITING, stream.write_all(reply.line().as_bytes())).await, Ok(Ok(()))) {
-                return;
+            let Ok(Ok(count @ 1..)) = read else { return };
+            lines.handle_bytes(&bytes[..count]);
+            while let Some(line) = lines.poll_line() {
+                self.silence.set(None);
+                let request = match line {
+                    Ok(line) => Request::parse(&line),
+                    Err(error) => Err(Complaint::new(Kind::BadRequest, format!("{error}; requests are short"))),
+                };
+                let reply = match request {
+                    Ok(Request::Events) => match Arc::clone(&self.following).try_acquire_owned() {
+                        Ok(place) => {
+                            self.follow().await;
+                            drop(place);
+                            return;
+                        }
+                        Err(_) => {
+                            let message =
+                                format!("{MOST_FOLLOWERS} follow already, which is the most; end one of them");
+                            Reply::Error(Complaint::new(Kind::Busy, message))
+                        }
+                    },
+                    Ok(request) => timeout(ANSWER, self.operator.answer(request)).await.unwrap_or_else(|_| late()),
+                    Err(complaint) => Reply::Error(complaint),
+                };
+                if !matches!(timeout(WRITING, self.stream.write_all(reply.line().as_bytes())).await, Ok(Ok(()))) {
+                    return;
+                }
+                heard = Instant::now();
+                self.silence.set(Some(heard));
             }
-            heard = Instant::now();
-            silence.set(Some(heard));
+        }
+    }
+
+    /// Writes what happens, as quickly as the client reads, until it leaves or the daemon ends; what it says is passed over.
+    async fn follow(self) {
+        let Self { stream, operator, mut stop, .. } = self;
+        let (mut listener, first) = operator.follow();
+        // Nobody waits for a client that follows: not even the daemon's end.
+        drop(operator);
+        let (mut read, mut write) = stream.into_split();
+        let told = async {
+            let mut line = Reply::Event(happened(first)).line();
+            while write.write_all(line.as_bytes()).await.is_ok() {
+                line = match listener.recv().await {
+                    Ok(event) => Reply::Event(event).line(),
+                    Err(RecvError::Lagged(events)) => Reply::Event(happened(Event::Lost { events })).line(),
+                    Err(RecvError::Closed) => return,
+                };
+            }
+        };
+        let left = async {
+            let mut bytes = [0; 1024];
+            while matches!(read.read(&mut bytes).await, Ok(1..)) {}
+        };
+        let stopped = async {
+            drop(stop.wait_for(|stop| *stop).await);
+            // What is said of the end comes within this.
+            tokio::time::sleep(LAST_WORDS).await;
+        };
+        tokio::select! {
+            () = told => {}
+            () = left => {}
+            () = stopped => {}
         }
     }
 }

@@ -8,6 +8,13 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+mod code;
+mod event;
+
+use crate::config::one_line;
+pub use code::{Code, CodeOrigin, Revoked};
+pub use event::{Event, Happened};
+
 /// The version that is spoken here.
 pub const VERSION: u64 = 1;
 
@@ -19,6 +26,8 @@ pub enum Request {
     Status,
     /// Who is signed in where: [`Reply::Peers`].
     Peers,
+    /// What happens from now on: a [`Reply::Event`] for each, until one of both ends; whatever else is asked meanwhile is passed over.
+    Events,
     /// To offer the stream to a peer: [`Reply::Called`].
     Call {
         /// Its id, or its name.
@@ -31,6 +40,11 @@ pub enum Request {
     Kick {
         /// Its number.
         viewer: u32,
+    },
+    /// To show another source: [`Reply::Switched`].
+    Switch {
+        /// Its spec, or `scene:NAME`.
+        to: String,
     },
     /// To know the codes of viewers: [`Reply::Codes`].
     Codes {
@@ -65,12 +79,16 @@ pub enum Reply {
     Called(Called),
     /// The viewer's connection is being ended.
     Kicked(Kicked),
+    /// The source is shown.
+    Switched(Switched),
     /// The codes, the daemon's own first.
     Codes(Vec<Code>),
     /// The code can be used.
     CodeAdded(Code),
     /// The code can't be used any more.
     CodeRevoked(Revoked),
+    /// Something has happened.
+    Event(Happened),
     /// What was asked is not done.
     Error(Complaint),
 }
@@ -139,6 +157,24 @@ pub struct Status {
     /// STUN and TURN servers, as they were given; none where the daemon is older than this field.
     #[serde(default)]
     pub ice_servers: Vec<IceServer>,
+    /// The config file in use; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<String>,
+    /// What is wrong; none where all is well, or the daemon is older than this field.
+    #[serde(default)]
+    pub problems: Vec<Problem>,
+}
+
+/// Something that is wrong, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// What; one line, for people.
+    pub what: String,
+    /// Seconds since it is so, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_s: Option<u64>,
+    /// What to do; one line, for people.
+    pub advice: String,
 }
 
 /// A source of pictures or sound.
@@ -163,6 +199,15 @@ pub struct Encoder {
     pub keyframes: u64,
     /// Bytes of all pictures.
     pub bytes: u64,
+    /// Captures that a newer one replaced before they were encoded.
+    #[serde(default)]
+    pub skipped: u64,
+    /// Times that it failed and was made anew.
+    #[serde(default)]
+    pub restarts: u64,
+    /// What a picture took lately, in microseconds.
+    #[serde(default)]
+    pub recent_us: u64,
 }
 
 /// A viewer.
@@ -186,6 +231,45 @@ pub struct Viewer {
     /// Packets of pictures that were lost lately, in percent, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_percent: Option<u32>,
+    /// The way that its packets go, where it is connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub way: Option<Way>,
+    /// How well it is served, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<Quality>,
+    /// Why it is not served better; for people.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub because: Vec<String>,
+}
+
+/// The way that a viewer's packets go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Way {
+    /// Datagrams.
+    Udp,
+    /// A connection, where its network lets no datagrams through.
+    Tcp,
+    /// A TURN server of the daemon's.
+    Relayed,
+    /// A way that a newer daemon has.
+    #[serde(other)]
+    Other,
+}
+
+/// How well a viewer is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Quality {
+    /// As well as can be.
+    Good,
+    /// Pictures stutter, or come late.
+    Fair,
+    /// It can hardly be watched.
+    Bad,
+    /// A word that a newer daemon has.
+    #[serde(other)]
+    Other,
 }
 
 /// How far a viewer is.
@@ -300,50 +384,11 @@ pub struct Kicked {
     pub name: String,
 }
 
-/// A code of viewers.
+/// What is shown now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Code {
-    /// Its name.
-    pub name: String,
-    /// Where it comes from.
-    pub origin: CodeOrigin,
-    /// Since when it may not be used any more, in seconds since the Unix epoch; not there where it does not expire.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expires_s: Option<u64>,
-    /// Whether that is over.
-    pub expired: bool,
-    /// How many viewers are there whom it let in.
-    pub viewers: usize,
-    /// The addresses to open, with the code in them; none where they were not asked for.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub open: Vec<String>,
-}
-
-/// Where a code comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum CodeOrigin {
-    /// It is the daemon's own.
-    Main,
-    /// It is in the config file.
-    Config,
-    /// An operator added it.
-    Added,
-    /// An origin that a newer daemon has.
-    #[serde(other)]
-    Other,
-}
-
-/// What was revoked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Revoked {
-    /// The code's name.
-    pub name: String,
-    /// How many viewers were there whom it had let in.
-    pub viewers: usize,
-    /// The code that replaces it, where it was the daemon's own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub instead: Option<Code>,
+pub struct Switched {
+    /// What it is, for people.
+    pub source: String,
 }
 
 /// Why a line of the daemon's can't be read.
@@ -360,9 +405,9 @@ pub enum ReplyError {
 }
 
 impl Complaint {
-    /// A reason of a kind.
-    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+    /// A reason of a kind; what the message repeats of a request can't break its line.
+    pub fn new(kind: Kind, message: impl AsRef<str>) -> Self {
+        Self { kind, message: one_line(message.as_ref()) }
     }
 }
 
@@ -373,7 +418,7 @@ impl Request {
     /// What is to be said where it is none, or of another version.
     pub fn parse(line: &[u8]) -> Result<Self, Complaint> {
         let bad = |why: String| Complaint::new(Kind::BadRequest, why);
-        let expected = r#"write {"laterna":1,"ask":"status"}, or "peers", "call", "kick", "codes", "add-code" or "revoke-code", on one line"#;
+        let expected = r#"write {"laterna":1,"ask":"status"}, or "peers", "events", "call", "kick", "switch", "codes", "add-code" or "revoke-code", on one line"#;
         let value: Value =
             serde_json::from_slice(line).map_err(|error| bad(format!("no JSON: {error}; {expected}")))?;
         match value.get("laterna").map(Value::as_u64) {

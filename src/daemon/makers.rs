@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use anyhow::bail;
 use tracing::{info, warn};
 
+use super::herald;
 use crate::alive::Watch;
 use crate::audio::{AudioCapture, AudioSpec};
 use crate::config::RunConfig;
 use crate::control::wire;
 use crate::encoder::worker::{EncodeWorker, EncoderCounters, UnitSink, WorkerConfig};
 use crate::encoder::{AccessUnit, Bitrate, Codec};
+use crate::events::Events;
 use crate::fanout::Unit;
 use crate::frame::canvas::canvas_size;
 use crate::frame::{Frame, Size};
@@ -35,6 +37,7 @@ struct Inner {
     sound_queue: Inbox<Arc<Unit>>,
     watch: Watch,
     hangs: bool,
+    events: Events,
 }
 
 /// What a reload may change.
@@ -88,6 +91,7 @@ impl Makers {
         pictures: &Inbox<Arc<Unit>>,
         sound: &Inbox<Arc<Unit>>,
         watch: &Watch,
+        events: &Events,
     ) -> anyhow::Result<Self> {
         let hangs = encoders_hang(std::env::var_os(HANG))?;
         let workers: Arc<OnceLock<Workers>> = Arc::default();
@@ -101,10 +105,20 @@ impl Makers {
         let started = config.codecs.iter().map(start).collect::<anyhow::Result<Workers>>()?;
         let audio = open_sound(&config.audio, sound, hangs, watch)?;
         info!(source = source.maker.describe(), audio = audio.maker.describe(), %canvas, fps = config.fps, bitrate = config.bitrate.0, "ready");
+        herald::follow_source(&source.maker, events);
+        herald::follow_sound(&audio.maker, events);
         // A source is inactive when opened, so no frame has come yet.
         let _ = workers.set(started);
         let state = Mutex::new(State { source, sound: audio, wanted: Vec::new(), hears: false });
-        Ok(Self(Arc::new(Inner { workers, state, canvas, sound_queue: sound.clone(), watch: watch.clone(), hangs })))
+        Ok(Self(Arc::new(Inner {
+            workers,
+            state,
+            canvas,
+            sound_queue: sound.clone(),
+            watch: watch.clone(),
+            hangs,
+            events: events.clone(),
+        })))
     }
 
     pub(super) fn set_active(&self, codec: Codec, active: bool) {
@@ -160,10 +174,12 @@ impl Makers {
         if let Some(before) = &source {
             // Its last picture stands until the first one of the other.
             before.gate.close();
+            herald::follow_source(&state.source.maker, &self.0.events);
             state.source.maker.set_active(wanted);
         }
         if let Some(before) = &sound {
             before.gate.close();
+            herald::follow_sound(&state.sound.maker, &self.0.events);
             state.sound.maker.set_active(hears);
         }
         drop(state);
@@ -196,8 +212,17 @@ impl Makers {
     /// What the encoders do and have done; `wanted` are the codecs that somebody takes.
     pub(super) fn encoders(&self, wanted: &[Codec]) -> Vec<wire::Encoder> {
         let encoder = |(codec, worker): &(Codec, Arc<EncodeWorker>)| {
-            let EncoderCounters { units, keyframes, bytes, .. } = worker.counters();
-            wire::Encoder { codec: codec.to_string(), running: wanted.contains(codec), units, keyframes, bytes }
+            let EncoderCounters { units, keyframes, bytes, replaced, restarts, recent_time, .. } = worker.counters();
+            wire::Encoder {
+                codec: codec.to_string(),
+                running: wanted.contains(codec),
+                units,
+                keyframes,
+                bytes,
+                skipped: replaced,
+                restarts,
+                recent_us: u64::try_from(recent_time.as_micros()).unwrap_or(u64::MAX),
+            }
         };
         self.0.workers.get().into_iter().flatten().map(encoder).collect()
     }

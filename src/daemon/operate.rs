@@ -6,29 +6,34 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{oneshot, watch};
+use rustix::process::{Resource, getrlimit};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::access::{Codes, CodesError};
 use super::announce::urls;
+use super::herald;
 use super::makers::Makers;
+use super::problems::{self, Chronicle, Known};
+use super::steering::Order;
 use crate::clock::wall_now;
 use crate::config::one_line;
 use crate::control::print::listening;
 use crate::control::server::Operator;
 use crate::control::socket::{ControlSocket, SocketError, places};
 use crate::control::target;
-use crate::control::wire::{self, Called, Complaint, Kicked, Kind, Reply, Request, Stage, Status};
+use crate::control::wire::{self, Called, Complaint, Event, Kicked, Kind, Reply, Request, Stage, Status};
 use crate::encoder::Codec;
+use crate::events::{Events, Listener};
 use crate::id::{PeerId, SessionId};
-use crate::session::broadcast::{BroadcastState, Place, ViewerState};
+use crate::session::broadcast::{BroadcastState, Place, ViewerState, Way};
 use crate::session::inbox::Inbox;
 use crate::session::messages::JoinIn;
 use crate::session::relay::server as relay;
 use crate::signaling::access::{BookError, Entry, Origin};
-use crate::signaling::client::{Desk, ServerState, Standing};
+use crate::signaling::client::{Desk, ServerState};
 use crate::signaling::server::Looks;
 use crate::signaling::server::tls::Tls;
 
@@ -66,6 +71,8 @@ pub(super) struct Facts {
     pub(super) http: Vec<SocketAddr>,
     pub(super) udp: u16,
     pub(super) tls: Option<Tls>,
+    /// Whether viewers can come by TCP too.
+    pub(super) has_tcp: bool,
     /// The URLs of STUN and TURN servers, and where each one's task tells how it stands.
     pub(super) ice_servers: Vec<(String, watch::Receiver<relay::Standing>)>,
 }
@@ -75,6 +82,9 @@ pub(super) struct Facts {
 pub(super) struct Live {
     pub(super) name: String,
     pub(super) max_viewers: usize,
+    pub(super) fps: u32,
+    /// The config file in use.
+    pub(super) file: Option<Arc<Path>>,
     /// The room's first, where there is one.
     pub(super) desks: Vec<Desk>,
 }
@@ -85,7 +95,12 @@ pub(super) struct Desks {
     pub(super) join: Inbox<JoinIn>,
     pub(super) makers: Makers,
     codes: Arc<Codes>,
+    /// To who steers.
+    orders: mpsc::Sender<Order>,
+    pub(super) events: Events,
     live: Mutex<Live>,
+    /// Since when what is away.
+    chronicle: Arc<Mutex<Chronicle>>,
 }
 
 impl Operator for Desks {
@@ -95,17 +110,30 @@ impl Operator for Desks {
             Request::Peers => self.peers().await.map(Reply::Peers),
             Request::Call { peer, server } => self.call(&peer, server.as_deref()).await.map(Reply::Called),
             Request::Kick { viewer } => self.kick(viewer).await.map(Reply::Kicked),
+            Request::Switch { to } => self.switch(to).await.map(Reply::Switched),
             Request::Codes { show } => self.list_codes(show).await.map(Reply::Codes),
             Request::AddCode { name, expires_s } => self.add_code(&name, expires_s).map(Reply::CodeAdded),
             Request::RevokeCode { name } => self.revoke_code(&name).await.map(Reply::CodeRevoked),
+            Request::Events => Err(Complaint::new(Kind::Other, "events are followed, not asked for")),
         };
         reply.unwrap_or_else(Reply::Error)
+    }
+
+    fn follow(&self) -> (Listener, Event) {
+        (self.events.listen(), Event::Following { name: self.live().name })
     }
 }
 
 impl Desks {
-    pub(super) fn new(facts: Facts, join: Inbox<JoinIn>, makers: Makers, codes: Arc<Codes>, live: Live) -> Self {
-        Self { facts, join, makers, codes, live: Mutex::new(live) }
+    pub(super) fn new(
+        (facts, live): (Facts, Live),
+        join: Inbox<JoinIn>,
+        makers: Makers,
+        (codes, orders): (Arc<Codes>, mpsc::Sender<Order>),
+        events: Events,
+        chronicle: Arc<Mutex<Chronicle>>,
+    ) -> Self {
+        Self { facts, join, makers, codes, orders, events, live: Mutex::new(live), chronicle }
     }
 
     /// What holds now.
@@ -149,7 +177,7 @@ impl Desks {
         let live = self.live();
         let signaling = servers(&live.desks, &state).await;
         let (facts, makers, now) = (&self.facts, &self.makers, Instant::now());
-        Ok(Status {
+        let mut status = Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             name: live.name,
             uptime_s: now.saturating_duration_since(facts.started).as_secs(),
@@ -164,7 +192,13 @@ impl Desks {
             viewers: state.viewers.iter().map(|viewer| told(viewer, now)).collect(),
             signaling,
             ice_servers: facts.ice_servers.iter().map(|(url, standing)| ice_server(url, &standing.borrow())).collect(),
-        })
+            config: live.file.map(|file| file.to_string_lossy().into_owned()),
+            problems: Vec::new(),
+        };
+        let known = Known { now, fps: live.fps, has_tcp: facts.has_tcp, descriptors: descriptors() };
+        let chronicle = self.chronicle.lock().unwrap_or_else(PoisonError::into_inner);
+        status.problems = problems::problems(&status, &known, &chronicle);
+        Ok(status)
     }
 
     async fn peers(&self) -> Result<Vec<wire::Server>, Complaint> {
@@ -196,6 +230,13 @@ impl Desks {
         };
         let who = who.await.map_err(|_| away())?.ok_or_else(unknown)?;
         Ok(Kicked { viewer, at: who.at.to_string(), name: who.name })
+    }
+
+    async fn switch(&self, to: String) -> Result<wire::Switched, Complaint> {
+        let (reply, outcome) = oneshot::channel();
+        self.orders.try_send(Order::Switch { to, reply }).map_err(|_| away())?;
+        let outcome = outcome.await.map_err(|_| away())?;
+        outcome.map(|source| wire::Switched { source }).map_err(|why| Complaint::new(Kind::Unavailable, why))
     }
 
     async fn list_codes(&self, show: bool) -> Result<Vec<wire::Code>, Complaint> {
@@ -272,13 +313,7 @@ fn server(desk: &Desk, state: Option<ServerState>, numbers: &HashMap<SessionId, 
         peers: Vec::new(),
     };
     let Some(state) = state else { return unknown };
-    let (standing, name, why) = match state.standing {
-        Standing::Connecting => (wire::Standing::Connecting, None, None),
-        Standing::SignedIn(name) => (wire::Standing::SignedIn, Some(name), None),
-        Standing::Publishing => (wire::Standing::Publishing, None, None),
-        Standing::Away(why) => (wire::Standing::Away, None, Some(why)),
-        Standing::Dismissed => (wire::Standing::Dismissed, None, None),
-    };
+    let (standing, name, why) = state.standing.told();
     let peers = state.peers.into_iter().map(|peer| {
         let viewer = peer.session.and_then(|session| numbers.get(&session)).copied();
         wire::Peer { id: peer.id.0, name: peer.name, viewer }
@@ -287,16 +322,20 @@ fn server(desk: &Desk, state: Option<ServerState>, numbers: &HashMap<SessionId, 
 }
 
 fn ice_server(url: &str, standing: &relay::Standing) -> wire::IceServer {
-    let (standing, why) = match standing {
-        relay::Standing::Connecting => (wire::IceStanding::Connecting, None),
-        relay::Standing::Ready => (wire::IceStanding::Ready, None),
-        relay::Standing::Away(why) => (wire::IceStanding::Away, Some(why.clone())),
-        relay::Standing::ForViewers => (wire::IceStanding::ForViewers, None),
-    };
+    let (standing, why) = herald::ice_standing(standing);
     wire::IceServer { url: url.to_owned(), standing, why }
 }
 
 fn told(viewer: &ViewerState, now: Instant) -> wire::Viewer {
+    let rtt_ms = viewer.link.map(|link| u64::try_from(link.round_trip.as_millis()).unwrap_or(u64::MAX));
+    // One packet of hundreds is no nothing.
+    let loss_percent = viewer.link.map(|link| (u32::from(link.fraction_lost) * 100).div_ceil(256));
+    let way = viewer.way.map(|way| match way {
+        Way::Udp => wire::Way::Udp,
+        Way::Tcp => wire::Way::Tcp,
+        Way::Relayed => wire::Way::Relayed,
+    });
+    let (quality, because) = problems::quality(rtt_ms, loss_percent, way);
     wire::Viewer {
         viewer: viewer.number,
         at: viewer.caller.at.to_string(),
@@ -307,9 +346,11 @@ fn told(viewer: &ViewerState, now: Instant) -> wire::Viewer {
         },
         since_s: now.saturating_duration_since(viewer.since).as_secs(),
         codecs: viewer.codecs.iter().map(ToString::to_string).collect(),
-        rtt_ms: viewer.link.map(|link| u64::try_from(link.round_trip.as_millis()).unwrap_or(u64::MAX)),
-        // One packet of hundreds is no nothing.
-        loss_percent: viewer.link.map(|link| (u32::from(link.fraction_lost) * 100).div_ceil(256)),
+        rtt_ms,
+        loss_percent,
+        way,
+        quality,
+        because,
     }
 }
 
@@ -320,6 +361,12 @@ fn refused(error: CodesError) -> Complaint {
         CodesError::Book(_) => Kind::BadRequest,
     };
     Complaint::new(kind, error.to_string())
+}
+
+/// Descriptors that are open, and how many there may be; `None` where the system does not say.
+fn descriptors() -> Option<(u64, u64)> {
+    let open = std::fs::read_dir("/proc/self/fd").ok()?.count();
+    Some((open as u64, getrlimit(Resource::Nofile).current?))
 }
 
 fn away() -> Complaint {

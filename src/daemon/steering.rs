@@ -1,28 +1,37 @@
 //! What may change while the daemon runs, and the reload that changes it: nobody's connection is touched.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tokio::sync::watch;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinSet, spawn_blocking};
 use tracing::level_filters::LevelFilter;
 use tracing::{info, warn};
 
 use super::access::{self, Codes};
-use super::makers::Makers;
+use super::makers::{Makers, Prepared};
 use super::operate::{Desks, Live};
 use crate::clock::Clock;
-use crate::config::RunConfig;
 use crate::config::load::{LoadError, Loaded};
 use crate::config::tables::Limits;
+use crate::config::{RunConfig, one_line};
+use crate::control::wire::Event;
+use crate::events::Events;
 use crate::session::inbox::Inbox;
 use crate::session::messages::{JoinIn, Terms};
 use crate::session::relay::told::RelayStarter;
+use crate::session::tcp;
 use crate::signaling::ask::Asker;
 use crate::signaling::client::url::SignalingUrl;
 use crate::signaling::client::{self, Client, ClientConfig, Desk, MOST_SIGNING_OUT};
 use crate::signaling::room::RoomLimits;
 use crate::signaling::server::{ConnectionLimits, Deadlines, ServerTerms};
+use crate::source::SourceSpec;
+
+/// Descriptors for everything but connections: the media, the sources, the sound.
+const DESCRIPTORS: usize = 256;
 
 /// How a configuration is read anew, and what of the process itself it steers.
 #[derive(Clone)]
@@ -38,6 +47,7 @@ pub(super) struct ClientKit {
     pub(super) asker: Asker,
     pub(super) clock: Clock,
     pub(super) relays: RelayStarter,
+    pub(super) events: Events,
 }
 
 /// What of the server a reload may change.
@@ -56,6 +66,25 @@ pub(super) struct RoomFor {
     pub(super) streams: ConnectionLimits,
 }
 
+impl RoomFor {
+    /// Raises the limit of descriptors as far as it goes, and keeps those for connections that nothing else needs.
+    pub(super) fn of_this_process() -> Self {
+        let limit = getrlimit(Resource::Nofile);
+        let raised = Rlimit { current: limit.maximum, ..limit };
+        let current = match setrlimit(Resource::Nofile, raised) {
+            Ok(()) => limit.maximum,
+            Err(error) => {
+                warn!(%error, "the limit of descriptors can't be raised: there is room for fewer members");
+                limit.current
+            }
+        };
+        let all = usize::try_from(current.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+        let spare = all.saturating_sub(DESCRIPTORS).max(2);
+        let streams = ConnectionLimits { total: tcp::LIMITS.total.min(spare / 4), ..tcp::LIMITS };
+        Self { descriptors: spare - streams.total, streams }
+    }
+}
+
 /// How the server serves by a configuration, as far as there are descriptors.
 pub(super) fn server_terms(config: &RunConfig, room_for: &RoomFor) -> ServerTerms {
     let Limits { connections, members, request, .. } = config.tables.limits;
@@ -69,9 +98,25 @@ pub(super) fn server_terms(config: &RunConfig, room_for: &RoomFor) -> ServerTerm
     }
 }
 
+/// What an operator wants of the steering.
+pub(super) enum Order {
+    /// Another source: a spec, or `scene:NAME`. Told is what is shown then, or why all goes on as it was.
+    Switch {
+        /// What was written.
+        to: String,
+        /// Takes the outcome.
+        reply: oneshot::Sender<Result<String, String>>,
+    },
+}
+
 /// The running configuration, and all that follows it.
 pub(super) struct Steering {
+    /// What the configuration says.
     running: RunConfig,
+    /// What is shown: the configuration's source, until an operator chooses another.
+    shown: SourceSpec,
+    /// The config file in use.
+    file: Option<Arc<Path>>,
     reloads: Reloads,
     kit: ClientKit,
     terms: LiveTerms,
@@ -115,15 +160,26 @@ pub(super) fn check_files<'a>(urls: impl IntoIterator<Item = &'a SignalingUrl>) 
 impl Steering {
     /// Starts the clients of all signaling servers; to be called in a tokio runtime.
     pub(super) fn start(
-        running: RunConfig,
+        (running, file): (RunConfig, Option<Arc<Path>>),
         reloads: Reloads,
         (kit, terms): (ClientKit, LiveTerms),
         makers: Makers,
         join: Inbox<JoinIn>,
         room: Option<Desk>,
     ) -> Self {
-        let mut steering =
-            Self { running, reloads, kit, terms, makers, join, room, clients: Vec::new(), ending: JoinSet::new() };
+        let mut steering = Self {
+            shown: running.source.clone(),
+            running,
+            file,
+            reloads,
+            kit,
+            terms,
+            makers,
+            join,
+            room,
+            clients: Vec::new(),
+            ending: JoinSet::new(),
+        };
         steering.start_clients();
         steering
     }
@@ -131,15 +187,22 @@ impl Steering {
     /// What operators are told.
     pub(super) fn live(&self) -> Live {
         let desks = self.room.iter().chain(self.clients.iter().map(|running| &running.client.desk));
-        Live { name: self.running.name.clone(), max_viewers: self.running.max_viewers, desks: desks.cloned().collect() }
+        Live {
+            name: self.running.name.clone(),
+            max_viewers: self.running.max_viewers,
+            fps: self.running.fps,
+            file: self.file.clone(),
+            desks: desks.cloned().collect(),
+        }
     }
 
     /// Reads the configuration again and takes over what can change; where anything of it makes no sense or can't be had, all goes on as it was.
     pub(super) async fn reload(&mut self, desks: &Desks) {
         let load = self.reloads.load.clone();
         let why = match spawn_blocking(move || load()).await {
-            Ok(Ok(loaded)) => match self.take_over(loaded.config).await {
+            Ok(Ok(Loaded { config, file, .. })) => match self.take_over(config).await {
                 Ok(()) => {
+                    self.file = file;
                     desks.set_live(self.live());
                     return;
                 }
@@ -148,6 +211,7 @@ impl Steering {
             Ok(Err(error)) => error.to_string(),
             Err(error) => format!("reading it has failed by a bug: {error}"),
         };
+        self.kit.events.tell(Event::ReloadRefused { why: why.clone() });
         for why in why.lines() {
             warn!(why, "the configuration is not taken over, and all goes on as it was");
         }
@@ -158,16 +222,16 @@ impl Steering {
         let changes = next.take_over(&wanted);
         check_files(next.signaling.iter().filter(|url| !self.running.signaling.contains(url)))?;
         let secrets = access::read(&next.tables)?;
-        let (makers, before, after) = (self.makers.clone(), self.running.clone(), next.clone());
-        let prepared = spawn_blocking(move || makers.prepare(&before, &after)).await.context("opening it")??;
+        // What an operator chose is shown until the configuration names another source than before.
+        let shown = if next.source == self.running.source { self.shown.clone() } else { next.source.clone() };
+        let prepared = self.prepare(RunConfig { source: shown.clone(), ..next.clone() }).await?;
         let revoked = self.terms.codes.take_over(secrets, &next)?;
         // From here on nothing can fail.
         revoked.into_iter().for_each(|pass| self.join.push_always(JoinIn::Revoke(pass)));
         self.terms.server.send_replace(server_terms(&next, &self.terms.room_for));
-        let makers = self.makers.clone();
-        spawn_blocking(move || makers.take_over(prepared)).await.context("closing what was before")?;
+        self.let_take_over(prepared).await?;
         (self.reloads.log)(next.log);
-        self.running = next;
+        (self.running, self.shown) = (next, shown);
         self.join.push_always(JoinIn::Terms(terms(&self.running, &self.makers)));
         self.stop_clients(|url, running| !running.signaling.contains(url));
         for desk in self.live().desks {
@@ -178,10 +242,65 @@ impl Steering {
             [] => info!("the configuration was read again: nothing new"),
             changed => info!(changed = changed.join(" "), "the configuration is taken over"),
         }
+        let names = |settings: &[&str]| settings.iter().map(|name| (*name).to_owned()).collect();
+        let (changed, waiting) = (names(&changes.live), names(&changes.fixed));
+        self.kit.events.tell(Event::Reloaded { changed, waiting });
         if !changes.fixed.is_empty() {
             warn!(settings = changes.fixed.join(" "), "what has changed here holds from the next start on");
         }
         Ok(())
+    }
+
+    /// Does what an operator wants.
+    pub(super) async fn obey(&mut self, order: Order) {
+        let Order::Switch { to, reply } = order;
+        let switched = match self.spec(&to) {
+            Ok(spec) => self
+                .switch(spec)
+                .await
+                .map_err(|error| format!("{error:#}; {} is shown as before", self.makers.source().what)),
+            Err(why) => Err(why),
+        };
+        match &switched {
+            Ok(source) => {
+                info!(source, "switched by the operator");
+                self.kit.events.tell(Event::Switched { source: source.clone() });
+            }
+            Err(why) => info!(why, "not switched"),
+        }
+        // Whoever asked may have gone away.
+        let _ = reply.send(switched);
+    }
+
+    /// The source that an operator means.
+    fn spec(&self, text: &str) -> Result<SourceSpec, String> {
+        let Some(name) = text.strip_prefix("scene:") else {
+            return SourceSpec::parse(text).map_err(|error| error.to_string());
+        };
+        let scenes = &self.running.tables.scenes;
+        scenes.get(name).cloned().ok_or_else(|| {
+            let all: Vec<_> = scenes.keys().map(String::as_str).collect();
+            let all = if all.is_empty() { "none".to_owned() } else { all.join(", ") };
+            format!("scene:{}: there is no such scene; the config file has {all}", one_line(name))
+        })
+    }
+
+    async fn switch(&mut self, spec: SourceSpec) -> anyhow::Result<String> {
+        let prepared = self.prepare(RunConfig { source: spec.clone(), ..self.running.clone() }).await?;
+        self.let_take_over(prepared).await?;
+        self.shown = spec;
+        Ok(self.makers.source().what)
+    }
+
+    /// Opens what `wanted` has and is not there; what runs goes on.
+    async fn prepare(&self, wanted: RunConfig) -> anyhow::Result<Prepared> {
+        let (makers, now) = (self.makers.clone(), RunConfig { source: self.shown.clone(), ..self.running.clone() });
+        spawn_blocking(move || makers.prepare(&now, &wanted)).await.context("opening it")?
+    }
+
+    async fn let_take_over(&self, prepared: Prepared) -> anyhow::Result<()> {
+        let makers = self.makers.clone();
+        spawn_blocking(move || makers.take_over(prepared)).await.context("closing what was before")
     }
 
     /// Starts the clients of servers that have none.
@@ -200,6 +319,7 @@ impl Steering {
                 asker: self.kit.asker.clone(),
                 clock: self.kit.clock,
                 relays: self.kit.relays.clone(),
+                events: self.kit.events.clone(),
             };
             let (stop, stopped) = watch::channel(false);
             let client = client::start(config, stopped);
@@ -222,7 +342,10 @@ impl Steering {
     /// Signs out everywhere.
     pub(super) async fn stop(mut self) {
         self.stop_clients(|_, _| true);
-        let signed_out = async { while self.ending.join_next().await.is_some() {} };
+        let Self { mut ending, makers, .. } = self;
+        // They end with their last owner, which is not to be this one.
+        drop(makers);
+        let signed_out = async { while ending.join_next().await.is_some() {} };
         if tokio::time::timeout(MOST_SIGNING_OUT, signed_out).await.is_err() {
             tracing::debug!("signing out has taken too long");
         }

@@ -55,6 +55,8 @@ pub struct EncoderCounters {
     pub restarts: u64,
     /// Time spent composing, converting and encoding.
     pub encode_time: Duration,
+    /// The same for a picture, lately.
+    pub recent_time: Duration,
 }
 
 /// Where access units go: called on the worker's thread, so it must return at once.

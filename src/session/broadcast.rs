@@ -90,6 +90,8 @@ pub enum Output {
     Left {
         /// Its number.
         number: u32,
+        /// Who it was.
+        who: Caller,
         /// Why.
         why: EndReason,
         /// How long it was connected.
@@ -101,6 +103,8 @@ pub enum Output {
     Failed {
         /// Its number.
         number: u32,
+        /// Who it was.
+        who: Caller,
         /// Why.
         why: EndReason,
     },
@@ -132,6 +136,19 @@ pub struct ViewerState {
     pub codecs: Vec<Codec>,
     /// How its packets fare; `None` where that is not known.
     pub link: Option<LinkState>,
+    /// The way that its packets go; `None` while it has none.
+    pub way: Option<Way>,
+}
+
+/// The way that a viewer's packets go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Datagrams, by no relay of the daemon's.
+    Udp,
+    /// A connection.
+    Tcp,
+    /// A TURN server of the daemon's.
+    Relayed,
 }
 
 /// How a viewer's packets fare, by its own reports.
@@ -297,10 +314,12 @@ impl Broadcast {
         if entry.second_of.is_some() {
             return;
         }
+        let who = entry.newcomer.caller;
         self.outputs.push_back(match entry.place {
-            Place::Joining => Output::Failed { number: entry.number, why },
+            Place::Joining => Output::Failed { number: entry.number, who, why },
             Place::Live => Output::Left {
                 number: entry.number,
+                who,
                 why,
                 after: now.saturating_duration_since(entry.since),
                 watching: self.watching(),
@@ -408,6 +427,7 @@ impl Broadcast {
             since: entry.since,
             codecs: self.transports(*session).flat_map(|entry| entry.newcomer.codecs.iter().copied()).collect(),
             link: None,
+            way: None,
         });
         let mut viewers: Vec<_> = viewers.collect();
         viewers.sort_unstable_by_key(|viewer| viewer.number);

@@ -13,7 +13,7 @@ mod hello;
 pub mod identity;
 mod records;
 pub mod rtc;
-mod srtcp;
+pub mod srtcp;
 mod srtp;
 pub mod stun;
 

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::engine::rtc::RtcEngine;
 use super::sink::SocketSink;
 use super::viewer::Viewer;
+use crate::hooks::{self, Fault};
 
 /// Has a session do something that may send; tells whether it came back, as [`survives`] does.
 pub fn attended(
@@ -14,7 +15,10 @@ pub fn attended(
 ) -> bool {
     let number = viewer.number;
     sink.begin(number);
-    survives(number, || act(viewer, sink))
+    survives(number, || {
+        assert!(!hooks::is_asked_of(Fault::SessionPanic, number), "a test asks for this panic");
+        act(viewer, sink);
+    })
 }
 
 /// Runs `act` for a session; tells whether it came back. The panic's own message has gone to stderr.

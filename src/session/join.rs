@@ -25,9 +25,11 @@ use super::wake::{Interest, poll_until};
 use crate::alive::beats::Beat;
 use crate::clock::Clock;
 use crate::encoder::Codec;
+use crate::events::Events;
 use crate::id::{SessionId, random_base32};
 use crate::signaling::Life;
 
+mod news;
 mod signals;
 #[cfg(test)]
 mod tests;
@@ -49,6 +51,8 @@ pub struct JoinConfig {
     pub reach: Arc<Reach>,
     /// Is told how many are watching whenever that changes.
     pub watching: watch::Sender<usize>,
+    /// Is told who comes and goes, and what is made for them.
+    pub events: Events,
 }
 
 /// The join thread's state.
@@ -239,20 +243,24 @@ impl Join {
                 }
             }
         }
-        self.transmit(session);
+        if !self.transmit(session) {
+            return self.forget(now, session, EndReason::Fault);
+        }
         if let Some(viewer) = adopted.then(|| self.joining.remove(&session)).flatten() {
             self.tell_media(MediaIn::Adopt(viewer));
         }
     }
 
-    fn transmit(&mut self, session: SessionId) {
-        if let Some(viewer) = self.joining.get_mut(&session) {
-            self.sink.begin(viewer.number);
+    /// Sends what a session's engine has to say; tells whether it came back.
+    fn transmit(&mut self, session: SessionId) -> bool {
+        let Some(viewer) = self.joining.get_mut(&session) else { return true };
+        let survived = attended(viewer, &mut self.sink, |viewer, sink| {
             while let Some(transmit) = viewer.poll_transmit() {
-                self.sink.transmit(&transmit);
+                sink.transmit(&transmit);
             }
-            self.sink.flush();
-        }
+        });
+        self.sink.flush();
+        survived
     }
 
     fn do_what_is_due(&mut self, now: Instant) -> Option<Instant> {
@@ -273,6 +281,9 @@ impl Join {
     /// Does and says what the broadcast wants.
     fn report(&mut self) {
         while let Some(output) = self.broadcast.poll_output() {
+            if let Some(event) = news::event(&output) {
+                self.config.events.tell(event);
+            }
             match output {
                 Output::Demand { codec, wanted } => {
                     if wanted {
@@ -285,15 +296,15 @@ impl Join {
                     self.config.watching.send_replace(watching);
                     info!(viewer = number, who = ?who.to_string(), connected_ms = took.as_millis() as u64, watching, "viewer came");
                 }
-                Output::Left { number, why, after, watching } => {
+                Output::Left { number, why, after, watching, .. } => {
                     self.config.watching.send_replace(watching);
                     info!(viewer = number, why = ?why.to_string(), after_s = (after.as_secs_f64() * 10.0).round() / 10.0, watching, "viewer left");
                 }
                 // Who gave it up knows.
-                Output::Failed { number, why: EndReason::Left } => {
+                Output::Failed { number, why: EndReason::Left, .. } => {
                     debug!(viewer = number, "viewer left before it connected")
                 }
-                Output::Failed { number, why } => {
+                Output::Failed { number, why, .. } => {
                     info!(viewer = number, why = ?why.to_string(), "viewer never connected")
                 }
             }

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use tracing::{debug, error, warn};
 
 use super::allowance::Allowance;
+use super::broadcast::Way;
 use super::engine::rtc::RtcEngine;
 use super::engine::stun;
-use super::engine::{Path, Remote};
+use super::engine::{Path, Protocol, Remote};
 use super::fault::attended;
 use super::inbox::Inbox;
 use super::messages::{JoinIn, MediaIn};
@@ -60,6 +61,11 @@ pub struct UnitQueues {
     /// What viewers send over TCP.
     pub packets: Inbox<StreamPacket>,
 }
+
+/// A turn that begins so much later than asked follows a time in which this thread could not run.
+const LATE: Duration = Duration::from_secs(1);
+/// Turns of reading then: more than the kernel's buffer holds.
+const MOST_LATE_TURNS: u32 = 64;
 
 struct Route {
     /// Of the ICE generations, the newest last.
@@ -135,6 +141,11 @@ impl Media {
             self.take_commands();
             self.take_units();
             socket.receive(|datagram| self.handle(&datagram));
+            if due.is_some_and(|due| Instant::now() > due + LATE) {
+                // Who is judged by their silence is heard first: nobody listened meanwhile.
+                let mut turns = 0..MOST_LATE_TURNS;
+                while turns.next().is_some() && socket.receive(|datagram| self.handle(&datagram)) > 0 {}
+            }
             self.take_packets();
             self.take_relayed();
             self.do_what_is_due(Instant::now());
@@ -190,7 +201,10 @@ impl Media {
                 MediaIn::Forget(session) => self.forget(session),
                 MediaIn::Look { mut state, reply } => {
                     for viewer in &mut state.viewers {
-                        viewer.link = self.viewer(viewer.session).and_then(|viewer| viewer.link());
+                        let Some(live) = self.viewer(viewer.session) else { continue };
+                        let path = live.path();
+                        viewer.link = live.link();
+                        viewer.way = path.map(|path| self.way(path));
                     }
                     // Whoever asked may have gone away.
                     drop(reply.send(state));
@@ -201,6 +215,16 @@ impl Media {
                 }
                 MediaIn::Shutdown => self.shut_down(now),
             }
+        }
+    }
+
+    fn way(&mut self, path: Path) -> Way {
+        match path.protocol {
+            Protocol::Tcp => Way::Tcp,
+            Protocol::Udp if self.sink.relays().relays().is_some_and(|relays| relays.has_relayed(path.local)) => {
+                Way::Relayed
+            }
+            Protocol::Udp => Way::Udp,
         }
     }
 
@@ -417,12 +441,18 @@ impl Media {
     /// Sends what a session's engine has to say, and acts on its events.
     fn collect(&mut self, now: Instant, session: SessionId) {
         let Some(viewer) = self.routes.get_mut(&session).and_then(|route| route.viewer.as_mut()) else { return };
-        self.sink.begin(viewer.number);
-        while let Some(transmit) = viewer.poll_transmit() {
-            self.sink.transmit(&transmit);
+        let mut due = None;
+        let says = |viewer: &mut Viewer<RtcEngine>, sink: &mut SocketSink| {
+            while let Some(transmit) = viewer.poll_transmit() {
+                sink.transmit(&transmit);
+            }
+            due = viewer.poll_timeout();
+        };
+        if !attended(viewer, &mut self.sink, says) {
+            return self.end(now, session, EndReason::Fault);
         }
         // A deadline that handling does not move would spin: it is looked at again in a moment.
-        if let Some(due) = viewer.poll_timeout() {
+        if let Some(due) = due {
             self.timers.set(session, due.max(now + LEAST_PAUSE));
         }
         let codec = viewer.video_codec();

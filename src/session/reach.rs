@@ -106,9 +106,11 @@ pub struct LocalCandidate {
     pub base: SocketAddr,
 }
 
-/// What servers told.
+/// What servers told, and the system when it was last asked.
 #[derive(Debug, Default)]
 struct Learnt {
+    /// This machine's addresses.
+    own: Vec<LocalAddress>,
     /// Addresses of this machine, each with what a STUN server saw of it.
     reflexive: Vec<(SocketAddr, SocketAddr)>,
     /// Addresses at TURN servers, and the server of a protocol that alone is told of one.
@@ -162,12 +164,19 @@ impl Reach {
     /// All ways that those are told who ask at the server with the label `at`, the preferred one first.
     ///
     /// # Errors
-    /// Where the system can't list its addresses: then there is loopback only, and what servers told.
+    /// Where the system can't list its addresses, as without descriptors: then they are those of the last time, or else loopback only, and what servers told.
     pub fn candidates(&self, at: &str) -> (Vec<LocalCandidate>, io::Result<()>) {
         let (addresses, result) = match local_addresses() {
-            Ok(addresses) => (addresses, Ok(())),
+            Ok(addresses) => {
+                self.learnt().own.clone_from(&addresses);
+                (addresses, Ok(()))
+            }
             Err(error) => {
-                (vec![LocalAddress { interface: "lo".to_owned(), ip: Ipv4Addr::LOCALHOST.into() }], Err(error))
+                let mut known = self.learnt().own.clone();
+                if known.is_empty() {
+                    known.push(LocalAddress { interface: "lo".to_owned(), ip: Ipv4Addr::LOCALHOST.into() });
+                }
+                (known, Err(error))
             }
         };
         let hosts = self.config.hosts(&addresses, address_towards);

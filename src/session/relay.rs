@@ -5,7 +5,8 @@
 
 use std::net::SocketAddr;
 
-mod allocation;
+pub mod allocation;
+pub mod asks;
 pub mod credentials;
 mod peers;
 mod probe;
@@ -14,7 +15,7 @@ pub mod server;
 mod stream;
 pub mod table;
 pub mod told;
-mod wire;
+pub mod wire;
 
 use wire::Transaction;
 

@@ -26,6 +26,7 @@ use super::engine::{Path, stun};
 use super::inbox::Inbox;
 use super::streams::{Stream, StreamPacket, Streams};
 use crate::signaling::server::{Admission, Complaint, ConnectionId, ConnectionLimits, Connections, Stage};
+use crate::trouble::{Exhausted, until};
 
 pub mod frames;
 #[cfg(test)]
@@ -99,16 +100,18 @@ impl MediaListener {
         };
         let (connections, tasks, refused) = (Connections::new(limits), HashMap::new(), Complaint::default());
         let table = Table { connections, tasks, refused };
+        let mut exhausted = Exhausted::new("viewers over TCP");
         let shared = Arc::new(Shared { streams, inbox, table: Mutex::new(table) });
         let mut tasks = JoinSet::new();
         loop {
             tokio::select! {
                 biased;
                 Some(_) = tasks.join_next() => {}
+                () = until(exhausted.poll_timeout()) => exhausted.look(),
                 accepted = listener.accept() => match accepted {
                     Ok((stream, from)) => place(&mut tasks, &shared, stream, from, self.port),
                     Err(error) if is_of_the_system(&error) => {
-                        shared.table().complain(&error.to_string());
+                        exhausted.note(&error);
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                     Err(error) => debug!(%error, "a connection was gone before it was taken"),
@@ -134,9 +137,9 @@ struct Table {
 
 impl Table {
     /// Counts a refusal, and warns of them once in a while.
-    fn complain(&mut self, why: &str) {
+    fn complain(&mut self) {
         if let Some(times) = self.refused.raise(Instant::now()) {
-            warn!(times, open = self.connections.count(), why, "viewers' TCP connections are refused");
+            warn!(times, open = self.connections.count(), "viewers' TCP connections are refused: all places are taken");
         }
     }
 }
@@ -156,7 +159,7 @@ fn place(tasks: &mut JoinSet<()>, shared: &Arc<Shared>, stream: TcpStream, from:
     let (id, closed) = match table.connections.admit(path.remote.ip(), Instant::now()) {
         Admission::Admitted(id) => (id, None),
         Admission::InPlaceOf { admitted, closed } => (admitted, table.tasks.remove(&closed)),
-        Admission::Refused => return table.complain("all places are taken"),
+        Admission::Refused => return table.complain(),
     };
     let place = Place { shared: shared.clone(), id, stream: None };
     table.tasks.insert(id, tasks.spawn(carry(stream, path, place)));

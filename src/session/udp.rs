@@ -14,7 +14,7 @@ mod addresses;
 mod send;
 mod sys;
 
-pub use addresses::{LocalAddress, address_towards, local_addresses};
+pub use addresses::{LocalAddress, address_towards, connected_addresses, local_addresses};
 pub use send::{BatchFull, DropCause, Dropped, SendBatch, SendReport};
 
 use sys::{Arrival, Family};

@@ -15,6 +15,8 @@ use super::mdn::Mdn;
 use super::peers::{CallError, CallPolicy, PeerState};
 use super::socketio::SocketIo;
 use crate::clock::Clock;
+use crate::control::wire;
+use crate::events::Events;
 use crate::id::{PeerId, SessionId};
 use crate::session::relay::told::RelayStarter;
 
@@ -50,6 +52,8 @@ pub struct ClientConfig {
     pub clock: Clock,
     /// Uses the relays that an SFU names.
     pub relays: RelayStarter,
+    /// Is told whenever the daemon stands otherwise with the server.
+    pub events: Events,
 }
 
 impl ClientConfig {
@@ -72,6 +76,31 @@ pub enum Standing {
     Away(String),
     /// The operator has ended what was published there: it is not tried again until the operator calls.
     Dismissed,
+}
+
+impl Standing {
+    /// What operators are told: the standing, the daemon's name there, and why it is away.
+    pub fn told(&self) -> (wire::Standing, Option<String>, Option<String>) {
+        match self {
+            Self::Connecting => (wire::Standing::Connecting, None, None),
+            Self::SignedIn(name) => (wire::Standing::SignedIn, Some(name.clone()), None),
+            Self::Publishing => (wire::Standing::Publishing, None, None),
+            Self::Away(why) => (wire::Standing::Away, None, Some(why.clone())),
+            Self::Dismissed => (wire::Standing::Dismissed, None, None),
+        }
+    }
+
+    /// Tells that the daemon stands so with `server` now; not where it was away before too, for whatever reason.
+    pub fn tell(&self, server: &str, before: &Self, events: &Events) {
+        let is_news = match (self, before) {
+            (Self::Away(_), Self::Away(_)) => false,
+            (now, before) => now != before,
+        };
+        if is_news {
+            let (standing, name, why) = self.told();
+            events.tell(wire::Event::Signaling { server: server.to_owned(), standing, name, why });
+        }
+    }
 }
 
 /// A server and who is there, for the operator.

@@ -32,6 +32,7 @@ use super::room::RoomLimits;
 use crate::clock;
 use crate::control::wire::Status;
 use crate::ice_server::IceServers;
+use crate::trouble::{Exhausted, until};
 
 pub(super) mod complaint;
 mod connections;
@@ -56,6 +57,7 @@ pub use reply::Reply;
 pub use room::RoomConfig;
 
 use exchange::{Exchange, HostCheck};
+use listen::{canonical, is_of_the_peer};
 use observe::Observer;
 use room::RoomService;
 use stream::SharedStream;
@@ -84,6 +86,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct ServerConfig {
     /// The addresses to listen on; port 0 is any. Empty: no HTTP.
     pub listen: Vec<SocketAddr>,
+    /// Sockets that listen already, in the place of those addresses where there are any.
+    pub inherited: Vec<TcpListener>,
     /// Who may watch; whoever has it may change it at any time.
     pub access: Arc<Mutex<Access>>,
     /// The names in `Host` that are answered.
@@ -184,7 +188,11 @@ impl Server {
     /// Where one of them can't be bound.
     pub fn bind(config: ServerConfig) -> Result<(Self, Looks), ServerError> {
         let (looks, asked) = mpsc::channel(MOST_LOOKS);
-        let listeners = listen::bind_all(&config.listen)?;
+        let listeners = if config.inherited.is_empty() {
+            listen::bind_all(&config.listen)?
+        } else {
+            listen::take_all(config.inherited)
+        };
         let addresses = listeners.iter().map(|(_, address)| *address).collect();
         let server = Self {
             listeners: listeners.into_iter().map(|(listener, _)| listener).collect(),
@@ -245,6 +253,7 @@ impl Server {
                 connections: Connections::new(connections),
                 tasks: HashMap::new(),
                 refused: Complaint::default(),
+                exhausted: Exhausted::new("http"),
             }),
             terms: self.terms,
         });
@@ -283,6 +292,7 @@ struct Table {
     connections: Connections,
     tasks: HashMap<ConnectionId, AbortHandle>,
     refused: Complaint,
+    exhausted: Exhausted,
 }
 
 impl Shared {
@@ -317,19 +327,18 @@ impl Drop for Place {
 /// Accepts until `closing`; then lets what is in flight end.
 async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>, mut closing: watch::Receiver<()>) {
     let mut tasks = JoinSet::new();
-    let mut exhausted = Complaint::default();
     loop {
+        let looks = shared.table().exhausted.poll_timeout();
         tokio::select! {
             biased;
             _ = closing.changed() => break,
             Some(_) = tasks.join_next() => {}
+            () = until(looks) => shared.table().exhausted.look(),
             accepted = listener.accept() => match accepted {
                 Ok((stream, from)) => place(&mut tasks, &shared, stream, canonical(from), &closing),
                 Err(error) if is_of_the_peer(&error) => tracing::debug!(%error, "a connection was gone before it was taken"),
                 Err(error) => {
-                    if let Some(times) = exhausted.raise(Instant::now()) {
-                        tracing::warn!(%error, times, "no further connection can be taken for now");
-                    }
+                    shared.table().exhausted.note(&error);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -478,16 +487,6 @@ fn refuse(stream: &TcpStream) {
         the broadcaster has too many connections open; try again\n";
     // The socket is dropped either way.
     let _ = stream.try_write(REFUSAL);
-}
-
-/// IPv4 peers of a socket for both families appear as IPv4.
-fn canonical(from: SocketAddr) -> SocketAddr {
-    SocketAddr::new(from.ip().to_canonical(), from.port())
-}
-
-fn is_of_the_peer(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
 /// The address to listen on by default: `[::]:8888`, which falls back to IPv4 alone.

@@ -19,8 +19,8 @@ use super::peers::{CallError, CallPolicy, Peers, Useless};
 use super::words::{self, Kind, Word};
 use crate::id::{PeerId, SessionId};
 
-mod engineio;
-mod packet;
+pub mod engineio;
+pub mod packet;
 #[cfg(test)]
 mod tests;
 

@@ -13,6 +13,7 @@ use hyper::{HeaderMap, Method, StatusCode};
 use super::access::{Access, PassId, Verdict};
 use super::server::Reply;
 use super::{Answer, Refusal, Trickle};
+use crate::config::one_line;
 use crate::id::SessionId;
 
 pub mod sdpfrag;
@@ -314,7 +315,7 @@ fn has_type(headers: &HeaderMap, wanted: &str) -> Result<(), Box<Reply>> {
     let found = essence.filter(|essence| !essence.is_empty()).unwrap_or("none");
     Err(boxed(Reply::sentence(
         StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        format!("expected the content type {wanted}, found {found:.100}"),
+        format!("expected the content type {wanted}, found {:.100}", one_line(found)),
     )))
 }
 

@@ -11,10 +11,11 @@ use x11rb::errors::ReplyOrIdError;
 
 use super::{FrameSink, Opened, Source, SourceError, SourceOptions};
 use crate::alive::Watch;
-use crate::orders::{Mode, Orders};
+use crate::orders::{Health, Mode, Orders};
 
 mod capture;
 mod pointer;
+pub mod probe;
 mod screen;
 mod segment;
 #[cfg(test)]
@@ -60,11 +61,15 @@ fn run(name: &str, mut capture: Capture, options: SourceOptions, orders: &Orders
     loop {
         match serve(&mut capture, orders, sink) {
             Ok(()) => return,
-            Err(error) => warn!("display {name} is lost ({error}); trying to reach it every second"),
+            Err(error) => {
+                warn!("display {name} is lost ({error}); trying to reach it every second");
+                orders.tell(Health::Lost { why: error.to_string() });
+            }
         }
         drop(capture);
         let ControlFlow::Continue(screen) = reconnect(name, orders) else { return };
         info!("display {name} is back: {}", screen.size());
+        orders.tell(Health::Well);
         capture = Capture::new(screen, options);
     }
 }

@@ -163,6 +163,10 @@ fn the_readme_names_the_flags_of_the_help_and_no_others() {
         "--user",
         "--global",
         "--now",
+        "--minutes",
+        "--keep",
+        "--expires",
+        "--show",
     ];
     let unknown: Vec<_> =
         flags(README).into_iter().filter(|flag| !help.contains(flag) && !own.contains(flag)).collect();
@@ -174,12 +178,24 @@ fn the_readmes_commands_parse() {
     let mut found = 0;
     for line in README.lines().map(str::trim) {
         let line = line.split(['#', '>', '|']).next().unwrap();
-        let command = ["run", "status", "peers", "call", "kick", "config", "completions", "man"].into_iter().find_map(
-            |command| {
-                let (_, args) = line.split_once(&format!("laterna {command}"))?;
-                Some((command, args))
-            },
-        );
+        let commands = [
+            "run",
+            "status",
+            "events",
+            "peers",
+            "call",
+            "kick",
+            "codes",
+            "config",
+            "doctor",
+            "completions",
+            "man",
+            "switch",
+        ];
+        let command = commands.into_iter().find_map(|command| {
+            let (_, args) = line.split_once(&format!("laterna {command}"))?;
+            Some((command, args))
+        });
         let Some((command, args)) = line.split_once("./dev run").map(|(_, args)| ("run", args)).or(command) else {
             continue;
         };

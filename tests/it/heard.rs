@@ -51,7 +51,7 @@ fn awaits_sound<B: Page>(stage: &Stage<B>, wanted: &str) {
 }
 
 /// Fails unless a tone is heard without a gap worth the name.
-fn hears<B: Page>(stage: &Stage<B>) {
+pub fn hears<B: Page>(stage: &Stage<B>) {
     awaits_sound(stage, "on");
     // The first moments fill the buffer.
     let script =

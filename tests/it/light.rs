@@ -86,6 +86,11 @@ pub struct Viewer {
 
 /// Offers from an address of loopback; the response where it is refused.
 pub fn offer(daemon: &Daemon, ip: IpAddr, manner: Manner) -> Result<Offered, String> {
+    offer_at(daemon.http(), daemon.code().as_deref(), ip, manner)
+}
+
+/// The same at the address where a daemon listens for HTTP.
+pub fn offer_at(http: SocketAddr, code: Option<&str>, ip: IpAddr, manner: Manner) -> Result<Offered, String> {
     let identity = Identity::generate().unwrap();
     let shown = if manner == Manner::Impostor { Identity::generate().unwrap() } else { identity.clone() };
     let socket = UdpSocket::bind((ip, 0)).unwrap();
@@ -95,7 +100,7 @@ pub fn offer(daemon: &Daemon, ip: IpAddr, manner: Manner) -> Result<Offered, Str
     let address = socket.local_addr().unwrap();
     let (engine, local) = RtcEngine::new(Instant::now(), &shown, &[address.into()], IceRole::Controlling).unwrap();
     let text = signal::offer(&local, &identity.fingerprint(), address, false);
-    let mut post = Post::begin(ip, daemon.http(), daemon.code().as_deref(), &text).unwrap();
+    let mut post = Post::begin(ip, http, code, &text).unwrap();
     let deadline = Instant::now() + ANSWERED;
     let answer = loop {
         if let Some(answer) = post.handle_readable() {
@@ -153,6 +158,11 @@ impl Viewer {
     /// What it has seen so far.
     pub fn seen(&self) -> Seen {
         self.seen.0.lock().unwrap().clone()
+    }
+
+    /// Measures the longest time between two pictures anew.
+    pub fn forget_pause(&self) {
+        self.seen.0.lock().unwrap().longest_pause = Duration::ZERO;
     }
 
     /// Awaits that it has seen something.

@@ -8,8 +8,12 @@ mod codecs;
 mod codes;
 mod config;
 mod control;
+mod doctor;
+mod events;
 mod everywhere;
+mod faults;
 mod firefox;
+mod fuzz_corpus;
 mod heard;
 mod hostile;
 mod ice_servers;
@@ -33,6 +37,7 @@ mod service;
 mod shutdown;
 mod signaled;
 mod sizes;
+mod soak;
 mod socketio;
 mod sound;
 mod stage;
@@ -43,3 +48,6 @@ mod whip;
 
 #[path = "../support/mod.rs"]
 mod support;
+
+#[path = "../fuzz/src/lib.rs"]
+mod fuzz;

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::control::json_of;
+use crate::control::{json_of, refused, says};
 use crate::signaled::{Pages, SIGNED_IN};
 use crate::stage::{CAME, GONE, SOON, Stage};
 use crate::support::daemon::{Daemon, Setup};
-use crate::support::heavy;
 use crate::support::servers::NodeServer;
 use crate::support::xclient::XClient;
 use crate::support::xvfb::Xvfb;
+use crate::support::{heavy, long};
 
 const TAKEN: &[&str] = &["INFO", "the configuration is taken over"];
 const REFUSED: &[&str] = &["WARN", "the configuration is not taken over"];
@@ -74,6 +74,38 @@ fn sources_rates_and_names_change_under_a_viewer_who_stays() {
     config.change(&stage.daemon, "source = \"pattern\"\naudio = \"tone\"\n", TAKEN);
     stage.goes_on();
     assert!(status(&stage.daemon)["sound"]["what"].is_string(), "new viewers get sound");
+    assert_eq!((stage.daemon.count_logged(CAME), stage.daemon.count_logged(GONE)), (1, 0));
+}
+
+#[test]
+fn sources_are_switched_by_hand_and_by_scene_under_a_viewer_and_one_that_can_not_be_had_changes_nothing() {
+    let _machine = heavy();
+    let screen = Xvfb::start(640, 360);
+    let mut client = XClient::open(&screen.display());
+    client.fill_with_text();
+    let setup = Setup::new(&["--size", "1280x720"]).display(&screen.display());
+    let text = "source = \"pattern\"\n[scenes]\nslides = \"screen\"\n";
+    let (config, setup) = Config::of(setup, text);
+    let stage = Stage::open(&setup, (1280, 720));
+    let control = stage.daemon.setup().control();
+    for round in 0..if long() { 50 } else { 10 } {
+        assert!(says(&control, &["switch", "scene:slides"]).contains("640x360 is shown"));
+        if round == 0 {
+            // A reload that names no other source leaves the operator's choice.
+            config.change(&stage.daemon, &format!("fps = 20\n{text}"), TAKEN);
+            assert!(status(&stage.daemon)["source"]["what"].to_string().contains("screen"));
+        }
+        assert!(says(&control, &["switch", "pattern"]).contains("pattern 1280x720 is shown"));
+        stage.goes_on();
+    }
+    let refused = |to: &str, code| refused(&control, &["switch", to], code);
+    assert!(refused("scene:moon", 1).contains("there is no such scene; the config file has slides"));
+    assert!(refused("moon", 2).contains("no such source"));
+    assert!(refused("camera", 2).contains("not yet"));
+    drop((client, screen));
+    let why = refused("screen", 1);
+    assert!(why.contains("source screen") && why.contains("pattern 1280x720 is shown as before"), "{why}");
+    stage.goes_on();
     assert_eq!((stage.daemon.count_logged(CAME), stage.daemon.count_logged(GONE)), (1, 0));
 }
 

@@ -169,6 +169,28 @@ fn a_hanging_encoder_is_not_fed_for_and_all_else_goes_on() {
     drop(viewer);
 }
 
+/// As of a machine that slept: nobody hung, and whoever was to look could not.
+#[test]
+fn a_daemon_that_was_stopped_is_fed_for_at_once() {
+    let _machine = heavy();
+    let manager = Manager::new();
+    let daemon = manager.service(&["--source", "pattern", "--size", "320x180"]).start();
+    manager.awaits("READY=1");
+    let viewer = Viewer::join(&daemon, IpAddr::V4(Ipv4Addr::LOCALHOST), Manner::Honest);
+    viewer.sees("pictures", SOON, |seen| seen.pictures.len() > 10);
+    manager.awaits("to 1 viewer as");
+    for _ in 0..3 {
+        manager.is_fed(1);
+        daemon.signal(Signal::STOP);
+        while manager.hears(INTERVAL * 3).is_some() {}
+        daemon.signal(Signal::CONT);
+        assert_eq!(manager.hears(INTERVAL / 4).as_deref(), Some(FED), "not fed at once");
+    }
+    assert_eq!(daemon.count_logged(&["hangs"]), 0);
+    drop(viewer);
+    daemon.stop();
+}
+
 #[test]
 fn an_encoder_that_works_is_fed_for() {
     let _machine = heavy();
@@ -190,4 +212,28 @@ fn the_hook_that_makes_threads_hang_is_refused_where_no_test_asks_for_it() {
     assert_eq!(failure.status.code(), Some(1), "{failure:#?}");
     let last = failure.stderr.last().unwrap();
     assert!(last.contains("LATERNA_TEST_HANG") && last.contains("leave it unset"), "{last}");
+}
+
+/// Listens as a service manager does, and becomes the daemon then.
+const LISTENS: &str = "
+import os, socket, sys
+held = socket.socket()
+held.bind(('127.0.0.1', 0))
+held.listen()
+os.dup2(held.fileno(), 3)
+os.set_inheritable(3, True)
+os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()))
+os.execv(sys.argv[1], sys.argv[1:])
+";
+
+#[test]
+fn a_socket_of_the_service_manager_goes_before_the_addresses_that_are_set() {
+    let setup = Setup::new(&["--source", "pattern", "--listen", "off"]).by(&["python3", "-c", LISTENS]);
+    let daemon = setup.start();
+    daemon.logged(&["the service manager listens for the daemon", "sockets=1"], SOON);
+    assert_ne!(daemon.http().port(), 0);
+    let page = crate::support::http::request(daemon.http(), "GET", "/healthz", &[], b"");
+    assert_eq!((page.status, page.body.as_str()), (200, "ok\n"));
+    assert!(daemon.page().starts_with(&format!("http://{}/#", daemon.http())));
+    daemon.stop();
 }

@@ -25,6 +25,7 @@ pub struct Setup {
     runtime: Option<PathBuf>,
     network: Option<String>,
     variables: Vec<(String, String)>,
+    prefix: Vec<String>,
     state: Rc<TempDir>,
 }
 
@@ -39,6 +40,7 @@ impl Setup {
             runtime: None,
             network: None,
             variables: Vec::new(),
+            prefix: Vec::new(),
             state,
         }
     }
@@ -70,6 +72,12 @@ impl Setup {
     /// With this variable in its environment.
     pub fn variable(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// By a program that becomes the daemon: these words stand before its own.
+    pub fn by(mut self, prefix: &[&str]) -> Self {
+        self.prefix = prefix.iter().map(|&word| word.to_owned()).collect();
         self
     }
 
@@ -123,8 +131,20 @@ impl Setup {
 
     /// What starts it, exactly with the arguments given.
     pub fn command(&self) -> Command {
-        let mut command = command_in(self.network.as_deref(), &binary());
-        command.arg("run").args(&self.args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.command_of("run")
+    }
+
+    /// Another command that takes the flags of `run`.
+    pub fn command_of(&self, name: &str) -> Command {
+        let mut command = match self.prefix.split_first() {
+            None => command_in(self.network.as_deref(), &binary()),
+            Some((program, rest)) => {
+                let mut command = Command::new(program);
+                command.args(rest).arg(binary());
+                command
+            }
+        };
+        command.arg(name).args(&self.args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         for (name, _) in std::env::vars_os() {
             let name_text = name.to_string_lossy();
             if name_text.starts_with("LATERNA_") || name_text.starts_with("XDG_") {

@@ -244,7 +244,8 @@ pub fn command_in(namespace: Option<&str>, program: &Path) -> Command {
     command
 }
 
-fn ip(args: &[&str]) -> Result<(), String> {
+/// Runs `ip` with these arguments; says what it said where it fails.
+pub fn ip(args: &[&str]) -> Result<(), String> {
     let mut process = Process::spawn(Command::new("ip").args(args).stdin(Stdio::null()).stderr(Stdio::piped()));
     let errors = Output::follow(process.child().stderr.take().unwrap());
     let status = process.wait(WITHIN);

@@ -79,3 +79,13 @@ fn dates_are_read_and_written() {
         assert_eq!(wall(text), None, "{text}");
     }
 }
+
+#[test]
+fn what_is_printed_is_read_as_the_same() {
+    let text = "[scenes]\na = \"screen\"\n\"b.c\" = \"pattern\"\n[codes.\"d.e\"]\nfile = \"/a \\\"b\\\"\"\nexpires = 2027-07-31T18:00:00+02:00\n\
+                [tokens.f]\ncredential = \"g\"\n[limits]\nroom-members = 7\n";
+    let found = Found { path: Path::new("f").into(), bytes: text.into() };
+    let first = layer(&Default::default(), Some(&found), "HOST").unwrap();
+    let printed = crate::config::print::print(&first);
+    assert_eq!(loaded(&printed).unwrap().tables, first.config.tables, "{printed}");
+}

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use super::*;
 use crate::control::wire::Kicked;
+use crate::events::Events;
 
 const WITHIN: Duration = Duration::from_secs(20);
 
@@ -17,6 +18,7 @@ struct Echo {
     go: Notify,
     asked: Notify,
     dropped: Arc<Dropped>,
+    events: Events,
 }
 
 #[derive(Default)]
@@ -39,6 +41,10 @@ impl Operator for Echo {
             self.go.notified().await;
         }
         Reply::Kicked(Kicked { viewer, at: "test".into(), name: String::new() })
+    }
+
+    fn follow(&self) -> (Listener, Event) {
+        (self.events.listen(), Event::Following { name: "test".into() })
     }
 }
 
@@ -248,4 +254,96 @@ async fn the_end_waits_for_nobody_and_leaves_nothing() {
     assert_eq!(client.reply().await, None);
     assert!(dropped.0.load(Ordering::Relaxed), "the operator is let go");
     assert!(!served.path.exists());
+}
+
+impl Client {
+    async fn event(&mut self) -> Option<Event> {
+        match self.reply().await {
+            Some(Reply::Event(happened)) => Some(happened.event),
+            None => None,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Follows, and has heard the first line.
+    async fn following(path: &Path) -> Self {
+        let mut client = Self::new(path).await;
+        client.write(Request::Events.line().as_bytes()).await;
+        assert_eq!(client.event().await, Some(Event::Following { name: "test".into() }));
+        client
+    }
+}
+
+fn told(n: u64) -> Event {
+    Event::Stopping { why: format!("{n} {}", "x".repeat(1000)) }
+}
+
+#[tokio::test]
+async fn all_who_follow_hear_what_happens_up_to_the_end() {
+    let served = served();
+    let mut clients = [Client::following(&served.path).await, Client::following(&served.path).await];
+    served.operator.events.tell(told(1));
+    clients[0].write(b"whatever it says is passed over\n").await;
+    served.stop.send_replace(true);
+    served.operator.events.tell(told(2));
+    for client in &mut clients {
+        assert_eq!(
+            [client.event().await, client.event().await, client.event().await],
+            [Some(told(1)), Some(told(2)), None]
+        );
+    }
+    timeout(WITHIN, served.task).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn who_follows_slowly_loses_the_oldest_and_is_told_how_many() {
+    let served = served();
+    let mut slow = Client::following(&served.path).await;
+    let mut quick = Client::following(&served.path).await;
+    const ALL: u64 = 2000;
+    for n in 0..ALL {
+        served.operator.events.tell(told(n));
+        assert_eq!(quick.event().await, Some(told(n)), "another's slowness is nobody else's");
+    }
+    let (mut seen, mut lost) = (0, 0);
+    loop {
+        match slow.event().await.unwrap() {
+            Event::Lost { events } => lost += events,
+            event => {
+                assert_eq!(event, told(seen + lost), "in order, and nothing goes without a word");
+                seen += 1;
+            }
+        }
+        if seen + lost == ALL {
+            break;
+        }
+    }
+    assert!(lost > 0, "2 MB were kept");
+}
+
+#[tokio::test]
+async fn followers_leave_places_for_those_who_ask() {
+    let served = served();
+    let mut followers = Vec::new();
+    for _ in 0..MOST_FOLLOWERS {
+        followers.push(Client::following(&served.path).await);
+    }
+    let mut another = Client::new(&served.path).await;
+    another.write(Request::Events.line().as_bytes()).await;
+    assert_eq!(another.complaint().await.kind, Kind::Busy);
+    another.kick(1).await;
+    assert_eq!(another.kicked().await, 1);
+    followers.pop();
+    // Its place is free once its end is seen.
+    let again = async {
+        loop {
+            another.write(Request::Events.line().as_bytes()).await;
+            match another.reply().await {
+                Some(Reply::Event(_)) => return,
+                Some(Reply::Error(complaint)) => assert_eq!(complaint.kind, Kind::Busy),
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    timeout(WITHIN, again).await.unwrap();
 }

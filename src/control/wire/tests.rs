@@ -13,7 +13,16 @@ fn status() -> Status {
         source: Maker { what: "pattern 1280x720".into(), running: true },
         sound: None,
         size: "1280x720".into(),
-        encoders: vec![Encoder { codec: "h264".into(), running: true, units: 3, keyframes: 1, bytes: 999 }],
+        encoders: vec![Encoder {
+            codec: "h264".into(),
+            running: true,
+            units: 3,
+            keyframes: 1,
+            bytes: 999,
+            skipped: 4,
+            restarts: 0,
+            recent_us: 5000,
+        }],
         viewers: vec![Viewer {
             viewer: 1,
             at: "whep".into(),
@@ -23,6 +32,9 @@ fn status() -> Status {
             codecs: vec!["h264".into()],
             rtt_ms: Some(12),
             loss_percent: None,
+            way: Some(Way::Tcp),
+            quality: Some(Quality::Fair),
+            because: vec!["over TCP".into()],
         }],
         signaling: vec![Server {
             server: "room".into(),
@@ -35,6 +47,8 @@ fn status() -> Status {
             IceServer { url: "stun:h:3478".into(), standing: IceStanding::ForViewers, why: None },
             IceServer { url: "turn:h:1".into(), standing: IceStanding::Away, why: Some("x".into()) },
         ],
+        config: Some("/etc/laterna/laterna.toml".into()),
+        problems: vec![Problem { what: "x is away".into(), since_s: Some(3), advice: "start it".into() }],
     }
 }
 
@@ -44,6 +58,7 @@ fn requests_and_replies_survive_the_wire_on_one_line_each() {
     for request in [
         Request::Status,
         Request::Peers,
+        Request::Events,
         Request::Call { peer: "a\nb".into(), server: None },
         Request::Call { peer: "7".into(), server },
         Request::Kick { viewer: u32::MAX },
@@ -57,6 +72,7 @@ fn requests_and_replies_survive_the_wire_on_one_line_each() {
         Reply::Peers(status().signaling),
         Reply::Called(Called { server: "room".into(), id: 3, name: "x".into() }),
         Reply::Kicked(Kicked { viewer: 3, at: "whep".into(), name: String::new() }),
+        Reply::Event(Happened { at_ms: 7, event: Event::Stopping { why: "a\nb".into() } }),
         Reply::Error(Complaint::new(Kind::Ambiguous, "which?")),
     ] {
         let line = reply.line();
@@ -69,7 +85,7 @@ fn requests_and_replies_survive_the_wire_on_one_line_each() {
 #[test]
 fn the_names_in_version_1_stay() {
     let line = Reply::Status(Box::new(status())).line();
-    let expected = r#"{"laterna":1,"status":{"version":"0.1.0","name":"laterna@host","uptime_s":7,"http":["[::]:8888","127.0.0.1:80"],"udp":8889,"max_viewers":500,"source":{"what":"pattern 1280x720","running":true},"sound":null,"size":"1280x720","encoders":[{"codec":"h264","running":true,"units":3,"keyframes":1,"bytes":999}],"viewers":[{"viewer":1,"at":"whep","name":"127.0.0.1","state":"connected","since_s":2,"codecs":["h264"],"rtt_ms":12}],"signaling":[{"server":"room","standing":"signed-in","name":"laterna@host","peers":[{"id":2,"name":"a \"b\"\n📺"}]}],"ice_servers":[{"url":"stun:h:3478","standing":"for-viewers"},{"url":"turn:h:1","standing":"away","why":"x"}]}}"#.replace('\n', "\\n");
+    let expected = r#"{"laterna":1,"status":{"version":"0.1.0","name":"laterna@host","uptime_s":7,"http":["[::]:8888","127.0.0.1:80"],"udp":8889,"max_viewers":500,"source":{"what":"pattern 1280x720","running":true},"sound":null,"size":"1280x720","encoders":[{"codec":"h264","running":true,"units":3,"keyframes":1,"bytes":999,"skipped":4,"restarts":0,"recent_us":5000}],"viewers":[{"viewer":1,"at":"whep","name":"127.0.0.1","state":"connected","since_s":2,"codecs":["h264"],"rtt_ms":12,"way":"tcp","quality":"fair","because":["over TCP"]}],"signaling":[{"server":"room","standing":"signed-in","name":"laterna@host","peers":[{"id":2,"name":"a \"b\"\n📺"}]}],"ice_servers":[{"url":"stun:h:3478","standing":"for-viewers"},{"url":"turn:h:1","standing":"away","why":"x"}],"config":"/etc/laterna/laterna.toml","problems":[{"what":"x is away","since_s":3,"advice":"start it"}]}}"#.replace('\n', "\\n");
     assert_eq!(line.trim_end(), expected);
     let kick = Request::parse(br#"{"laterna":1,"ask":"kick","viewer":3,"more":"of a newer one"}"#);
     assert_eq!(kick, Ok(Request::Kick { viewer: 3 }));
@@ -87,6 +103,7 @@ fn what_is_no_request_is_explained() {
         (r#"{"laterna":2,"ask":"moon"}"#, Kind::Version, "speaks version 1"),
         (r#"{"laterna":1}"#, Kind::BadRequest, "ask"),
         (r#"{"laterna":1,"ask":"moon"}"#, Kind::BadRequest, "moon"),
+        (r#"{"laterna":1,"ask":"a\nb\u001b"}"#, Kind::BadRequest, r"a\nb\u{1b}"),
         (r#"{"laterna":1,"ask":"kick"}"#, Kind::BadRequest, "viewer"),
         (r#"{"laterna":1,"ask":"kick","viewer":-1}"#, Kind::BadRequest, "-1"),
         (r#"{"laterna":1,"ask":"kick","viewer":4294967296}"#, Kind::BadRequest, "4294967296"),

@@ -12,6 +12,8 @@ use crate::encoder::video::VideoEncoder;
 use crate::encoder::{AccessUnit, Bitrate};
 use crate::frame::canvas::Canvas;
 use crate::frame::{Damage, Frame, Size};
+use crate::hooks::{self, Fault};
+use crate::trouble::{Passed, Trouble};
 
 /// Where a codec fails within this time after another did, the next one has to wait for as long.
 const RETRY: Duration = Duration::from_secs(1);
@@ -38,6 +40,7 @@ pub(super) struct Rung {
     counters: EncoderCounters,
     at_start: EncoderCounters,
     failed: Option<Instant>,
+    trouble: Trouble,
     captured: Instant,
     last_stamp: Option<Instant>,
     epoch: Instant,
@@ -56,6 +59,7 @@ impl Rung {
             counters: EncoderCounters::default(),
             at_start: EncoderCounters::default(),
             failed: None,
+            trouble: Trouble::default(),
             captured: now,
             last_stamp: None,
             epoch: now,
@@ -149,11 +153,21 @@ impl Rung {
         }
         let stamp = self.stamp(work, begun);
         let unit = self.attempt(work, &damage, stamp);
-        self.counters.encode_time += begun.elapsed();
+        let took = begun.elapsed();
+        self.counters.encode_time += took;
+        self.counters.recent_time = (self.counters.recent_time * 7 + took) / 8;
         match unit {
-            Ok(unit) => Some(unit),
+            Ok(unit) => {
+                if let Some(Passed { lasted, times }) = self.trouble.poll_passed(begun) {
+                    let lasted_s = lasted.as_secs_f64();
+                    tracing::info!(rung = %self.name(), times, lasted_s, "the encoder works again");
+                }
+                Some(unit)
+            }
             Err(error) => {
-                tracing::error!(rung = %self.name(), %error, "encoder failed, a new one is made");
+                if self.trouble.handle_failure(begun) {
+                    tracing::warn!(rung = %self.name(), %error, "the encoder failed; new ones are made until one works");
+                }
                 let again = self.failed.is_some_and(|failed| begun < failed + RETRY);
                 self.codec = Codecs::Due(if again { begun + RETRY } else { begun });
                 self.failed = Some(begun);
@@ -203,6 +217,9 @@ impl Rung {
                 VideoEncoder::new(codec, canvas, plan.tool, bitrate, fps)?
             }
         };
+        if hooks::is_asked(Fault::EncodeError) {
+            return Err(EncoderError::Nothing("a test"));
+        }
         let unit = encoder.encode(planes, at, plan.tool, plan.order);
         self.codec = Codecs::On(encoder);
         Ok((plan, unit?))

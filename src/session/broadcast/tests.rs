@@ -34,9 +34,9 @@ fn pictures_are_wanted_from_the_first_offer_to_the_last_leaving() {
         [
             Output::Demand { codec: Codec::H264, wanted: true },
             Output::Came { number: 1, who: newcomer("ufrag").caller, took: zero, watching: 1 },
-            Output::Failed { number: 2, why: EndReason::Left },
+            Output::Failed { number: 2, who: newcomer("ufrag").caller, why: EndReason::Left },
             Output::Demand { codec: Codec::H264, wanted: false },
-            Output::Left { number: 1, why: EndReason::Left, after: zero, watching: 0 },
+            Output::Left { number: 1, who: newcomer("ufrag").caller, why: EndReason::Left, after: zero, watching: 0 },
         ]
     );
     broadcast.handle_shutdown();
@@ -167,6 +167,7 @@ fn the_operator_sees_viewers_by_their_numbers_and_no_second_transports() {
         since,
         codecs: codecs.to_vec(),
         link: None,
+        way: None,
     };
     let first = viewer(1, id(7), "video", Place::Live, now + HEAD_START, &[Codec::H264, Codec::Opus]);
     let second = viewer(2, id(1), "other", Place::Joining, now, &[Codec::H264]);

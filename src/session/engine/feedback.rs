@@ -57,7 +57,7 @@ pub enum Feedback {
 const MOST_STATUSES: u16 = 8_192;
 
 /// Reads a compound RTCP packet; what can't be parsed is passed over.
-pub(super) fn parse(compound: &[u8]) -> Vec<Feedback> {
+pub fn parse(compound: &[u8]) -> Vec<Feedback> {
     let mut out = Vec::new();
     for packet in packets(compound) {
         let packet = packet.as_any();

@@ -26,7 +26,7 @@ const INDEX: usize = 4;
 const MOST_SENDERS: usize = 16;
 
 /// Opens incoming RTCP.
-pub(super) struct Opener {
+pub struct Opener {
     cipher: Cipher,
     senders: Vec<Sender>,
     /// The compound packet that was opened last.
@@ -49,7 +49,9 @@ struct Sender {
 
 impl Opener {
     /// Derives the session keys of the receiving side.
-    pub(super) fn new(profile: ProtectionProfile, keys: &SessionKeys, crypto: &dyn RTCCrypto) -> Result<Self, Error> {
+    /// # Errors
+    /// Where the keys are not of the profile's length, or the system's cryptography fails.
+    pub fn new(profile: ProtectionProfile, keys: &SessionKeys, crypto: &dyn RTCCrypto) -> Result<Self, Error> {
         let (key, salt) = (&keys.remote_master_key, &keys.remote_master_salt);
         let fail = |error: rtc_crypto::CryptoError| Error::Crypto(error.to_string());
         let gcm = |algorithm| -> Result<Cipher, rtc_crypto::CryptoError> {
@@ -71,7 +73,7 @@ impl Opener {
     }
 
     /// Opens a datagram; `None` unless it is authentic, encrypted and comes for the first time.
-    pub(super) fn open(&mut self, datagram: &[u8]) -> Option<&[u8]> {
+    pub fn open(&mut self, datagram: &[u8]) -> Option<&[u8]> {
         let tag_and_index = match self.cipher {
             Cipher::Gcm { .. } => GCM_TAG + INDEX,
             Cipher::Other { .. } => INDEX + HMAC_TAG,

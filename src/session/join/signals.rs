@@ -5,7 +5,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
-use super::Join;
+use super::{Join, news};
 use crate::id::SessionId;
 use crate::session::broadcast::Newcomer;
 use crate::session::dialogue::{Dialogue, Step, refusal};
@@ -15,24 +15,24 @@ use crate::session::messages::MediaIn;
 use crate::session::reach::{self, LocalCandidate};
 use crate::session::sdp::{self, Capabilities, Description, LocalStreams, Party};
 use crate::session::viewer::{Change, EndReason, StreamKit, Viewer};
-use crate::signaling::{Answer, Refusal, SignalIn, Trickle};
+use crate::signaling::{Answer, Caller, Refusal, SignalIn, Trickle};
 
 impl Join {
     pub(super) fn handle_signal(&mut self, now: Instant, signal: SignalIn) {
         match signal {
             SignalIn::Offer { session, sdp, caller, replaces, reply } => {
-                let who = caller.to_string();
+                let who = caller.clone();
                 let answer = self.answer(now, session, &sdp, Newcomer { caller, replaces, ..Newcomer::default() });
                 self.say(now, session, &who, answer, reply);
             }
             SignalIn::Call { session, caller, replaces, reply } => {
-                let who = caller.to_string();
+                let who = caller.clone();
                 let newcomer = Newcomer { caller, replaces, ..Newcomer::default() };
                 let offer = self.call(now, session, newcomer, Party::Viewer);
                 self.say(now, session, &who, offer, reply);
             }
             SignalIn::Publish { session, caller, life, reply } => {
-                let who = caller.to_string();
+                let who = caller.clone();
                 let newcomer = Newcomer { caller, ..Newcomer::default() };
                 let offer = self.call(now, session, newcomer, Party::Sfu);
                 if offer.is_ok() {
@@ -74,12 +74,13 @@ impl Join {
         &mut self,
         now: Instant,
         session: SessionId,
-        who: &str,
+        who: &Caller,
         said: Result<Answer, Refusal>,
         reply: oneshot::Sender<Result<Answer, Refusal>>,
     ) {
         if let Err(refusal) = &said {
-            info!(?who, why = ?refusal.to_string(), "viewer refused");
+            info!(who = ?who.to_string(), why = ?refusal.to_string(), "viewer refused");
+            self.config.events.tell(news::refused(who, refusal));
         }
         if reply.send(said).is_err() {
             // Whoever asked has gone away meanwhile.

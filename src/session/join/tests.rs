@@ -28,6 +28,7 @@ fn join_with(demand: Demand) -> (Join, Inbox<MediaIn>) {
         identity: Identity::generate().unwrap(),
         reach: Arc::new(Reach::new(ReachConfig { port: 9, ..ReachConfig::default() })),
         watching: watch::Sender::new(0),
+        events: Events::default(),
     };
     let inbox = || Inbox::new(100, Waker::new().unwrap());
     let media = Inbox::new(100, Waker::new().unwrap());

@@ -20,7 +20,7 @@ use super::credentials;
 use super::probe::Probe;
 use super::stream::carry;
 use super::table::{Contact, Departing, News, Relays, ServerId, Way};
-use crate::clock::Clock;
+use crate::clock;
 use crate::ice_server::{IceServer, Scheme, Transport};
 use crate::id::random_bytes;
 use crate::signaling::client::backoff::Backoff;
@@ -43,8 +43,6 @@ pub struct ServerConfig {
     pub relays: Arc<Relays>,
     /// Makes signatures.
     pub crypto: Arc<dyn RTCCryptoProvider>,
-    /// Says when passwords expire.
-    pub clock: Clock,
     /// How the server's certificate is checked, where TLS protects the way to it.
     pub tls: Option<Arc<rustls::ClientConfig>>,
     /// Whether the media socket reaches IPv6.
@@ -211,8 +209,8 @@ fn contact(config: &ServerConfig, on_stream: bool) -> Result<Contact, String> {
     if config.server.scheme == Scheme::Stun {
         return Ok(Contact::Probe(Probe::new(now, on_stream, random_bytes)));
     }
-    let login =
-        credentials::read(&config.server.credentials, config.clock.wall(now)).map_err(|error| error.to_string())?;
+    // The server's clock judges them, which went on while this machine slept.
+    let login = credentials::read(&config.server.credentials, clock::wall_now()).map_err(|error| error.to_string())?;
     let login = login.ok_or("the server has no credentials")?;
     Ok(Contact::Allocation(Box::new(Allocation::new(now, config.crypto.clone(), login, on_stream, random_bytes))))
 }

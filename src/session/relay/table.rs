@@ -318,6 +318,11 @@ impl Relays {
         std::mem::take(&mut self.late.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Whether an address of the daemon's is one at a TURN server.
+    pub fn has_relayed(&self, local: SocketAddr) -> bool {
+        self.lock().servers.values().any(|server| server.relayed == Some(local))
+    }
+
     fn with_allocation<T>(&self, relayed: SocketAddr, act: impl FnOnce(&Way, &mut Allocation) -> T) -> Option<T> {
         let mut table = self.lock();
         let used = table.servers.values_mut().filter_map(|server| match &mut server.used {

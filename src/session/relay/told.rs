@@ -10,7 +10,6 @@ use tokio::task::AbortHandle;
 
 use super::server::{ServerConfig, Standing, run};
 use super::table::Relays;
-use crate::clock::Clock;
 use crate::ice_server::{IceServer, Scheme};
 use crate::signaling::client::tls;
 
@@ -21,8 +20,6 @@ pub struct RelayStarter {
     pub relays: Arc<Relays>,
     /// Makes signatures.
     pub crypto: Arc<dyn RTCCryptoProvider>,
-    /// The one clock.
-    pub clock: Clock,
     /// Whether the media socket reaches IPv6.
     pub has_ipv6: bool,
     /// The URLs of the servers that are used for everybody.
@@ -54,7 +51,6 @@ impl RelayStarter {
             server,
             relays: self.relays.clone(),
             crypto: self.crypto.clone(),
-            clock: self.clock,
             tls,
             has_ipv6: self.has_ipv6,
             only,

@@ -23,27 +23,46 @@ pub enum Class {
 /// Names one request and its response.
 pub type Transaction = [u8; 12];
 
+/// Asks what the server sees (RFC 8489).
 pub const BINDING: u16 = 1;
+/// Asks for an allocation.
 pub const ALLOCATE: u16 = 3;
+/// Renews or gives back an allocation.
 pub const REFRESH: u16 = 4;
+/// Carries a payload to a peer.
 pub const SEND: u16 = 6;
+/// Carries a payload from a peer.
 pub const DATA: u16 = 7;
+/// Asks to let a peer's address in.
 pub const CREATE_PERMISSION: u16 = 8;
+/// Asks for a channel to a peer.
 pub const CHANNEL_BIND: u16 = 9;
 
 /// Kinds of attributes.
 pub mod attribute {
+    /// Who asks.
     pub const USERNAME: u16 = 0x0006;
+    /// What the message is signed with.
     pub const MESSAGE_INTEGRITY: u16 = 0x0008;
+    /// Why a request is refused.
     pub const ERROR_CODE: u16 = 0x0009;
+    /// A channel.
     pub const CHANNEL_NUMBER: u16 = 0x000c;
+    /// Seconds that an allocation lasts.
     pub const LIFETIME: u16 = 0x000d;
+    /// A peer.
     pub const XOR_PEER_ADDRESS: u16 = 0x0012;
+    /// A payload.
     pub const DATA: u16 = 0x0013;
+    /// Where the user is known.
     pub const REALM: u16 = 0x0014;
+    /// What the server wants said again.
     pub const NONCE: u16 = 0x0015;
+    /// An address at the relay.
     pub const XOR_RELAYED_ADDRESS: u16 = 0x0016;
+    /// What the relay is to carry.
     pub const REQUESTED_TRANSPORT: u16 = 0x0019;
+    /// Where the server sees the sender.
     pub const XOR_MAPPED_ADDRESS: u16 = 0x0020;
 }
 

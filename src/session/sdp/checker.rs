@@ -4,8 +4,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use super::Capabilities;
-use crate::encoder::Codec;
+use super::{Capabilities, Codec};
 
 const DIRECTIONS: [&str; 4] = ["sendrecv", "sendonly", "recvonly", "inactive"];
 const TRANSPORT_CC: &str = "transport-wide-cc-extensions-01";

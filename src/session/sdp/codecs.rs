@@ -25,11 +25,11 @@ pub fn video(index: usize, section: &Section, codec: Codec) -> Option<VideoParam
     let (payload_type, format) = match codec {
         Codec::H264 => h264(section)?,
         // What VP8 has for parameters bounds what its author receives (RFC 7741, section 6.1), and nothing is received here.
-        Codec::Vp8 => (section.codecs("VP8", 90_000).next()?.0, String::new()),
+        Codec::Vp8 => (section.codecs("VP8/90000").next()?.0, String::new()),
         Codec::Opus => return None,
     };
     let rtx = section
-        .codecs("rtx", 90_000)
+        .codecs("rtx/90000")
         .find(|(_, format)| parameter(format, "apt").and_then(|apt| apt.parse().ok()) == Some(payload_type))
         .map(|(rtx, _)| rtx);
     Some(VideoParameters {
@@ -47,7 +47,7 @@ pub fn video(index: usize, section: &Section, codec: Codec) -> Option<VideoParam
 /// The best H.264 payload type, with the answer's parameters: a profile that decodes constrained baseline, packetization-mode 1.
 fn h264(section: &Section) -> Option<(u8, String)> {
     let (payload_type, profile, asymmetric) = section
-        .codecs("H264", 90_000)
+        .codecs("H264/90000")
         .filter(|(_, format)| parameter(format, "packetization-mode") == Some("1"))
         .filter_map(|(payload_type, format)| {
             let profile = parameter(format, "profile-level-id").filter(|p| p.len() == 6 && p.is_ascii())?;
@@ -85,9 +85,7 @@ pub fn audio(index: usize, section: &Section) -> Option<AudioParameters> {
     if section.most_packet_time.is_some_and(|most| most < PACKET_TIME) {
         return None;
     }
-    let (payload_type, offered) = section
-        .codecs("opus", 48_000)
-        .find(|(pt, _)| section.map(*pt).is_some_and(|map| map.split('/').nth(2) == Some("2")))?;
+    let (payload_type, offered) = section.codecs("opus/48000/2").next()?;
     let is = |name, value| parameter(offered, name) == Some(value);
     // What is sent is stereo in any case; that it is preferred so is not said to whoever prefers mono.
     let mut format = String::from("minptime=10;sprop-stereo=1");

@@ -346,13 +346,10 @@ impl Section {
         self.maps.iter().find(|(pt, _)| *pt == payload_type).map(|(_, map)| map.as_str())
     }
 
-    /// The payload types of a codec with their `a=fmtp`, in the viewer's order of preference.
-    pub fn codecs<'a>(&'a self, name: &'a str, clock_rate: u32) -> impl Iterator<Item = (u8, &'a str)> {
-        self.payload_types.iter().copied().filter_map(move |pt| {
-            let mut map = self.map(pt)?.split('/');
-            let matches = map.next()?.eq_ignore_ascii_case(name) && map.next()?.parse() == Ok(clock_rate);
-            matches.then_some((pt, self.format(pt).unwrap_or_default()))
-        })
+    /// The payload types of a codec with their `a=fmtp`, in the viewer's order of preference; `map` is its whole `a=rtpmap`, as in `opus/48000/2`.
+    pub fn codecs<'a>(&'a self, map: &'a str) -> impl Iterator<Item = (u8, &'a str)> {
+        let is_such = move |pt: &u8| self.map(*pt).is_some_and(|offered| offered.eq_ignore_ascii_case(map));
+        self.payload_types.iter().copied().filter(is_such).map(|pt| (pt, self.format(pt).unwrap_or_default()))
     }
 
     /// The first payload type that could carry media on its own.

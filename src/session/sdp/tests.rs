@@ -112,6 +112,18 @@ fn answers_keep_the_order_of_sections_and_reject_data_channels() {
 }
 
 #[test]
+fn a_codec_is_what_its_whole_map_says() {
+    for map in ["H264/90000/", "H264/90000/2", "H264/+90000", "H264/90000x"] {
+        let (agreement, _) = answered(&CHROMIUM.replace("rtpmap:106 H264/90000", &format!("rtpmap:106 {map}")));
+        assert_eq!(agreement.video.unwrap().payload_type, 102, "{map}");
+    }
+    let (agreement, _) = answered(&CHROMIUM.replace("opus/48000/2", "OPUS/48000/2"));
+    assert_eq!(agreement.audio.unwrap().payload_type, 111);
+    let (agreement, _) = answered(&CHROMIUM.replace("opus/48000/2", "opus/48000/2/2"));
+    assert_eq!(agreement.audio, None);
+}
+
+#[test]
 fn levels_follow_the_offer_where_asymmetry_is_not_allowed() {
     let (agreement, _) = answered(&CHROMIUM.replace("level-asymmetry-allowed=1;", ""));
     assert_eq!(agreement.video.unwrap().format, "packetization-mode=1;profile-level-id=42e01f");

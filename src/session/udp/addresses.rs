@@ -28,6 +28,20 @@ pub fn address_towards(destination: IpAddr) -> Option<IpAddr> {
 /// # Errors
 /// Where the system can't list them.
 pub fn local_addresses() -> io::Result<Vec<LocalAddress>> {
+    list(libc::IFF_UP)
+}
+
+/// The same of those alone that are connected, as far as the kernel knows: it takes a second to say so.
+///
+/// # Errors
+/// As [`local_addresses`].
+pub fn connected_addresses() -> io::Result<Vec<LocalAddress>> {
+    list(libc::IFF_UP | libc::IFF_RUNNING)
+}
+
+/// The addresses of interfaces that have all these flags.
+fn list(flags: libc::c_int) -> io::Result<Vec<LocalAddress>> {
+    let flags = flags as u32;
     let mut first = ptr::null_mut();
     // SAFETY: `first` is a place for the list's head.
     if unsafe { libc::getifaddrs(&raw mut first) } != 0 {
@@ -38,7 +52,7 @@ pub fn local_addresses() -> io::Result<Vec<LocalAddress>> {
     while !next.is_null() {
         // SAFETY: a non-null entry of the list is valid until freeifaddrs.
         let entry = unsafe { &*next };
-        if entry.ifa_flags & libc::IFF_UP as u32 != 0 {
+        if entry.ifa_flags & flags == flags {
             // SAFETY: an entry has the name of its interface, which lives as long as the list.
             let interface = unsafe { CStr::from_ptr(entry.ifa_name) };
             let interface = interface.to_string_lossy();

@@ -330,7 +330,12 @@ impl<P: FrameProtocol> Shell<P> {
                 tracing::warn!(server = %self.label, %why, "signaling server is away; it is tried again until it is back")
             }
         }
-        self.standing = Standing::Away(why.to_string());
+        self.stand(Standing::Away(why.to_string()));
+    }
+
+    fn stand(&mut self, standing: Standing) {
+        standing.tell(&self.label, &self.standing, &self.config.events);
+        self.standing = standing;
     }
 
     /// Carries what the core puts out to where it belongs until there is nothing.
@@ -372,7 +377,7 @@ impl<P: FrameProtocol> Shell<P> {
         if let Standing::SignedIn(name) = &standing {
             tracing::info!(server = %self.label, name, "signed in");
         }
-        self.standing = standing;
+        self.stand(standing);
         self.backoff.handle_signed_in(Instant::now());
     }
 

@@ -9,7 +9,8 @@ use std::time::Instant;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::{ClientConfig, MOST_SIGNING_OUT, Operation, ServerState};
+use super::{ClientConfig, MOST_SIGNING_OUT, Operation, ServerState, Standing};
+use crate::events::Events;
 use crate::id::{SessionId, random_bytes};
 use crate::signaling::Caller;
 use crate::signaling::ask::Asker;
@@ -74,6 +75,9 @@ enum Event {
 struct Shell {
     label: Arc<str>,
     asker: Asker,
+    events: Events,
+    /// What was told last.
+    said: Standing,
     server: HttpServer,
     client: Client,
     /// Whom the server's URL says to call.
@@ -94,7 +98,19 @@ impl Shell {
         let own_call = config.url.call.clone();
         let server = HttpServer::new(config.url, &config.name);
         let (lost, useless) = (Noted::default(), Noted::default());
-        Self { label, asker: config.asker, server, client, own_call, tasks: JoinSet::new(), wait: None, lost, useless }
+        Self {
+            label,
+            asker: config.asker,
+            events: config.events,
+            said: Standing::Connecting,
+            server,
+            client,
+            own_call,
+            tasks: JoinSet::new(),
+            wait: None,
+            lost,
+            useless,
+        }
     }
 
     /// Carries on what the core puts out until there is nothing.
@@ -121,6 +137,8 @@ impl Shell {
                 }
             }
         }
+        self.client.standing().tell(&server, &self.said, &self.events);
+        self.said = self.client.standing().clone();
         if let Some(lost) = self.lost.grown(self.client.lost(), now) {
             tracing::warn!(%server, lost, "messages to peers are lost: the server does not take them");
         }

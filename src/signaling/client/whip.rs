@@ -177,6 +177,7 @@ impl Publisher {
         if *standing == self.said {
             return;
         }
+        standing.tell(&self.label(), &self.said, &self.config.events);
         self.said = standing.clone();
         let server = self.label();
         match standing {

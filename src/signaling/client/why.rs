@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 
+use crate::config::is_shown;
+
 /// So much of a server's own words is repeated.
 const MOST_CHARACTERS: usize = 160;
 
@@ -33,7 +35,7 @@ pub fn refusal(status: StatusCode, body: &[u8]) -> String {
 /// What can be printed of a server's words, in one line.
 pub fn words(text: &str) -> String {
     let one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    one_line.chars().filter(|c| !c.is_control()).take(MOST_CHARACTERS).collect()
+    one_line.chars().filter(|c| is_shown(*c)).take(MOST_CHARACTERS).collect()
 }
 
 /// A text without the status that it begins with, as in `404: Not Found`.
@@ -144,7 +146,7 @@ mod tests {
             (404, "<!DOCTYPE html><h1>404</h1>", "404 Not Found"),
             (403, "{\"error\":\"no\r\n\ttoken\"}", "403 Forbidden: {\"error\":\"no token\"}"),
             (401, "", "401 Unauthorized"),
-            (401, "\u{1b}[31mé", "401 Unauthorized: [31mé"),
+            (401, "\u{1b}[31mé\u{202e}", "401 Unauthorized: [31mé"),
             (599, "ü", "599 <unknown status code>: ü"),
         ] {
             let Ok(status) = StatusCode::from_u16(status) else { panic!("{status}") };

@@ -1,5 +1,6 @@
 //! Binds the listening sockets: one for both families where `[::]` is asked for, IPv4 alone where the machine has no IPv6.
 
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use rustix::io::Errno;
@@ -20,6 +21,30 @@ pub(super) fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<(TcpListener, Soc
             bind(*address, both)
         })
         .collect()
+}
+
+/// Takes sockets that listen already; what can't be used is told and left out.
+pub(super) fn take_all(listeners: Vec<TcpListener>) -> Vec<(TcpListener, SocketAddr)> {
+    let take = |listener: TcpListener| {
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        Ok::<_, std::io::Error>((listener, address))
+    };
+    let taken = listeners.into_iter().filter_map(|listener| {
+        take(listener).map_err(|error| tracing::warn!(%error, "a socket of the service manager's can't be used")).ok()
+    });
+    taken.collect()
+}
+
+/// IPv4 peers of a socket for both families appear as IPv4.
+pub(super) fn canonical(from: SocketAddr) -> SocketAddr {
+    SocketAddr::new(from.ip().to_canonical(), from.port())
+}
+
+/// Whether a connection that could not be taken had ended by itself.
+pub(super) fn is_of_the_peer(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
 fn bind(address: SocketAddr, both_families: bool) -> Result<(TcpListener, SocketAddr), ServerError> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hyper::header::{self, HeaderValue};
 use hyper::{HeaderMap, StatusCode};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -71,9 +72,10 @@ pub(super) async fn answer(
     if path == READY {
         return Reply::sentence(StatusCode::OK, "ready");
     }
+    let alive = Handle::current().metrics().num_alive_tasks();
     Reply::sentence(StatusCode::OK, "")
         .with(header::CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE))
-        .with_body(metrics::text(&status, observer.started))
+        .with_body(metrics::text(&status, observer.started) + &metrics::tasks(alive))
 }
 
 async fn look(observer: &Observer) -> Option<Status> {

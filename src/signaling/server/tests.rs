@@ -25,6 +25,7 @@ pub(super) struct Running {
 pub(super) fn config(limits: ConnectionLimits, deadlines: Deadlines) -> ServerConfig {
     ServerConfig {
         listen: vec!["127.0.0.1:0".parse().unwrap()],
+        inherited: Vec::new(),
         access: Arc::new(Mutex::new(Access::with_code(Code::parse(CODE).unwrap()))),
         own_names: OwnNames::new("teacher", []),
         room: None,

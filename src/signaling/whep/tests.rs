@@ -64,6 +64,7 @@ fn heads_are_refused_with_the_reason() {
         ("POST", "/whep", vec![wrong, SDP_TYPE], 401, "code is wrong"),
         ("POST", "/whep", vec![AUTH], 415, "found none"),
         ("POST", "/whep", vec![AUTH, ("content-type", "application/json")], 415, "found application/json"),
+        ("POST", "/whep", vec![AUTH, ("content-type", "a\tb")], 415, r"found a\tb"),
         ("GET", "/whep", vec![AUTH], 405, "POST, OPTIONS"),
         ("DELETE", "/whep", vec![AUTH], 405, "POST, OPTIONS"),
         ("POST", &at, vec![AUTH, SDP_TYPE], 405, "PATCH, DELETE, OPTIONS"),

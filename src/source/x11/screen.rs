@@ -336,7 +336,7 @@ fn motion(connection: &RustConnection) -> Result<Motion, ReplyError> {
 }
 
 /// What keeps the root's pixels from being read as BGRX, if anything does.
-fn odd_format(setup: &xproto::Setup, screen: &xproto::Screen) -> Option<String> {
+pub(super) fn odd_format(setup: &xproto::Setup, screen: &xproto::Screen) -> Option<String> {
     let depth = screen.root_depth;
     let format = setup.pixmap_formats.iter().find(|format| format.depth == depth);
     let bits = format.map_or(0, |format| format.bits_per_pixel);
@@ -353,7 +353,7 @@ fn odd_format(setup: &xproto::Setup, screen: &xproto::Screen) -> Option<String> 
     (setup.image_byte_order != xproto::ImageOrder::LSB_FIRST).then(|| "big-endian pixels".to_owned())
 }
 
-fn unreachable_display(display: &str, error: &ConnectError) -> SourceError {
+pub(super) fn unreachable_display(display: &str, error: &ConnectError) -> SourceError {
     let (found, advice) = match error {
         ConnectError::DisplayParsingError(_) => {
             (format!("'{display}' is not the name of a display"), "DISPLAY looks like :0 or host:0".to_owned())

@@ -14,6 +14,7 @@ use tokio_tungstenite::{WebSocketStream, accept_hdr_async};
 
 use super::*;
 use crate::clock::Clock;
+use crate::events::Events;
 use crate::id::{PeerId, SessionId};
 use crate::session::engine::identity::Identity;
 use crate::session::reach::{Reach, ReachConfig};
@@ -128,8 +129,16 @@ impl Running {
         let (reach, waker) = (Arc::new(Reach::new(ReachConfig::default())), Waker::new().unwrap());
         let crypto = Identity::generate().unwrap().crypto();
         let (relays, clock) = (Arc::new(Relays::new(reach, waker)), Clock::start());
-        let relays = RelayStarter { relays, crypto, clock, has_ipv6: false, given: Arc::default() };
-        let config = ClientConfig { url, name: "desk".to_owned(), call: CallPolicy::None, asker, clock, relays };
+        let relays = RelayStarter { relays, crypto, has_ipv6: false, given: Arc::default() };
+        let config = ClientConfig {
+            url,
+            name: "desk".to_owned(),
+            call: CallPolicy::None,
+            asker,
+            clock,
+            relays,
+            events: Events::default(),
+        };
         let (hears, heard) = mpsc::channel(64);
         let peers = Peers::new(CallPolicy::None, SessionId::random);
         let (desk, operations) = Desk::new(config.url.label());

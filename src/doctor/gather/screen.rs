@@ -1,0 +1,105 @@
+//! Facts of displays and cameras.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use crate::alive::Watch;
+use crate::doctor::screen::{Camera, Captured, DisplayFacts};
+use crate::frame::{Frame, Picture};
+use crate::source::x11::probe::probe;
+use crate::source::{Source, SourceOptions, SourceSpec};
+
+/// How long the first picture may take.
+const PICTURE: Duration = Duration::from_secs(4);
+
+/// What the environment says of displays, and what the server there is.
+pub(in crate::doctor) fn display(asked: SourceSpec) -> DisplayFacts {
+    let variable = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
+    let display = variable("DISPLAY");
+    let is_wayland =
+        variable("WAYLAND_DISPLAY").is_some() || variable("XDG_SESSION_TYPE").as_deref() == Some("wayland");
+    let probe = display.as_deref().map(|name| probe(name).map_err(|error| error.to_string()));
+    DisplayFacts { asked, display, is_wayland, sockets: sockets(Path::new("/tmp/.X11-unix")), probe }
+}
+
+/// The displays that listen at the sockets of a directory: `X0` is `:0`.
+fn sockets(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let number = |name: &str| name.strip_prefix('X')?.parse::<u32>().ok();
+    // A server that was killed leaves its socket behind.
+    let live = entries.filter(|entry| UnixStream::connect(entry.path()).is_ok());
+    let mut numbers: Vec<_> = live.filter_map(|entry| number(&entry.file_name().to_string_lossy())).collect();
+    numbers.sort_unstable();
+    numbers.into_iter().map(|number| format!(":{number}")).collect()
+}
+
+/// Captures one picture of the display.
+pub(in crate::doctor) fn capture(facts: &DisplayFacts, fps: u32) -> Result<Captured, String> {
+    let (tell, frames) = mpsc::sync_channel(1);
+    let sink = Arc::new(move |frame: Frame| drop(tell.try_send(frame)));
+    let options = SourceOptions { fps, pointer: false, size: None };
+    let (watch, _ended) = Watch::new();
+    let source = Source::open_on(facts.display.as_deref(), &SourceSpec::Screen, options, sink, &watch);
+    let source = source.map_err(|error| error.to_string())?;
+    let begun = Instant::now();
+    source.set_active(true);
+    let within = || format!("no picture came within {} s; look into the X server's log", PICTURE.as_secs());
+    let frame = frames.recv_timeout(PICTURE).map_err(|_| within())?;
+    Ok(Captured { size: frame.picture.size(), took: begun.elapsed(), is_black: is_black(&frame.picture) })
+}
+
+fn is_black(picture: &Picture) -> bool {
+    let row = picture.size().width as usize * 4;
+    let rows = picture.bytes().chunks(picture.stride()).take(picture.size().height as usize);
+    // The fourth byte of a pixel is nothing.
+    let is_dark = |pixel: &[u8]| pixel[..3].iter().all(|part| *part == 0);
+    rows.into_iter().all(|bytes| bytes[..row.min(bytes.len())].chunks_exact(4).all(is_dark))
+}
+
+/// The devices of cameras.
+pub(in crate::doctor) fn cameras() -> Vec<Camera> {
+    let entries = std::fs::read_dir("/dev").into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut names: Vec<_> =
+        names.filter(|name| name.strip_prefix("video").is_some_and(|n| n.parse::<u32>().is_ok())).collect();
+    names.sort_by_key(|name| (name.len(), name.clone()));
+    let camera = |device: String| {
+        let path = format!("/dev/{device}");
+        let name = std::fs::read_to_string(format!("/sys/class/video4linux/{device}/name"));
+        let opened = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(&path);
+        let refusal = opened.err().map(|error| error.to_string());
+        let name = name.map_or_else(|_| "without a name".to_owned(), |name| name.trim().to_owned());
+        Camera { path, name, refusal }
+    };
+    names.into_iter().map(camera).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+    use crate::frame::Size;
+
+    #[test]
+    fn black_is_black_whatever_is_beside_the_picture() {
+        let picture = |pixels: Vec<u8>| Picture::new(Arc::new(pixels), Size::new(1, 2), 8).unwrap();
+        assert!(is_black(&picture(vec![0, 0, 0, 255, 9, 9, 9, 9, 0, 0, 0, 0, 9, 9, 9, 9])));
+        assert!(!is_black(&picture(vec![0, 0, 0, 255, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0])));
+    }
+
+    #[test]
+    fn sockets_are_displays_by_their_numbers() {
+        let directory = tempfile::tempdir().unwrap();
+        let listen = |name| UnixListener::bind(directory.path().join(name)).unwrap();
+        let _live = ["X10", "X2", "X0", "Xa", "lock"].map(listen);
+        drop(listen("X3"));
+        assert_eq!(sockets(directory.path()), [":0", ":2", ":10"]);
+        assert!(sockets(&directory.path().join("none")).is_empty());
+    }
+}

@@ -1,0 +1,265 @@
+//! Verdicts on what can be shown: the display, a picture of it, cameras. Pure.
+
+use std::time::Duration;
+
+use super::{Finding, Level};
+use crate::frame::Size;
+use crate::source::SourceSpec;
+use crate::source::x11::probe::{Probe, SharedMemory};
+
+/// A first picture that takes longer is late for whoever watches.
+const SLOW: Duration = Duration::from_millis(500);
+
+/// What is known of the display.
+#[derive(Debug, Clone)]
+pub struct DisplayFacts {
+    /// The source that is configured.
+    pub asked: SourceSpec,
+    /// `$DISPLAY`.
+    pub display: Option<String>,
+    /// Whether the session is one of Wayland.
+    pub is_wayland: bool,
+    /// The displays of this machine that have a socket, as `$DISPLAY` names them.
+    pub sockets: Vec<String>,
+    /// What the server of `$DISPLAY` is, or why it can't be reached.
+    pub probe: Option<Result<Probe, String>>,
+}
+
+/// How bad it is that there is no screen.
+fn without(asked: &SourceSpec) -> Level {
+    match asked {
+        SourceSpec::Screen => Level::Fail,
+        SourceSpec::Auto => Level::Warn,
+        SourceSpec::Pattern => Level::Ok,
+    }
+}
+
+/// Whether there is a display that can be captured.
+pub fn is_there(facts: &DisplayFacts) -> bool {
+    matches!(&facts.probe, Some(Ok(probe)) if probe.lacks().is_none())
+}
+
+/// Judges the display.
+pub fn display(facts: &DisplayFacts) -> Vec<Finding> {
+    let bad = without(&facts.asked);
+    let instead = if facts.asked == SourceSpec::Auto { ": the test card is shown" } else { "" };
+    let probe = match &facts.probe {
+        _ if bad == Level::Ok && !is_there(facts) => {
+            return vec![Finding::ok("display", "none, and none is needed: the source is the test card")];
+        }
+        None => {
+            let found = format!("DISPLAY is not set{instead}");
+            let advice = match (facts.sockets.as_slice(), facts.is_wayland) {
+                ([], true) => "this is a Wayland session: log in to one \"on Xorg\"".to_owned(),
+                ([], false) => "start an X server (for one without a monitor: Xvfb :1 -screen 0 1920x1080x24), or use --source pattern".to_owned(),
+                (sockets, _) => format!(
+                    "an X server listens at {}: set DISPLAY={}, and XAUTHORITY to the file of the user who is logged in there",
+                    sockets.iter().take(3).cloned().collect::<Vec<_>>().join(", "),
+                    sockets[0]
+                ),
+            };
+            return vec![Finding::new("display", bad, found, advice)];
+        }
+        Some(Err(error)) => {
+            let finding = Finding::of_error("display", bad, error);
+            return vec![Finding { found: format!("{}{instead}", finding.found), ..finding }];
+        }
+        Some(Ok(probe)) => probe,
+    };
+    let name = facts.display.as_deref().unwrap_or_default();
+    if let Some(lack) = probe.lacks() {
+        let advice = "use an X server with 24-bit colour and the extensions DAMAGE and XFIXES";
+        return vec![Finding::new("display", bad, format!("{name} has {lack}{instead}"), advice)];
+    }
+    let told = format!("{name} is {} by {}", probe.size, probe.vendor);
+    let mut findings = Vec::new();
+    if probe.is_xwayland || facts.is_wayland {
+        let found = format!(
+            "{told}, in a Wayland session: it shows windows of X11 programs at most, and nothing of the desktop"
+        );
+        findings.push(Finding::new(
+            "display",
+            Level::Warn,
+            found,
+            "log in to a session \"on Xorg\"; Wayland comes with a later version",
+        ));
+    } else {
+        findings.push(Finding::ok("display", told));
+    }
+    match probe.shared_memory {
+        SharedMemory::Whole => {}
+        SharedMemory::WithoutDescriptors => findings.push(Finding::new(
+            "display",
+            Level::Warn,
+            "its MIT-SHM is older than 1.2: pictures go through its socket, which costs more",
+            "use a newer X server, and not one on another machine",
+        )),
+        SharedMemory::None => findings.push(Finding::new(
+            "display",
+            Level::Warn,
+            "it shares no memory (no MIT-SHM): pictures go through its socket, which costs more",
+            "use an X server of this machine, with MIT-SHM",
+        )),
+    }
+    if !probe.has_raw_motion {
+        let found = "it has no XInput 2.1: the pointer's place is asked for again and again, which costs a little";
+        findings.push(Finding::ok("display", found));
+    }
+    if !probe.has_randr {
+        findings.push(Finding::ok("display", "it has no RandR: its size does not change"));
+    }
+    findings
+}
+
+/// A picture of the display.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Captured {
+    /// Its extent.
+    pub size: Size,
+    /// From asking for it to having it.
+    pub took: Duration,
+    /// Whether all of it is black.
+    pub is_black: bool,
+}
+
+/// Judges a capture.
+pub fn capture(asked: &SourceSpec, captured: &Result<Captured, String>) -> Finding {
+    let captured = match captured {
+        Ok(captured) => captured,
+        Err(error) => return Finding::of_error("capture", without(asked), error),
+    };
+    let told = format!("a picture of {} in {} ms", captured.size, captured.took.as_millis());
+    if captured.is_black {
+        let advice = "wake or unlock the screen (xset s off -dpms keeps it awake), or start something that draws";
+        return Finding::new("capture", Level::Warn, format!("{told}, and all of it is black"), advice);
+    }
+    if captured.took > SLOW {
+        let advice = "the X server is busy, or far away: see what else runs on this machine";
+        return Finding::new("capture", Level::Warn, told, advice);
+    }
+    Finding::ok("capture", told)
+}
+
+/// A camera's device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Camera {
+    /// Its file.
+    pub path: String,
+    /// What the kernel calls it.
+    pub name: String,
+    /// What the system says to opening it, where it refuses.
+    pub refusal: Option<String>,
+}
+
+/// Judges the cameras, which this version does not show yet.
+pub fn cameras(cameras: &[Camera]) -> Vec<Finding> {
+    if cameras.is_empty() {
+        return vec![Finding::ok("cameras", "none (/dev/video*); this version shows none yet")];
+    }
+    let judge = |camera: &Camera| {
+        let told = format!("{} ({})", camera.path, camera.name);
+        match &camera.refusal {
+            None => Finding::ok("cameras", format!("{told} can be read; cameras come with a later version")),
+            Some(refusal) => Finding::new(
+                "cameras",
+                Level::Warn,
+                format!("{told} can't be opened: {refusal}; cameras come with a later version"),
+                "for then: sudo usermod -aG video $USER, and log in again (the service has the group)",
+            ),
+        }
+    };
+    cameras.iter().map(judge).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn probe() -> Probe {
+        Probe {
+            size: Size::new(1920, 1080),
+            vendor: "The X.Org Foundation".to_owned(),
+            is_xwayland: false,
+            shared_memory: SharedMemory::Whole,
+            has_damage: true,
+            has_xfixes: true,
+            has_randr: true,
+            has_raw_motion: true,
+            odd: None,
+        }
+    }
+
+    fn facts(asked: SourceSpec, probe: Option<Result<Probe, String>>) -> DisplayFacts {
+        let display = probe.is_some().then(|| ":0".to_owned());
+        DisplayFacts { asked, display, is_wayland: false, sockets: Vec::new(), probe }
+    }
+
+    #[test]
+    fn no_display_is_as_bad_as_the_source_needs_one() {
+        for (asked, level) in
+            [(SourceSpec::Screen, Level::Fail), (SourceSpec::Auto, Level::Warn), (SourceSpec::Pattern, Level::Ok)]
+        {
+            for probe in [None, Some(Err("display :0 lets us not in; run as its user".to_owned()))] {
+                let facts = facts(asked.clone(), probe);
+                let findings = display(&facts);
+                assert_eq!(findings.iter().map(|f| f.level).collect::<Vec<_>>(), [level]);
+                assert_eq!(findings[0].advice.is_some(), level != Level::Ok, "{findings:?}");
+                assert_eq!(findings[0].found.contains("test card"), level != Level::Fail, "{findings:?}");
+                assert!(!is_there(&facts));
+            }
+        }
+    }
+
+    #[test]
+    fn a_server_that_is_there_is_named_to_whoever_has_no_display() {
+        let advice = |sockets: &[&str], is_wayland| {
+            let sockets = sockets.iter().map(|name| (*name).to_owned()).collect();
+            let facts = DisplayFacts { sockets, is_wayland, ..facts(SourceSpec::Auto, None) };
+            display(&facts)[0].advice.clone().unwrap_or_default()
+        };
+        assert!(advice(&[":0", ":1"], false).contains("DISPLAY=:0"));
+        assert!(advice(&[], true).contains("on Xorg"));
+        assert!(advice(&[], false).contains("Xvfb"));
+    }
+
+    #[test]
+    fn what_a_server_lacks_is_told_by_how_bad_it_is() {
+        let levels = |probe: Probe| {
+            let findings = display(&facts(SourceSpec::Screen, Some(Ok(probe))));
+            findings.into_iter().map(|finding| finding.level).collect::<Vec<_>>()
+        };
+        assert_eq!(levels(probe()), [Level::Ok]);
+        assert_eq!(levels(Probe { is_xwayland: true, ..probe() }), [Level::Warn]);
+        assert_eq!(levels(Probe { has_damage: false, ..probe() }), [Level::Fail]);
+        assert_eq!(levels(Probe { has_xfixes: false, ..probe() }), [Level::Fail]);
+        assert_eq!(levels(Probe { odd: Some("a depth of 8".to_owned()), ..probe() }), [Level::Fail]);
+        assert_eq!(levels(Probe { shared_memory: SharedMemory::None, ..probe() }), [Level::Ok, Level::Warn]);
+        assert_eq!(levels(Probe { has_raw_motion: false, has_randr: false, ..probe() }), [Level::Ok; 3]);
+        let wayland = DisplayFacts { is_wayland: true, ..facts(SourceSpec::Auto, Some(Ok(probe()))) };
+        assert_eq!(display(&wayland)[0].level, Level::Warn);
+    }
+
+    #[test]
+    fn a_capture_is_judged_by_its_picture_and_its_time() {
+        let good = Captured { size: Size::new(640, 480), took: Duration::from_millis(9), is_black: false };
+        let level = |captured: Result<Captured, String>| capture(&SourceSpec::Screen, &captured).level;
+        assert_eq!(level(Ok(good.clone())), Level::Ok);
+        assert_eq!(level(Ok(Captured { is_black: true, ..good.clone() })), Level::Warn);
+        assert_eq!(level(Ok(Captured { took: SLOW * 2, ..good })), Level::Warn);
+        assert_eq!(level(Err("nothing came".to_owned())), Level::Fail);
+        assert_eq!(capture(&SourceSpec::Auto, &Err("nothing came".to_owned())).level, Level::Warn);
+    }
+
+    #[test]
+    fn a_camera_that_is_closed_to_us_is_a_matter_of_a_group() {
+        let camera = |refusal: Option<&str>| Camera {
+            path: "/dev/video0".to_owned(),
+            name: "HD".to_owned(),
+            refusal: refusal.map(str::to_owned),
+        };
+        let findings = cameras(&[camera(None), camera(Some("permission denied"))]);
+        assert_eq!(findings.iter().map(|f| f.level).collect::<Vec<_>>(), [Level::Ok, Level::Warn]);
+        assert!(findings[1].advice.as_deref().is_some_and(|advice| advice.contains("video")));
+        assert_eq!(cameras(&[]).len(), 1);
+    }
+}
