@@ -65,11 +65,11 @@ fn tables(tables: &Tables) -> String {
             }
         }
     }
-    let Limits { connections, members, request, wrong_codes } = tables.limits;
+    let Limits { connections, members, request, wrong_codes, offers } = tables.limits;
     let _ = write!(
         text,
         "\n[limits]\nconnections = {}\nconnections-per-address = {}\nroom-members = {}\nroom-members-per-address = {}\n\
-         request-seconds = {}\nwrong-codes-per-minute = {wrong_codes}\n",
+         request-seconds = {}\nwrong-codes-per-minute = {wrong_codes}\noffers-per-minute-per-address = {offers}\n",
         connections.total,
         connections.per_address,
         members.members,

@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::file::{Text, name};
 use super::{ConfigError, one_line};
-use crate::signaling::access::WRONG_PER_MINUTE;
+use crate::signaling::access::{OFFERS_PER_MINUTE, WRONG_PER_MINUTE};
 use crate::signaling::room::RoomLimits;
 use crate::signaling::server::{ConnectionLimits, Deadlines};
 use crate::source::{SourceSpec, SpecError};
@@ -60,6 +60,8 @@ pub struct Limits {
     pub request: Duration,
     /// Wrong codes a minute, of all addresses together, that get an ordinary answer.
     pub wrong_codes: u32,
+    /// Offers by WHEP of one address in a minute.
+    pub offers: u32,
 }
 
 impl Default for Limits {
@@ -69,6 +71,7 @@ impl Default for Limits {
             members: RoomLimits::default(),
             request: Deadlines::default().head,
             wrong_codes: WRONG_PER_MINUTE,
+            offers: OFFERS_PER_MINUTE,
         }
     }
 }
@@ -83,6 +86,7 @@ const LIMITS: &[(&str, u64, u64)] = &[
     ("room-members-per-address", 1, 1_000_000),
     ("request-seconds", 1, 300),
     ("wrong-codes-per-minute", 1, 1_000_000),
+    ("offers-per-minute-per-address", 1, 1_000_000),
 ];
 const NAME_ADVICE: &str = "write 1 to 64 of a-z A-Z 0-9 . _ -";
 
@@ -236,6 +240,7 @@ impl Reader<'_> {
                 "room-members" => limits.members.members = count,
                 "room-members-per-address" => limits.members.per_address = count,
                 "request-seconds" => limits.request = Duration::from_secs(number),
+                "offers-per-minute-per-address" => limits.offers = u32::try_from(number).unwrap_or(u32::MAX),
                 _ => limits.wrong_codes = u32::try_from(number).unwrap_or(u32::MAX),
             }
         }

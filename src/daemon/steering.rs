@@ -87,7 +87,7 @@ impl RoomFor {
 
 /// How the server serves by a configuration, as far as there are descriptors.
 pub(super) fn server_terms(config: &RunConfig, room_for: &RoomFor) -> ServerTerms {
-    let Limits { connections, members, request, .. } = config.tables.limits;
+    let Limits { connections, members, request, offers, .. } = config.tables.limits;
     let total = connections.total.min(room_for.descriptors / 2);
     let per_address = connections.per_address.min(total.div_ceil(2));
     ServerTerms {
@@ -95,6 +95,7 @@ pub(super) fn server_terms(config: &RunConfig, room_for: &RoomFor) -> ServerTerm
         members: RoomLimits { members: members.members.min(room_for.descriptors - total), ..members },
         deadlines: Deadlines { head: request, body: request, ..Deadlines::default() },
         origins: config.origins.clone(),
+        offers_per_minute: offers,
     }
 }
 

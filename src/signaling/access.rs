@@ -12,6 +12,7 @@ mod book;
 mod code;
 mod host;
 mod origin;
+mod pace;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ pub use book::{Book, BookError, Entry, Origin};
 pub use code::{AccessError, Code, Token, state_dir};
 pub use host::OwnNames;
 pub use origin::Origins;
+pub use pace::{OFFERS_PER_MINUTE, Pace};
 
 /// Wrong codes that an address may send before it is made to wait.
 const FREE_TRIES: u32 = 5;

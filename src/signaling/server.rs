@@ -26,7 +26,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::SignalIn;
-use super::access::{Access, Origins, OwnNames};
+use super::access::{Access, OFFERS_PER_MINUTE, Origins, OwnNames};
 use super::client::{Desk, Operation};
 use super::room::RoomLimits;
 use crate::clock;
@@ -103,7 +103,7 @@ pub struct ServerConfig {
 }
 
 /// What of the server may change while it runs; what is under way goes on as it began.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerTerms {
     /// How many connections may be open.
     pub connections: ConnectionLimits,
@@ -113,6 +113,20 @@ pub struct ServerTerms {
     pub deadlines: Deadlines,
     /// The sites whose pages may ask for the stream.
     pub origins: Origins,
+    /// How often an address may offer in a minute.
+    pub offers_per_minute: u32,
+}
+
+impl Default for ServerTerms {
+    fn default() -> Self {
+        Self {
+            connections: ConnectionLimits::default(),
+            members: RoomLimits::default(),
+            deadlines: Deadlines::default(),
+            origins: Origins::default(),
+            offers_per_minute: OFFERS_PER_MINUTE,
+        }
+    }
 }
 
 /// How long the server waits.

@@ -211,6 +211,12 @@ pub fn refused(refusal: &Refusal) -> Reply {
     })
 }
 
+/// The reply to an address that offers too often.
+pub fn too_often(wait: Duration) -> Reply {
+    let sentence = "this address asks for the stream too often; wait before the next try";
+    because("busy", cors(Reply::sentence(StatusCode::TOO_MANY_REQUESTS, sentence).retry_after(wait)))
+}
+
 /// The reply where the broadcast has more to do than fits its queue.
 pub fn busy() -> Reply {
     let reply =

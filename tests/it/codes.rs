@@ -115,6 +115,18 @@ fn codes_and_tokens_of_the_config_file_come_and_go_by_a_reload() {
 }
 
 #[test]
+fn an_address_that_asks_too_often_waits() {
+    let setup = Setup::new(&["--source", "pattern", "--auth", "none"]);
+    let config = setup.state().join("laterna.toml");
+    std::fs::write(&config, "[limits]\noffers-per-minute-per-address = 3\n").unwrap();
+    let daemon = setup.args(&["--config", config.to_str().unwrap()]).start();
+    let offers = [(); 4].map(|()| http::offer(daemon.http(), None, OFFER.as_bytes()));
+    assert_eq!(offers.each_ref().map(|reply| reply.status), [201, 201, 201, 429], "{}", offers[3].body);
+    assert!(offers[3].header("retry-after").is_some());
+    daemon.stop();
+}
+
+#[test]
 fn pages_of_other_sites_than_those_that_are_allowed_are_refused() {
     let daemon =
         Setup::new(&["--source", "pattern", "--auth", "none", "--allow-origin", "https://school.example"]).start();

@@ -30,7 +30,7 @@ fn the_tables_that_are_commented_out_are_the_default_and_the_examples_are_valid(
         lines.collect::<Vec<_>>().join("\n")
     };
     let defaults = uncommented("#");
-    assert_eq!(defaults.lines().count(), 7, "{defaults}");
+    assert_eq!(defaults.lines().count(), 8, "{defaults}");
     assert_eq!(loaded(&defaults), loaded(""));
     let examples = loaded(&uncommented("#   ")).unwrap().tables;
     assert_eq!((examples.scenes.len(), examples.codes.len(), examples.tokens.len()), (2, 2, 1));

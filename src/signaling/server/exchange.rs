@@ -23,7 +23,7 @@ use super::{Deadlines, Reply, ServerTerms, Stage, pages};
 use crate::clock;
 use crate::ice_server::IceServers;
 use crate::id::SessionId;
-use crate::signaling::access::{Access, OwnNames};
+use crate::signaling::access::{Access, OwnNames, Pace};
 use crate::signaling::room::RoomPolicy;
 use crate::signaling::room::wire::{self, Endpoint, Target, Wanted};
 use crate::signaling::whep::{self, Ask};
@@ -75,6 +75,7 @@ pub(super) struct Exchange {
     terms: watch::Receiver<ServerTerms>,
     queue_full: Mutex<Complaint>,
     wrong_codes: Mutex<Complaint>,
+    pace: Mutex<Pace>,
 }
 
 impl Exchange {
@@ -87,6 +88,7 @@ impl Exchange {
         ice: IceServers,
         terms: watch::Receiver<ServerTerms>,
     ) -> Self {
+        let pace = Pace::new(terms.borrow().offers_per_minute);
         Self {
             access,
             hosts,
@@ -94,6 +96,7 @@ impl Exchange {
             observer,
             room,
             ice,
+            pace: Mutex::new(pace),
             terms,
             queue_full: Mutex::default(),
             wrong_codes: Mutex::default(),
@@ -313,10 +316,20 @@ impl Exchange {
         }
     }
 
+    /// Refuses offers of an address that offers too often.
+    fn keeps_pace(&self, from: SocketAddr) -> Result<(), Box<Reply>> {
+        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        pace.set_per_minute(self.terms.borrow().offers_per_minute);
+        pace.admit(from.ip(), Instant::now()).map_err(|wait| Box::new(whep::too_often(wait)))
+    }
+
     /// Puts the question to the broadcast and waits for its answer.
     async fn ask(&self, ask: Ask, from: SocketAddr) -> Reply {
         match ask {
             Ask::Offer(sdp, pass) => {
+                if let Err(reply) = self.keeps_pace(from) {
+                    return *reply;
+                }
                 let session = SessionId::random();
                 let (reply, answer) = oneshot::channel();
                 let caller = Caller::new(&"whep".into(), &from.ip().to_string()).by(pass);

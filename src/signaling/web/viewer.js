@@ -167,6 +167,12 @@ function refused(mine, reply, words) {
       forgetCode();
       return;
     case 429:
+      if (reason === 'busy') {
+        // It is the address that asks too often, and a code that is right.
+        showAway();
+        retry(Math.max(wait, nextDelay()) + Math.random() * RETRY_MIN);
+        return;
+      }
       forgetCode();
       show('code', text.codeTooMany);
       return;
