@@ -163,6 +163,10 @@ fn reload(guest: &Guest, viewer: &Viewer) {
 fn upgrade(guest: &Guest, viewer: &Viewer) {
     guest.step("an upgrade keeps the config and starts the service again");
     viewer.marks();
+    // By the socket too, which is started again with the service.
+    guest.root("systemctl stop laterna && systemctl enable --now laterna.socket laterna");
+    viewer.comes_back();
+    viewer.marks();
     let process = "systemctl show -p MainPID --value laterna";
     let config = guest.root("cat /etc/laterna/laterna.toml");
     let (before, version) = (guest.root(process), guest.root("dpkg-query -W -f '${Version}' laterna"));
@@ -170,7 +174,8 @@ fn upgrade(guest: &Guest, viewer: &Viewer) {
     let (after, newer) = (guest.root(process), guest.root("dpkg-query -W -f '${Version}' laterna"));
     assert!(before != after && after != "0" && version != newer, "{before} {after} {version} {newer}");
     assert_eq!(guest.root("cat /etc/laterna/laterna.toml"), config);
-    assert_eq!(guest.root("systemctl is-enabled laterna; systemctl is-active laterna"), "enabled\nactive");
+    let units = "systemctl is-enabled laterna laterna.socket; systemctl is-active laterna laterna.socket";
+    assert_eq!(guest.root(units), "enabled\nenabled\nactive\nactive");
     viewer.comes_back();
     viewer.sees_the_card();
 }
@@ -178,7 +183,7 @@ fn upgrade(guest: &Guest, viewer: &Viewer) {
 /// The desktop of a user: a screen, a session that systemd is told of, and the user's own unit.
 fn desktop(guest: &Guest, viewer: &Viewer) {
     guest.step("a user's unit with a screen");
-    guest.root("systemctl stop laterna");
+    guest.root("systemctl disable --now laterna.socket && systemctl stop laterna");
     let user = |line: &str| guest.user("lab", line);
     user("systemd-run --user --unit=screen Xvfb :7 -screen 0 320x180x24 -nolisten tcp");
     guest.user_awaits("lab", "xset -display :7 q", LONG);
