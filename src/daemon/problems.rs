@@ -49,6 +49,7 @@ impl Chronicle {
                 note(&mut self.signaling, server, *standing == Standing::Away);
             }
             Event::IceServer { url, standing, .. } => note(&mut self.ice_servers, url, *standing == IceStanding::Away),
+            Event::Switched { .. } => self.source = None,
             Event::Reloaded { changed, .. } => {
                 // Another one is there now, of which nothing was said yet.
                 if changed.iter().any(|setting| setting == "source") {
