@@ -49,6 +49,7 @@ mod stream;
 mod tests;
 pub mod tls;
 mod version;
+mod whole;
 
 pub use complaint::Complaint;
 pub use connections::{Admission, ConnectionId, ConnectionLimits, Connections, Stage};

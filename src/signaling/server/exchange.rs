@@ -2,13 +2,11 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
@@ -19,6 +17,7 @@ use super::complaint::Complaint;
 use super::observe::{self, Observer};
 use super::room::RoomService;
 use super::tls::Tls;
+use super::whole::{Whole, bare, response};
 use super::{Deadlines, Reply, ServerTerms, Stage, pages};
 use crate::clock;
 use crate::ice_server::IceServers;
@@ -38,9 +37,6 @@ const HEALTH: &str = "/healthz";
 /// How long the answer to a wrong code takes, and to one of too many.
 const WRONG_CODE_WAIT: Duration = Duration::from_millis(200);
 const TOO_MANY_WAIT: Duration = Duration::from_secs(1);
-/// What a page from here may do: nothing but show what comes from here.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; media-src 'self' blob: mediastream:; \
-     img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
 
 /// The names in `Host` that are answered: this machine's, and those that its certificate is for.
 #[derive(Debug)]
@@ -465,51 +461,4 @@ async fn discard(mut body: Incoming, headers: &HeaderMap, wait: Duration) {
     if reading.await.is_err() {
         tracing::debug!("a refused body did not end in time");
     }
-}
-
-/// The body of a reply, in one piece.
-#[derive(Debug)]
-pub(super) struct Whole {
-    content: Full<Bytes>,
-    /// Whether it is announced even where it is empty: hyper keeps the place of `Content-Length` for a body only.
-    is_announced: bool,
-}
-
-impl Body for Whole {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Pin::new(&mut self.content).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        !self.is_announced && self.content.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.content.size_hint()
-    }
-}
-
-/// Sends a reply as it is, its headers in their order.
-fn bare(reply: Reply) -> Response<Whole> {
-    let mut response = Response::new(Whole { content: Full::new(reply.body), is_announced: true });
-    *response.status_mut() = reply.status;
-    *response.headers_mut() = reply.headers;
-    if let Some(reason) = reply.reason {
-        response.extensions_mut().insert(reason);
-    }
-    response
-}
-
-/// Adds what every reply carries but the room's.
-fn response(reply: Reply) -> Response<Whole> {
-    let mut response = bare(reply);
-    response.body_mut().is_announced = false;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY));
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
 }
