@@ -1,23 +1,69 @@
-//! Where log lines go: stderr, as far as it takes them.
+//! Where log lines go: stderr, as far as it takes them. Where that is the journal's (`$JOURNAL_STREAM`, systemd.exec(5)), each line begins with its
+//! priority (sd-daemon(3)), and has no time of its own.
 //!
 //! A disk that is full must neither end nor hold up the daemon: lines that can't be written are counted, and the first one that can be is preceded by their number.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tracing::{Level, Metadata};
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 
 /// Lines that were lost since the last one that was written.
 static LOST: AtomicU64 = AtomicU64::new(0);
 
+/// Where lines go, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Destination {
+    /// Whether the journal reads them.
+    pub is_journal: bool,
+}
+
+impl Destination {
+    /// Stderr, as the environment says what it is.
+    pub fn of_this_process() -> Self {
+        let said = std::env::var("JOURNAL_STREAM").ok();
+        let found = rustix::fs::fstat(io::stderr()).ok().map(|stderr| format!("{}:{}", stderr.st_dev, stderr.st_ino));
+        Self { is_journal: said.is_some() && said == found }
+    }
+}
+
+impl<'a> MakeWriter<'a> for Destination {
+    type Writer = Stderr;
+
+    fn make_writer(&'a self) -> Stderr {
+        Stderr { priority: "" }
+    }
+
+    fn make_writer_for(&'a self, meta: &Metadata<'_>) -> Stderr {
+        let priority = match *meta.level() {
+            _ if !self.is_journal => "",
+            Level::ERROR => "<3>",
+            Level::WARN => "<4>",
+            Level::INFO => "<6>",
+            Level::DEBUG | Level::TRACE => "<7>",
+        };
+        Stderr { priority }
+    }
+}
+
 /// Writes lines to stderr.
-#[derive(Debug, Default)]
-pub struct Stderr;
+#[derive(Debug)]
+pub struct Stderr {
+    /// What each begins with.
+    priority: &'static str,
+}
 
 impl Write for Stderr {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        write_line(&mut io::stderr().lock(), line, &LOST);
+        if self.priority.is_empty() {
+            write_line(&mut io::stderr().lock(), line, &LOST);
+        } else {
+            // In one piece, so that nothing comes between.
+            write_line(&mut io::stderr().lock(), &[self.priority.as_bytes(), line].concat(), &LOST);
+        }
         Ok(line.len())
     }
 

@@ -10,7 +10,7 @@ use laterna::config::load::{self, LoadError, Loaded};
 use laterna::config::written::Written;
 use laterna::config::{Exit, MANUAL, one_line, print};
 use laterna::daemon::Reloads;
-use laterna::logs::Stderr;
+use laterna::logs::Destination;
 use laterna::{control, doctor};
 use tracing::info;
 use tracing::level_filters::LevelFilter;
@@ -129,10 +129,13 @@ fn start_logs(level: LevelFilter) -> Arc<dyn Fn(LevelFilter) + Send + Sync> {
     // The engine's crates (rtc, rtc_ice, rtc_dtls, ...) log what any remote can cause: sessions count it instead.
     let targets = |level| Targets::new().with_default(level).with_target("rtc", LevelFilter::OFF);
     let (filter, handle) = reload::Layer::new(targets(level));
+    let destination = Destination::of_this_process();
     let lines = tracing_subscriber::fmt::layer()
         .compact()
-        .with_writer(Stderr::default)
+        .with_writer(destination)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
+    // The journal notes the time itself.
+    let lines = if destination.is_journal { lines.without_time().boxed() } else { lines.boxed() };
     tracing_subscriber::registry().with(lines.with_filter(filter)).init();
     // It fails only once nothing is logged any more.
     Arc::new(move |level| drop(handle.reload(targets(level))))

@@ -237,3 +237,18 @@ fn a_socket_of_the_service_manager_goes_before_the_addresses_that_are_set() {
     assert!(daemon.page().starts_with(&format!("http://{}/#", daemon.http())));
     daemon.stop();
 }
+
+#[test]
+fn lines_for_the_journal_have_their_priority_and_no_time() {
+    let journal = "JOURNAL_STREAM=$(stat -L -c %d:%i /proc/$$/fd/2) exec \"$@\"";
+    let setup = Setup::new(&["--source", "pattern", "--log", "debug"]).by(&["bash", "-c", journal, "bash"]);
+    let daemon = setup.variable("NOTIFY_SOCKET", "/nowhere/notify").start();
+    daemon.logged(&["<4> WARN laterna::service"], SOON);
+    daemon.logged(&["<6> INFO laterna::daemon::makers: ready"], SOON);
+    assert!(daemon.log().lines().iter().all(|line| line.text.starts_with('<')), "{}", daemon.log().tail(20));
+    daemon.stop();
+    // Where stderr is not what the variable names, somebody else's journal is meant.
+    let daemon = Setup::new(&["--source", "pattern"]).variable("JOURNAL_STREAM", "1:2").start();
+    assert!(!daemon.logged(&["INFO laterna::daemon::makers: ready"], SOON).text.starts_with('<'));
+    daemon.stop();
+}
