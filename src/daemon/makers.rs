@@ -31,13 +31,16 @@ type Workers = Vec<(Codec, Arc<EncodeWorker>)>;
 pub(super) struct Makers(Arc<Inner>);
 
 struct Inner {
-    workers: Arc<OnceLock<Workers>>,
     state: Mutex<State>,
+    /// Where sources put their frames.
+    outlet: Arc<OnceLock<Workers>>,
     canvas: Size,
     sound_queue: Inbox<Arc<Unit>>,
     watch: Watch,
     hangs: bool,
     events: Events,
+    /// Dropped last, so that they end here and not in a source's thread.
+    workers: Workers,
 }
 
 /// What a reload may change.
@@ -94,23 +97,24 @@ impl Makers {
         events: &Events,
     ) -> anyhow::Result<Self> {
         let hangs = encoders_hang(std::env::var_os(HANG))?;
-        let workers: Arc<OnceLock<Workers>> = Arc::default();
-        let source = open_source(config, &workers, watch)?;
+        let outlet: Arc<OnceLock<Workers>> = Arc::default();
+        let source = open_source(config, &outlet, watch)?;
         let canvas = canvas_size(source.maker.size(), config.size);
         let start = |codec: &Codec| -> anyhow::Result<(Codec, Arc<EncodeWorker>)> {
             let worker_config = WorkerConfig { codec: *codec, canvas, bitrate: config.bitrate, fps: config.fps };
             let sink = unit_sink(pictures, hangs, Gate::open());
             Ok((*codec, Arc::new(EncodeWorker::start(worker_config, sink, watch)?)))
         };
-        let started = config.codecs.iter().map(start).collect::<anyhow::Result<Workers>>()?;
+        let workers = config.codecs.iter().map(start).collect::<anyhow::Result<Workers>>()?;
         let audio = open_sound(&config.audio, sound, hangs, watch)?;
         info!(source = source.maker.describe(), audio = audio.maker.describe(), %canvas, fps = config.fps, bitrate = config.bitrate.0, "ready");
         herald::follow_source(&source.maker, events);
         herald::follow_sound(&audio.maker, events);
         // A source is inactive when opened, so no frame has come yet.
-        let _ = workers.set(started);
+        let _ = outlet.set(workers.clone());
         let state = Mutex::new(State { source, sound: audio, wanted: Vec::new(), hears: false });
         Ok(Self(Arc::new(Inner {
+            outlet,
             workers,
             state,
             canvas,
@@ -153,7 +157,7 @@ impl Makers {
         let look = |config: &RunConfig| (config.source.clone(), config.fps, config.pointer);
         // The canvas stays, and so does the size of a source that can choose one.
         let sized = RunConfig { size: Some(self.0.canvas), ..wanted.clone() };
-        let source = (look(running) != look(wanted)).then(|| open_source(&sized, &self.0.workers, &self.0.watch));
+        let source = (look(running) != look(wanted)).then(|| open_source(&sized, &self.0.outlet, &self.0.watch));
         let (queue, hangs) = (&self.0.sound_queue, self.0.hangs);
         let sound = (running.audio != wanted.audio).then(|| open_sound(&wanted.audio, queue, hangs, &self.0.watch));
         let (source, sound) = (source.transpose()?, sound.transpose()?);
@@ -163,7 +167,7 @@ impl Makers {
     /// Lets what was prepared take over. It may block for as long as what ran takes to end.
     pub(super) fn take_over(&self, prepared: Prepared) {
         let Prepared { source, sound, bitrate, fps } = prepared;
-        for (_, worker) in self.0.workers.get().into_iter().flatten() {
+        for (_, worker) in &self.0.workers {
             worker.set_bitrate(bitrate);
             worker.set_fps(fps);
         }
@@ -224,7 +228,7 @@ impl Makers {
                 recent_us: u64::try_from(recent_time.as_micros()).unwrap_or(u64::MAX),
             }
         };
-        self.0.workers.get().into_iter().flatten().map(encoder).collect()
+        self.0.workers.iter().map(encoder).collect()
     }
 
     pub(super) fn request_keyframe(&self, codec: Codec) {
@@ -232,18 +236,18 @@ impl Makers {
     }
 
     fn worker(&self, codec: Codec) -> Option<&Arc<EncodeWorker>> {
-        self.0.workers.get().into_iter().flatten().find(|(of, _)| *of == codec).map(|(_, worker)| worker)
+        self.0.workers.iter().find(|(of, _)| *of == codec).map(|(_, worker)| worker)
     }
 }
 
-fn open_source(config: &RunConfig, workers: &Arc<OnceLock<Workers>>, watch: &Watch) -> anyhow::Result<Gated<Source>> {
-    let (workers, gate) = (workers.clone(), Gate::open());
+fn open_source(config: &RunConfig, outlet: &Arc<OnceLock<Workers>>, watch: &Watch) -> anyhow::Result<Gated<Source>> {
+    let (outlet, gate) = (outlet.clone(), Gate::open());
     let frame_sink = {
         let gate = gate.clone();
         Arc::new(move |frame: Frame| {
             gate.pass(|| {
                 // Those that nobody watches drop it.
-                for (_, worker) in workers.get().into_iter().flatten() {
+                for (_, worker) in outlet.get().into_iter().flatten() {
                     worker.put(frame.clone());
                 }
             });
