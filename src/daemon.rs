@@ -18,7 +18,7 @@ use crate::alive::Watch;
 use crate::alive::beats::{Beat, Registry};
 use crate::clock::Clock;
 use crate::config::load::Loaded;
-use crate::config::{ConfigError, Listen, RunConfig};
+use crate::config::{ConfigError, Listen, RunConfig, TlsConfig};
 use crate::control;
 use crate::control::socket::ControlSocket;
 use crate::control::wire::Event;
@@ -89,6 +89,23 @@ pub fn check(loaded: &Loaded) -> Result<(), ConfigError> {
     loaded.refuse_own_signaling(|host| names.is_here(host, &addresses))
 }
 
+/// Checks the files that a configuration names, and the group, as far as this user may look at them: what only the daemon's own user may see, or its
+/// service manager gives, is left to the daemon.
+///
+/// # Errors
+/// What is the first that `laterna run` would refuse.
+pub fn check_files(config: &RunConfig) -> anyhow::Result<()> {
+    access::check(&config.tables)?;
+    steering::check_files(&config.signaling)?;
+    if let TlsConfig::Files { .. } = &config.tls {
+        tls::open(&config.tls, &OwnNames::of_this_machine([]), crate::clock::wall_now())?;
+    }
+    if let Some(group) = &config.control_group {
+        control::socket::check_group(group)?;
+    }
+    Ok(())
+}
+
 /// Runs the daemon until it is told to stop. `config` is what holds at the start, and `file` the config file of it; at SIGHUP it is read again by `reloads`.
 ///
 /// # Errors
@@ -96,7 +113,7 @@ pub fn check(loaded: &Loaded) -> Result<(), ConfigError> {
 pub fn run(config: RunConfig, file: Option<Arc<Path>>, reloads: Reloads) -> anyhow::Result<()> {
     let inherited = service::inherited_sockets();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let stops = Stops { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? };
         let hangups = signal(SignalKind::hangup())?;
         let manager = ServiceManager::from_environment();
@@ -108,7 +125,10 @@ pub fn run(config: RunConfig, file: Option<Arc<Path>>, reloads: Reloads) -> anyh
             manager.status(&format!("failed: {error:#}")).await;
         }
         ended
-    })
+    });
+    // A file of a reload that can't be read to its end is waited for no longer.
+    runtime.shutdown_background();
+    ended
 }
 
 /// The signals that tell the daemon to stop.

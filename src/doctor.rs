@@ -138,6 +138,12 @@ pub struct Patient {
 pub fn examine(patient: Patient) -> Report {
     let config = patient.loaded.as_ref().map_or(&patient.defaults, |loaded| &loaded.config).clone();
     let mut checks = machine::config(&patient.loaded.as_ref().map(|loaded| loaded.file.as_deref()));
+    if let Ok(loaded) = &patient.loaded
+        && let Err(error) = crate::daemon::check_files(&loaded.config)
+    {
+        let advice = "`laterna run` would end there: mend it, or leave it out";
+        checks.push(Finding::new("config", Level::Fail, format!("{error:#}"), advice));
+    }
     let control = patient.control;
     let status: Option<Status> = match Check::start("daemon", move || gather::daemon(control.as_deref())).finish() {
         Ok(found) => {

@@ -22,7 +22,10 @@ fn main() -> ExitCode {
     let exit = match cli::parse(std::env::args_os()) {
         Ok(Invocation::Run(args)) => load(&args).map_or_else(refuse, |loaded| run(loaded, args)),
         Ok(Invocation::CheckConfig(args)) => {
-            load(&args).map_or_else(refuse, |loaded| say(&print::verdict(&loaded, &places())))
+            load(&args).map_or_else(refuse, |loaded| match laterna::daemon::check_files(&loaded.config) {
+                Ok(()) => say(&print::verdict(&loaded, &places())),
+                Err(error) => fail(Exit::Failed, &format!("{error:#}")),
+            })
         }
         Ok(Invocation::PrintConfig(args)) => load(&args).map_or_else(refuse, |loaded| say(&print::print(&loaded))),
         Ok(Invocation::DefaultConfig) => say(MANUAL),

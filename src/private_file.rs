@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::id::random_base32;
@@ -21,7 +21,7 @@ pub enum FileError {
         error: io::Error,
     },
     /// Something else is there.
-    #[error("{}: found {found} where a plain file must be; name a file, which is made if it is absent", path.display())]
+    #[error("{}: found {found} where a plain file must be; remove it, or name another", path.display())]
     NotAFile {
         /// The path.
         path: PathBuf,
@@ -57,6 +57,28 @@ pub fn read(path: &Path, most: u64, what: &str) -> Result<Option<Vec<u8>>, FileE
     let mut bytes = Vec::new();
     file.take(most).read_to_end(&mut bytes).map_err(failed("can't be read"))?;
     Ok(Some(bytes))
+}
+
+/// Reads at most `most` bytes of a plain file, also where links lead to it; whatever could keep the reader waiting is refused, but for `/dev/null`.
+///
+/// # Errors
+/// Where it can't be read, is larger, or is no file.
+pub fn read_plain(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    let metadata = file.metadata()?;
+    let is_null = metadata.file_type().is_char_device() && metadata.rdev() == libc::makedev(1, 3);
+    if metadata.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if !metadata.is_file() && !is_null {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a special file where a plain file must be"));
+    }
+    let mut bytes = Vec::new();
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {most} bytes")));
+    }
+    Ok(bytes)
 }
 
 /// Makes a file (0600, in directories of 0700) with `content`; returns whether it did: not where there is one by now.

@@ -3,8 +3,7 @@
 //! [`layer`] decides and is pure; [`load`] reads the one file that it found.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,6 +11,7 @@ use super::setting::Setting;
 use super::tables::Tables;
 use super::written::{Asked, Place, Written};
 use super::{ConfigError, Exit, RunConfig, file, one_line};
+use crate::private_file::read_plain;
 use crate::signaling::client::url::SignalingUrl;
 
 #[cfg(test)]
@@ -137,12 +137,10 @@ fn is_absent(reading: &io::Error, looking: Option<&io::Error>) -> bool {
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MOST_BYTES {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "more than 1 MiB, so no config file"));
-    }
-    Ok(bytes)
+    read_plain(path, MOST_BYTES).map_err(|error| match error.kind() {
+        io::ErrorKind::FileTooLarge => io::Error::new(error.kind(), "more than 1 MiB, so no config file"),
+        _ => error,
+    })
 }
 
 /// Puts flags and variables over the content of a file.

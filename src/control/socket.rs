@@ -30,6 +30,14 @@ fn find_group(name: &str) -> Option<u32> {
     nix::unistd::Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw())
 }
 
+/// Checks that there is a group of this name.
+///
+/// # Errors
+/// Where there is none.
+pub fn check_group(name: &str) -> Result<(), SocketError> {
+    find_group(name).map(drop).ok_or_else(|| SocketError::Group { name: name.to_owned() })
+}
+
 /// Why there is no control socket at a place.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {

@@ -54,6 +54,15 @@ struct State {
     main: Option<PathBuf>,
     /// Where added codes are kept.
     added: Option<PathBuf>,
+    /// What is in the state directory and holds no more.
+    unkept: Unkept,
+}
+
+/// Which files are not as they are to be.
+#[derive(Debug, Default)]
+struct Unkept {
+    main: bool,
+    added: bool,
 }
 
 /// An added code in its file.
@@ -75,6 +84,7 @@ impl Codes {
             is_open: false,
             main: None,
             added: directory.as_ref().map(|directory| directory.join("codes.json")),
+            unkept: Unkept::default(),
         };
         match &config.auth {
             AuthConfig::None => {
@@ -111,17 +121,19 @@ impl Codes {
         state.book.entries().iter().find(|entry| entry.origin == Origin::Main).map(|entry| entry.code.clone())
     }
 
-    /// Takes over what a configuration has; gives the codes that are revoked by it.
+    /// Takes over what a configuration has; gives the codes that are revoked by it, and whether any is another.
     ///
     /// # Errors
     /// Where a name is taken; then nothing is changed.
-    pub(super) fn take_over(&self, secrets: Secrets, config: &RunConfig) -> Result<Vec<PassId>, BookError> {
+    pub(super) fn take_over(&self, secrets: Secrets, config: &RunConfig) -> Result<(Vec<PassId>, bool), BookError> {
         let mut state = self.state();
+        let before = state.book.entries().to_vec();
         let revoked = if state.is_open { Vec::new() } else { state.book.set_config(secrets.codes)? };
+        let is_new = state.book.entries() != before;
         state.tokens = secrets.tokens;
         self.lock_access().set_wrong_per_minute(config.tables.limits.wrong_codes);
         self.refresh(&state);
-        Ok(revoked)
+        Ok((revoked, is_new))
     }
 
     /// All codes.
@@ -146,31 +158,28 @@ impl Codes {
         Ok(entry)
     }
 
-    /// Takes a code out at once; gives it, and the one that replaces it where it is the daemon's own.
-    pub(super) fn revoke(&self, name: &str) -> Result<(Entry, Option<Entry>), CodesError> {
+    /// Takes a code out at once; gives it, the one that replaces it where it is the daemon's own, and why that is not kept over a restart if so:
+    /// then it is tried again.
+    pub(super) fn revoke(&self, name: &str) -> Result<(Entry, Option<Entry>, Option<String>), CodesError> {
         let mut state = self.state();
         if state.is_open {
             return Err(CodesError::Open);
         }
         let entry = state.book.revocable(name)?.clone();
         let instead = if entry.origin == Origin::Main {
-            let fresh = match &state.main {
-                Some(path) => Code::renew(path).map_err(|error| CodesError::NotKept(error.to_string()))?,
-                None => Code::random(),
-            };
+            let fresh = Code::random();
             state.book.set_main(fresh);
+            state.unkept.main = state.main.is_some();
             state.book.entries().first().cloned()
         } else {
             state.book.remove(entry.pass);
-            if let Err(error) = state.save() {
-                // It would be back after a restart: whoever revoked it has to know.
-                warn!(name, why = format!("{error:#}"), "the revoked code is still in the state directory");
-            }
+            state.unkept.added = true;
             None
         };
         self.refresh(&state);
         info!(name, "a code was revoked by the operator");
-        Ok((entry, instead))
+        let unkept = state.keep().err();
+        Ok((entry, instead, unkept.map(|error| format!("{error:#}"))))
     }
 
     /// Lets codes and tokens expire in time; never ends.
@@ -184,7 +193,10 @@ impl Codes {
             };
             // Without any that expires, what is added later is judged when it is added; a minute later is soon enough to look again.
             tokio::time::sleep(wait.unwrap_or(LOOK_EVERY).min(LOOK_EVERY)).await;
-            let state = self.state();
+            let mut state = self.state();
+            if (state.unkept.main || state.unkept.added) && state.keep().is_ok() {
+                info!("what was revoked is out of the state directory now");
+            }
             if state.tokens.iter().any(|(_, expires)| expires.is_some())
                 || state.book.entries().iter().any(|entry| entry.expires.is_some())
             {
@@ -255,6 +267,21 @@ impl State {
         }
     }
 
+    /// Writes what is not as it is to be.
+    fn keep(&mut self) -> anyhow::Result<()> {
+        if self.unkept.main
+            && let (Some(path), Some(main)) = (&self.main, self.book.entries().first())
+        {
+            private_file::replace(path, format!("{}\n", main.code.reveal()).as_bytes())?;
+            self.unkept.main = false;
+        }
+        if self.unkept.added {
+            self.save()?;
+            self.unkept.added = false;
+        }
+        Ok(())
+    }
+
     /// Keeps the codes that operators added.
     fn save(&self) -> anyhow::Result<()> {
         let Some(path) = &self.added else { bail!("there is no state directory (set HOME or STATE_DIRECTORY)") };
@@ -285,6 +312,20 @@ pub(super) fn read(tables: &Tables) -> anyhow::Result<Secrets> {
     let codes = tables.codes.iter().map(code).collect::<anyhow::Result<_>>()?;
     let tokens = tables.tokens.iter().map(token).collect::<anyhow::Result<_>>()?;
     Ok(Secrets { codes, tokens })
+}
+
+/// Reads those secrets that this user may look at; the service manager's credentials are its own.
+///
+/// # Errors
+/// Where one of them is none, or not there.
+pub(super) fn check(tables: &Tables) -> anyhow::Result<()> {
+    let may_be_seen = |secret: &&Secret| match &secret.kept {
+        Kept::File(path) => std::fs::File::open(path)
+            .map_or_else(|error| error.kind() != std::io::ErrorKind::PermissionDenied, |_| true),
+        Kept::Credential(_) => std::env::var_os("CREDENTIALS_DIRECTORY").is_some(),
+    };
+    let seen = |secrets: &[Secret]| secrets.iter().filter(may_be_seen).cloned().collect();
+    read(&Tables { codes: seen(&tables.codes), tokens: seen(&tables.tokens), ..Tables::default() }).map(drop)
 }
 
 /// The file that a secret is in.

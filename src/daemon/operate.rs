@@ -257,10 +257,19 @@ impl Desks {
 
     async fn revoke_code(&self, name: &str) -> Result<wire::Revoked, Complaint> {
         let viewers = self.broadcast().await?.viewers;
-        let (entry, instead) = self.codes.revoke(name).map_err(refused)?;
+        let (entry, instead, unkept) = self.codes.revoke(name).map_err(refused)?;
         // Nobody comes by it any more; those who did are ended.
         self.join.push_always(JoinIn::Revoke(entry.pass));
         let viewers = self.code(&entry, &viewers, false).viewers;
+        if let Some(why) = unkept {
+            let message = format!(
+                "{} is revoked, and {viewers} viewers by it are ended, but it is still in the state directory ({why}): a restart would let it in again. \
+                 It is tried again until it is out: make room, or let the daemon write there{}",
+                entry.name,
+                if instead.is_some() { "; the new code is in `laterna codes list --show`" } else { "" }
+            );
+            return Err(Complaint::new(Kind::Unavailable, message));
+        }
         Ok(wire::Revoked { name: entry.name, viewers, instead: instead.map(|entry| self.code(&entry, &[], true)) })
     }
 

@@ -20,6 +20,8 @@ pub(super) struct Chronicle {
     sound: Option<Outage>,
     signaling: HashMap<String, Instant>,
     ice_servers: HashMap<String, Instant>,
+    /// Since when a configuration is not taken over, and why the last one was not.
+    refused: Option<(Instant, String)>,
 }
 
 #[derive(Debug)]
@@ -50,7 +52,12 @@ impl Chronicle {
             }
             Event::IceServer { url, standing, .. } => note(&mut self.ice_servers, url, *standing == IceStanding::Away),
             Event::Switched { .. } => self.source = None,
+            Event::ReloadRefused { why } => {
+                let since = self.refused.take().map_or(now, |(since, _)| since);
+                self.refused = Some((since, why.lines().next().unwrap_or_default().to_owned()));
+            }
             Event::Reloaded { changed, .. } => {
+                self.refused = None;
                 // Another one is there now, of which nothing was said yet.
                 if changed.iter().any(|setting| setting == "source") {
                     self.source = None;
@@ -114,6 +121,10 @@ pub(super) fn problems(status: &Status, known: &Known, chronicle: &Chronicle) ->
     if let Some(Outage { what, why, since }) = &chronicle.sound {
         let advice = "it is tried again every few seconds: start the sound server again (systemctl --user restart pipewire-pulse or pulseaudio)";
         problems.push(problem(format!("the sound, {what}, is lost: {why}"), Some(age(since)), advice));
+    }
+    if let Some((since, why)) = &chronicle.refused {
+        let advice = "all goes on as it was: mend the file (laterna config check), then reload again";
+        problems.push(problem(format!("the configuration was not taken over: {why}"), Some(age(since)), advice));
     }
     let budget = Duration::from_secs(1) / known.fps.max(1);
     for encoder in &status.encoders {

@@ -2,11 +2,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::timeout;
 use tracing::level_filters::LevelFilter;
 use tracing::{info, warn};
 
@@ -32,6 +34,9 @@ use crate::source::SourceSpec;
 
 /// Descriptors for everything but connections: the media, the sources, the sound.
 const DESCRIPTORS: usize = 256;
+
+/// How long reading it may take: a server of files that is away must not keep operators waiting.
+const READING: Duration = Duration::from_secs(10);
 
 /// How a configuration is read anew, and what of the process itself it steers.
 #[derive(Clone)]
@@ -200,8 +205,9 @@ impl Steering {
     /// Reads the configuration again and takes over what can change; where anything of it makes no sense or can't be had, all goes on as it was.
     pub(super) async fn reload(&mut self, desks: &Desks) {
         let load = self.reloads.load.clone();
-        let why = match spawn_blocking(move || load()).await {
-            Ok(Ok(Loaded { config, file, .. })) => match self.take_over(config).await {
+        let why = match timeout(READING, spawn_blocking(move || load())).await {
+            Err(_) => format!("its files could not be read within {READING:?}"),
+            Ok(Ok(Ok(Loaded { config, file, .. }))) => match self.take_over(config).await {
                 Ok(()) => {
                     self.file = file;
                     desks.set_live(self.live());
@@ -209,8 +215,8 @@ impl Steering {
                 }
                 Err(error) => format!("{error:#}"),
             },
-            Ok(Err(error)) => error.to_string(),
-            Err(error) => format!("reading it has failed by a bug: {error}"),
+            Ok(Ok(Err(error))) => error.to_string(),
+            Ok(Err(error)) => format!("reading it has failed by a bug: {error}"),
         };
         self.kit.events.tell(Event::ReloadRefused { why: why.clone() });
         for why in why.lines() {
@@ -226,7 +232,7 @@ impl Steering {
         // What an operator chose is shown until the configuration names another source than before.
         let shown = if next.source == self.running.source { self.shown.clone() } else { next.source.clone() };
         let prepared = self.prepare(RunConfig { source: shown.clone(), ..next.clone() }).await?;
-        let revoked = self.terms.codes.take_over(secrets, &next)?;
+        let (revoked, new_codes) = self.terms.codes.take_over(secrets, &next)?;
         // From here on nothing can fail.
         revoked.into_iter().for_each(|pass| self.join.push_always(JoinIn::Revoke(pass)));
         self.terms.server.send_replace(server_terms(&next, &self.terms.room_for));
@@ -239,6 +245,10 @@ impl Steering {
             desk.set_terms(self.running.name.clone(), self.running.call.clone()).await;
         }
         self.start_clients();
+        let mut changes = changes;
+        if new_codes && !changes.live.contains(&"codes") {
+            changes.live.push("codes");
+        }
         match changes.live.as_slice() {
             [] => info!("the configuration was read again: nothing new"),
             changed => info!(changed = changed.join(" "), "the configuration is taken over"),

@@ -119,6 +119,8 @@ pub struct Entry {
     pub uid: u32,
     /// Whether it is a directory.
     pub is_directory: bool,
+    /// Whether it is a plain file.
+    pub is_file: bool,
 }
 
 /// What is known of the state directory.
@@ -170,7 +172,10 @@ pub fn state(facts: &StateFacts) -> Vec<Finding> {
     }];
     for secret in &facts.secrets {
         let path = one_line(&secret.path.to_string_lossy());
-        if secret.mode & 0o077 != 0 {
+        if !secret.is_file {
+            let found = format!("{path} is no plain file: the daemon does not use it");
+            findings.push(Finding::new("state", Level::Warn, found, format!("rm -r {path}, and a fresh one is made")));
+        } else if secret.mode & 0o077 != 0 {
             let found = format!("others may read {path} ({:03o}), which is a secret", secret.mode);
             findings.push(Finding::new("state", Level::Warn, found, format!("chmod 600 {path}")));
         } else if secret.uid != facts.uid && facts.uid != 0 {
@@ -275,7 +280,13 @@ mod tests {
 
     #[test]
     fn a_state_directory_is_writable_by_its_owner_alone() {
-        let entry = |path: &str, mode, uid| Entry { path: path.into(), mode, uid, is_directory: path == "/s" };
+        let entry = |path: &str, mode, uid| Entry {
+            path: path.into(),
+            mode,
+            uid,
+            is_directory: path == "/s",
+            is_file: path != "/s",
+        };
         let facts =
             |found, secrets| StateFacts { directory: Some("/s".into()), found, can_be_made: false, secrets, uid: 1000 };
         let levels = |facts: StateFacts| state(&facts).iter().map(|finding| finding.level).collect::<Vec<_>>();

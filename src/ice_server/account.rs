@@ -4,8 +4,7 @@
 //! Owns the secrets once they are read; the only file access is [`Account::open`]. What it gives never shows in a log.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +14,7 @@ use base64::prelude::BASE64_STANDARD;
 use ring::hmac;
 
 use super::{Credentials, IceServer};
+use crate::private_file::read_plain;
 
 /// How long a password lasts that is made of a shared secret: longer than any lesson, and relays refresh their allocations by it.
 const LIFETIME: Duration = Duration::from_secs(12 * 3600);
@@ -102,10 +102,12 @@ impl Account {
 fn line_of(path: &Path, wanted: &'static str) -> Result<String, AccountError> {
     let unreadable = |error| AccountError::Unreadable { path: path.to_owned(), error };
     let not_a_line = || AccountError::NotALine { path: path.to_owned(), wanted };
-    let mut bytes = Vec::new();
-    File::open(path).map_err(unreadable)?.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    let bytes = match read_plain(path, MOST_BYTES) {
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => return Err(not_a_line()),
+        read => read.map_err(unreadable)?,
+    };
     let text = std::str::from_utf8(&bytes).map_err(|_| not_a_line())?.trim();
-    if text.is_empty() || bytes.len() as u64 > MOST_BYTES || text.chars().any(char::is_control) {
+    if text.is_empty() || text.chars().any(char::is_control) {
         return Err(not_a_line());
     }
     Ok(text.to_owned())

@@ -115,6 +115,24 @@ fn codes_and_tokens_of_the_config_file_come_and_go_by_a_reload() {
 }
 
 #[test]
+fn a_revoked_code_that_can_not_be_taken_out_of_its_file_is_told_and_tried_again() {
+    let setup = Setup::new(&["--source", "pattern"]);
+    let daemon = setup.start();
+    let friday = code_in(&json_of(&control(&daemon), &["codes", "add", "friday", "--json"]));
+    // What can't be replaced, even by root: a directory that is not empty.
+    let file = setup.state().join("codes.json");
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir_all(file.join("in the way")).unwrap();
+    let said = refused(&control(&daemon), &["codes", "revoke", "friday"], 1);
+    assert!(said.contains("friday is revoked") && said.contains("a restart would let it in again"), "{said}");
+    assert_eq!(offered(&daemon, &friday), 401);
+    std::fs::remove_dir_all(&file).unwrap();
+    daemon.logged(&["what was revoked is out of the state directory now"], SOON * 2);
+    assert_eq!(std::fs::read_to_string(&file).unwrap().trim(), "[]");
+    daemon.stop();
+}
+
+#[test]
 fn an_address_that_asks_too_often_waits() {
     let setup = Setup::new(&["--source", "pattern", "--auth", "none"]);
     let config = setup.state().join("laterna.toml");

@@ -131,6 +131,16 @@ fn what_makes_no_sense_or_can_not_be_had_changes_nothing_and_what_is_fixed_is_na
         assert!(line.contains(why), "{line}");
         unchanged();
     }
+    // Nobody waits for what never ends.
+    std::fs::remove_file(&config.0).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&config.0).status().unwrap().success());
+    let mark = daemon.log().mark();
+    daemon.signal(Signal::HUP);
+    daemon.logged_from(mark, &["is not taken over", "a special file where a plain file must be"], SOON);
+    let problems = status(&daemon)["problems"].to_string();
+    assert!(problems.contains("the configuration was not taken over"), "{problems}");
+    std::fs::remove_file(&config.0).unwrap();
+
     let line = config.change(
         &daemon,
         "source = \"pattern\"\nname = \"After\"\nsize = \"640x360\"\nlisten = \"127.0.0.1:0\"\ncodec = \"vp8\"\n",
@@ -138,7 +148,8 @@ fn what_makes_no_sense_or_can_not_be_had_changes_nothing_and_what_is_fixed_is_na
     );
     // A flag goes before the file, so what stands there for `listen` is nothing new.
     assert!(line.contains("settings=\"codec size\""), "{line}");
-    assert_eq!(status(&daemon)["name"], "After");
+    let now = status(&daemon);
+    assert_eq!((&now["name"], &now["problems"]), (&json!("After"), &json!([])));
     daemon.stop();
 }
 

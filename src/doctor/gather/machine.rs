@@ -26,7 +26,7 @@ pub(in crate::doctor) fn limits() -> LimitFacts {
 pub(in crate::doctor) fn state(auth: &AuthConfig) -> StateFacts {
     let directory = state_dir();
     let may_write = |path: &Path| rustix::fs::access(path, Access::WRITE_OK | Access::EXEC_OK).is_ok();
-    let found = directory.as_deref().and_then(entry).map(|entry| {
+    let found = directory.as_deref().and_then(|path| Some(entry(path, &std::fs::metadata(path).ok()?))).map(|entry| {
         let may_write = may_write(&entry.path);
         (entry, may_write)
     });
@@ -39,20 +39,23 @@ pub(in crate::doctor) fn state(auth: &AuthConfig) -> StateFacts {
     StateFacts {
         can_be_made: nearest.is_some_and(may_write),
         found,
-        secrets: own.chain(named).filter_map(|path| entry(&path)).collect(),
+        secrets: own
+            .chain(named)
+            .filter_map(|path| Some(entry(&path, &std::fs::symlink_metadata(&path).ok()?)))
+            .collect(),
         uid: rustix::process::geteuid().as_raw(),
         directory,
     }
 }
 
-fn entry(path: &Path) -> Option<Entry> {
-    let metadata = std::fs::metadata(path).ok()?;
-    Some(Entry {
+fn entry(path: &Path, metadata: &std::fs::Metadata) -> Entry {
+    Entry {
         path: path.to_owned(),
         mode: metadata.mode() & 0o777,
         uid: metadata.uid(),
         is_directory: metadata.is_dir(),
-    })
+        is_file: metadata.is_file(),
+    }
 }
 
 /// What systemd knows of the units.

@@ -53,8 +53,11 @@ pub enum BookError {
     #[error("'{0}' can't be the name of a code: write 1 to {NAME_BYTES} of a-z A-Z 0-9 . _ -")]
     Name(String),
     /// There is one of this name.
-    #[error("there is a code called {0}; revoke it first, or choose another name")]
+    #[error("there is a code called {0}; revoke it first (laterna codes revoke {0}), or choose another name")]
     Taken(String),
+    /// Two names for one code: revoked by one, it would be let in by the other.
+    #[error("codes.{0}: it is the same code as {1}; give each one of its own")]
+    Same(String, String),
     /// There is none of this name.
     #[error("there is no code called {0}; `laterna codes list` has all")]
     Unknown(String),
@@ -87,8 +90,14 @@ impl Book {
     /// # Errors
     /// Where a name is taken; then nothing is changed.
     pub fn set_config(&mut self, wanted: Vec<(String, Code, Option<Duration>)>) -> Result<Vec<PassId>, BookError> {
-        for (name, ..) in &wanted {
+        for (at, (name, code, _)) in wanted.iter().enumerate() {
             check_name(name)?;
+            let others = self.entries.iter().filter(|entry| entry.origin != Origin::Config);
+            let others = others.map(|entry| (&entry.name, &entry.code));
+            let mut others = others.chain(wanted[..at].iter().map(|(name, code, _)| (name, code)));
+            if let Some((other, _)) = others.find(|(_, other)| *other == code) {
+                return Err(BookError::Same(name.clone(), other.clone()));
+            }
             if self.entries.iter().any(|entry| entry.origin != Origin::Config && entry.name == *name) {
                 return Err(BookError::Taken(name.clone()));
             }
@@ -211,12 +220,16 @@ mod tests {
         let code = |name: &str, code: &Code| (name.to_owned(), code.clone(), None);
         book.set_config(vec![code("a", &one), code("b", &two)]).unwrap();
         let [a, b] = [1, 2].map(|at: usize| book.entries()[at].pass);
-        let gone = book.set_config(vec![code("b", &one), code("a", &one)]).unwrap();
+        let gone = book.set_config(vec![code("b", &Code::random()), code("a", &one)]).unwrap();
         assert_eq!(gone, [b], "b has another code now, a the same");
         assert_eq!(book.entries().iter().find(|entry| entry.name == "a").unwrap().pass, a);
         assert_eq!(book.revocable("a"), Err(BookError::Config("a".into())));
+        assert_eq!(
+            book.set_config(vec![code("a", &one), code("z", &one)]),
+            Err(BookError::Same("z".into(), "a".into()))
+        );
         book.add("c", Code::random(), None).unwrap();
-        assert_eq!(book.set_config(vec![code("c", &one)]), Err(BookError::Taken("c".into())));
+        assert_eq!(book.set_config(vec![code("c", &two)]), Err(BookError::Taken("c".into())));
         assert_eq!(names(&book), ["main", "b", "a", "c"], "nothing is changed");
     }
 

@@ -30,7 +30,7 @@ pub struct Token(String);
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
     /// It can't be read or made; the daemon can run with a code for this run.
-    #[error("access code {0}")]
+    #[error(transparent)]
     File(#[from] FileError),
     /// There is no such file, and none is made.
     #[error("{}: no such file; make it, readable by the daemon's user alone", path.display())]
@@ -48,7 +48,7 @@ pub enum AccessError {
     },
     /// The file holds something else.
     #[error(
-        "access code {}: expected ten characters of a-z and 2-7, found {found}; remove the file, and a fresh code is made",
+        "access code {}: expected ten characters of a-z and 2-7, found {found}; write a code into it, or name another file",
         path.display()
     )]
     Content {
@@ -105,16 +105,6 @@ impl Code {
     /// As [`Code::load_or_create`], and where there is none.
     pub fn read(path: &Path) -> Result<Self, AccessError> {
         Self::load(path)?.ok_or_else(|| AccessError::Absent { path: path.to_owned() })
-    }
-
-    /// Replaces the code of the file `path` by a fresh one.
-    ///
-    /// # Errors
-    /// Where it can't be written; then the file is as it was.
-    pub fn renew(path: &Path) -> Result<Self, AccessError> {
-        let code = Self::random();
-        private_file::replace(path, format!("{}\n", code.reveal()).as_bytes())?;
-        Ok(code)
     }
 
     /// Reads the file; `None` where there is none.

@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::stream::SharedStream;
-use crate::private_file::{self, FileError};
+use crate::private_file::{self, FileError, read_plain};
 
 #[cfg(test)]
 mod tests;
@@ -205,8 +205,8 @@ fn state(files: &TlsFiles) -> [Option<FileState>; 2] {
 
 fn load(files: &TlsFiles) -> Result<CertifiedKey, TlsError> {
     let TlsFiles { certificate, key } = files;
-    let chain = fs::read(certificate).map_err(|error| files.bad_certificate(&error))?;
-    let key = fs::read(key).map_err(|error| files.bad_key(&error))?;
+    let chain = read_plain(certificate, MOST_BYTES).map_err(|error| files.bad_certificate(&error))?;
+    let key = read_plain(key, MOST_BYTES).map_err(|error| files.bad_key(&error))?;
     parse(files, &chain, &key)
 }
 
