@@ -178,7 +178,7 @@ fn a_code_may_end_with_a_newline_and_nothing_else() {
         std::fs::write(&path, bad).unwrap();
         let error = Code::load_or_create(&path).unwrap_err();
         assert!(matches!(error, AccessError::Content { .. }), "{error}");
-        assert!(error.to_string().contains("remove the file"), "{error}");
+        assert!(error.to_string().contains("write a code into it"), "{error}");
     }
 }
 
