@@ -35,6 +35,7 @@ use crate::orders::{Health, OrderedThread, Orders, SpawnError};
 #[cfg(feature = "alsa")]
 mod alsa;
 mod capture;
+pub mod feed;
 #[cfg(any(feature = "alsa", feature = "pulse"))]
 mod microphones;
 mod opus;

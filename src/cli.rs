@@ -379,14 +379,7 @@ fn command_of(word: Option<&OsString>) -> Option<String> {
 
 fn switch_refused(to: &str, error: &SpecError) -> CliError {
     let asked = format!("switch {}", one_line(to));
-    match error {
-        SpecError::NotYet { .. } => CliError::NotYet { asked, advice: "write auto, screen, pattern or scene:NAME" },
-        SpecError::Unknown { .. } => CliError::Unknown {
-            asked,
-            found: "no such source".to_owned(),
-            advice: "write auto, screen, pattern or scene:NAME".to_owned(),
-        },
-    }
+    CliError::Unknown { asked, found: error.found.clone(), advice: format!("{}, or scene:NAME", error.advice) }
 }
 
 fn codes(command: CodesArgs) -> Result<(Operation, DaemonArgs), CliError> {

@@ -11,6 +11,7 @@ pub mod colour;
 pub mod damage;
 pub mod fit;
 pub mod mailbox;
+pub mod overlay;
 pub mod pacing;
 pub mod pointer;
 
@@ -132,6 +133,8 @@ pub struct Frame {
     pub damage: Damage,
     /// The pointer, where one is to be shown.
     pub pointer: Option<Pointer>,
+    /// What stands over the picture and its pointer, the topmost last.
+    pub overlays: Vec<overlay::Layer>,
     /// When the capture was asked for: the frame's true timestamp (rule 3).
     pub captured: Instant,
 }

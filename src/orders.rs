@@ -180,6 +180,18 @@ impl<T: Send + 'static> OrderedThread<T> {
         open: impl FnOnce(&Orders) -> Result<(T, B), E> + Send + 'static,
         run: impl FnOnce(B, &Orders) + Send + 'static,
     ) -> Result<Self, SpawnError<E>> {
+        Self::spawn_within(OPENING, name, watch, beat, open, run)
+    }
+
+    /// As [`Self::spawn`], for what may take longer to open.
+    pub(crate) fn spawn_within<B, E: Send + 'static>(
+        opening_time: Duration,
+        name: &str,
+        watch: &Watch,
+        beat: Beat,
+        open: impl FnOnce(&Orders) -> Result<(T, B), E> + Send + 'static,
+        run: impl FnOnce(B, &Orders) + Send + 'static,
+    ) -> Result<Self, SpawnError<E>> {
         let orders = Arc::new(Orders::new(beat).map_err(|error| SpawnError::System("making an eventfd", error))?);
         let (opening, opened) = mpsc::sync_channel(1);
         let (ending, ended) = mpsc::sync_channel(1);
@@ -205,7 +217,7 @@ impl<T: Send + 'static> OrderedThread<T> {
                 }
             })
             .map_err(|error| SpawnError::System("starting its thread", error))?;
-        let opened = match opened.recv_timeout(OPENING) {
+        let opened = match opened.recv_timeout(opening_time) {
             Ok(opened) => opened.map_err(SpawnError::Open)?,
             Err(_) => {
                 orders.set_mode(Mode::Stopped);

@@ -1,43 +1,84 @@
 //! Sources: where pictures come from. Each backend runs in a thread of its own and hands frames to a [`FrameSink`].
 //!
-//! Owns the handle by which a source is steered. It never looks at pixels and never decides who watches.
+//! Owns the handle by which one layer is steered, and the choice of the backend. It never looks at pixels and never decides who watches.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
-use tracing::warn;
 
 use crate::alive::Watch;
+use crate::audio::feed::Feed;
 use crate::frame::{Frame, Size};
-use crate::orders::{Health, OrderedThread, Orders, SpawnError};
+use crate::orders::{Health, OPENING, OrderedThread, Orders, SpawnError};
 
+pub mod card;
+#[cfg(feature = "files")]
+mod file;
+#[cfg(feature = "files")]
+mod image;
+pub mod list;
+mod open;
 pub mod pattern;
 mod pool;
+#[cfg(feature = "wayland")]
+mod portal;
+#[cfg(feature = "scrap")]
+mod scrap;
 mod spec;
+mod still;
+#[cfg(feature = "camera")]
+mod v4l2;
 pub mod x11;
 
-pub use spec::{SourceSpec, SpecError};
+pub use spec::{GRAMMAR, Kind, Layer, Overlay, Region, SourceSpec, SpecError, WindowSpec};
 
 /// Takes each captured frame; must not block.
 pub type FrameSink = Arc<dyn Fn(Frame) + Send + Sync>;
 
+/// By which means a screen is captured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CaptureBackend {
+    /// The portal in a Wayland session, else X11.
+    Auto,
+    /// X11 (x11rb).
+    X11,
+    /// The ScreenCast portal and PipeWire.
+    Portal,
+    /// The portable one.
+    Scrap,
+}
+
 /// How a source is opened.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct SourceOptions {
     /// At most so many frames a second.
     pub fps: u32,
     /// Whether the pointer is shown.
     pub pointer: bool,
-    /// The size of a source that can choose one (the pattern); screens have their own.
+    /// The size of a source that can choose one (cameras, the pattern); screens have their own.
     pub size: Option<Size>,
+    /// How screens are captured.
+    pub capture: CaptureBackend,
+    /// Where what is to outlast the daemon is kept (the portal's permission); `None` is nowhere.
+    pub state: Option<PathBuf>,
+}
+
+impl Default for SourceOptions {
+    fn default() -> Self {
+        Self { fps: 30, pointer: true, size: None, capture: CaptureBackend::Auto, state: None }
+    }
 }
 
 /// Why a source could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// There is no such display, or it refuses.
-    #[error("source screen: {found}; {advice}")]
-    Display {
+    /// It is not there, or can't be had.
+    #[error("source {spec}: {found}; {advice}")]
+    Unavailable {
+        /// The source asked for.
+        spec: String,
         /// What was found.
         found: String,
         /// What to do.
@@ -47,7 +88,7 @@ pub enum SourceError {
     #[error("source {spec}: {what}: {error}")]
     System {
         /// The source asked for.
-        spec: &'static str,
+        spec: String,
         /// What was tried.
         what: &'static str,
         /// What the system said.
@@ -55,7 +96,14 @@ pub enum SourceError {
     },
 }
 
-/// An open source: idle until it is made active; closed when dropped.
+impl SourceError {
+    /// What was asked for can't be had.
+    pub(crate) fn unavailable(spec: impl ToString, found: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self::Unavailable { spec: spec.to_string(), found: found.into(), advice: advice.into() }
+    }
+}
+
+/// An open source of one layer: idle until it is made active; closed when dropped.
 #[derive(Debug)]
 pub struct Source {
     thread: OrderedThread<Opened>,
@@ -65,48 +113,44 @@ pub struct Source {
 #[derive(Debug)]
 struct Opened {
     size: Size,
+    /// For people: `screen :0 1920x1080`.
     description: String,
+    /// Its own sound, where it has one.
+    sound: Option<Arc<Feed>>,
+}
+
+impl Opened {
+    fn silent(size: Size, description: String) -> Self {
+        Self { size, description, sound: None }
+    }
 }
 
 impl Source {
-    /// Opens what `spec` names; `sink` gets its frames while it is active, from the source's own thread.
+    /// Opens what `layer` names; `sink` gets its frames while it is active, from the source's own thread.
     ///
     /// `watch` hears of it where that thread ends before the source is dropped.
     ///
     /// # Errors
-    /// [`SourceError`] where a named source can't be opened; `auto` falls back to the pattern and says so in the log.
-    pub fn open(
-        spec: &SourceSpec,
-        options: SourceOptions,
-        sink: FrameSink,
-        watch: &Watch,
-    ) -> Result<Self, SourceError> {
+    /// [`SourceError`] where a named source can't be opened; `auto` takes the next best and says so in the log.
+    pub fn open(layer: &Layer, options: &SourceOptions, sink: FrameSink, watch: &Watch) -> Result<Self, SourceError> {
         let display = std::env::var("DISPLAY").ok();
-        Self::open_on(display.as_deref(), spec, options, sink, watch)
+        Self::open_on(display.as_deref(), layer, options, sink, watch)
     }
 
-    /// Opens what `spec` names as [`Source::open`] does, with `display` in the place of `$DISPLAY`.
+    /// Opens what `layer` names as [`Source::open`] does, with `display` in the place of `$DISPLAY`.
     ///
     /// # Errors
     /// As [`Source::open`].
     pub fn open_on(
         display: Option<&str>,
-        spec: &SourceSpec,
-        options: SourceOptions,
+        layer: &Layer,
+        options: &SourceOptions,
         sink: FrameSink,
         watch: &Watch,
     ) -> Result<Self, SourceError> {
-        match spec {
-            SourceSpec::Screen => x11::open(display, options, sink, watch),
-            SourceSpec::Pattern => pattern::open(options, sink, watch),
-            SourceSpec::Auto => match x11::open(display, options, sink.clone(), watch) {
-                Ok(source) => Ok(source),
-                Err(error) => {
-                    warn!("no screen, so the test pattern is shown: {error}");
-                    pattern::open(options, sink, watch)
-                }
-            },
-        }
+        let fps = layer.fps.map_or(options.fps, |fps| fps.min(options.fps));
+        let options = &SourceOptions { fps, ..options.clone() };
+        open::open(display, &layer.kind, layer.size, options, sink, watch)
     }
 
     /// The source's own size when it was opened.
@@ -117,6 +161,11 @@ impl Source {
     /// What it is, for people: `screen :0 1920x1080`.
     pub fn describe(&self) -> String {
         self.thread.opened().description.clone()
+    }
+
+    /// The sound that comes with its pictures, where some does.
+    pub fn sound(&self) -> Option<Arc<Feed>> {
+        self.thread.opened().sound.clone()
     }
 
     /// Whether its frames can be had, now and from now on.
@@ -136,56 +185,33 @@ impl Source {
 
     /// Opens a backend in a thread called `name`, where it then runs until it is stopped; waits until it is open.
     fn spawn<B>(
-        spec: &'static str,
+        spec: &str,
         name: &str,
         watch: &Watch,
         open: impl FnOnce() -> Result<(Opened, B), SourceError> + Send + 'static,
         run: impl FnOnce(B, &Orders) + Send + 'static,
     ) -> Result<Self, SourceError> {
-        let thread =
-            OrderedThread::spawn(name, watch, watch.beat(name), |_| open(), run).map_err(|error| match error {
+        Self::spawn_within(OPENING, spec, name, watch, |_| open(), run)
+    }
+
+    /// As [`Self::spawn`], where opening may take longer, and may look at the orders meanwhile.
+    fn spawn_within<B>(
+        opening: Duration,
+        spec: &str,
+        name: &str,
+        watch: &Watch,
+        open: impl FnOnce(&Orders) -> Result<(Opened, B), SourceError> + Send + 'static,
+        run: impl FnOnce(B, &Orders) + Send + 'static,
+    ) -> Result<Self, SourceError> {
+        let thread = OrderedThread::spawn_within(opening, name, watch, watch.beat(name), open, run).map_err(
+            |error| match error {
                 SpawnError::Open(error) => error,
-                SpawnError::System(what, error) => SourceError::System { spec, what, error },
-            })?;
+                SpawnError::System(what, error) => SourceError::System { spec: spec.to_owned(), what, error },
+            },
+        )?;
         Ok(Self { thread })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use crate::alive::tests::next_end;
-
-    const OPTIONS: SourceOptions = SourceOptions { fps: 30, pointer: true, size: None };
-
-    #[test]
-    fn auto_without_a_display_is_the_pattern() {
-        let (watch, mut news) = Watch::new();
-        for display in [None, Some(""), Some(":64999"), Some("nonsense")] {
-            let source = Source::open_on(display, &SourceSpec::Auto, OPTIONS, Arc::new(|_| ()), &watch).unwrap();
-            assert_eq!(source.describe(), "pattern 1280x720", "{display:?}");
-        }
-        drop(watch);
-        assert_eq!(next_end(&mut news), None, "a screen that is not there is no thread that must not end");
-    }
-
-    #[test]
-    fn a_sink_that_panics_ends_the_thread_and_the_watch_hears_of_it() {
-        let (watch, mut news) = Watch::new();
-        let sink: FrameSink = Arc::new(|_| panic!("as the test wants"));
-        let source = Source::open(&SourceSpec::Pattern, OPTIONS, sink, &watch).unwrap();
-        source.set_active(true);
-        assert_eq!(next_end(&mut news).as_deref(), Some("capture-pattern"));
-    }
-
-    #[test]
-    fn a_named_screen_that_is_not_there_says_what_to_do() {
-        for (display, found) in [(None, "DISPLAY"), (Some(":64999"), ":64999"), (Some("nonsense"), "nonsense")] {
-            let error =
-                Source::open_on(display, &SourceSpec::Screen, OPTIONS, Arc::new(|_| ()), &Watch::new().0).unwrap_err();
-            assert!(error.to_string().contains(found), "{error}");
-            assert!(!error.to_string().contains('\n'), "{error}");
-        }
-    }
-}
+mod tests;

@@ -133,12 +133,7 @@ impl Reader<'_> {
             match SourceSpec::parse(spec) {
                 _ if !is_name(key) => errors.push(self.wrong(key, span, "no name of a scene", NAME_ADVICE)),
                 Ok(spec) => drop(scenes.insert(key.to_owned(), spec)),
-                Err(SpecError::NotYet { what, .. }) => {
-                    errors.push(self.wrong(key, span, &format!("not yet: {what}"), "write auto, screen or pattern"));
-                }
-                Err(SpecError::Unknown { .. }) => {
-                    errors.push(self.wrong(key, span, "no such source", "write auto, screen or pattern"));
-                }
+                Err(SpecError { found, advice, .. }) => errors.push(self.wrong(key, span, &found, advice)),
             }
         }
     }

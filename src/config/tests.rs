@@ -23,7 +23,7 @@ fn one_by_line(errors: &[ConfigError]) -> String {
 #[test]
 fn nothing_written_gives_the_contracts_defaults() {
     let expected = RunConfig {
-        source: SourceSpec::Auto,
+        source: SourceSpec::AUTO,
         name: "laterna@host".into(),
         listen: Listen::At(vec!["[::]:8888".parse().unwrap()]),
         udp_port: 8889,
@@ -60,7 +60,7 @@ fn everything_written_is_kept() {
     let mut networks = NetworkFilter::default();
     ["!docker*", "eth0"].iter().for_each(|rule| networks.add(rule).unwrap());
     let expected = RunConfig {
-        source: SourceSpec::Pattern,
+        source: SourceSpec::PATTERN,
         name: "Room".into(),
         listen: Listen::At(vec!["127.0.0.1:0".parse().unwrap(), "[::1]:80".parse().unwrap()]),
         udp_port: 0,

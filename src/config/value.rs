@@ -27,10 +27,7 @@ const VIEWERS_MAX: usize = 10_000;
 const NAME_MAX: usize = 128;
 
 pub(super) fn source(asked: Asked) -> Result<SourceSpec, ConfigError> {
-    SourceSpec::parse(&asked.value).map_err(|error| match error {
-        SpecError::NotYet { what, .. } => asked.not_yet(&format!("{what}; write auto, screen or pattern")),
-        SpecError::Unknown { .. } => asked.invalid("no such source", "write auto, screen or pattern"),
-    })
+    SourceSpec::parse(&asked.value).map_err(|SpecError { found, advice, .. }| asked.invalid(&found, advice))
 }
 
 pub(super) fn name(asked: Asked) -> Result<String, ConfigError> {

@@ -253,8 +253,9 @@ fn open_source(config: &RunConfig, outlet: &Arc<OnceLock<Workers>>, watch: &Watc
             });
         })
     };
-    let options = SourceOptions { fps: config.fps, pointer: config.pointer, size: config.size };
-    Ok(Gated { maker: Arc::new(Source::open(&config.source, options, frame_sink, watch)?), gate })
+    let options =
+        SourceOptions { fps: config.fps, pointer: config.pointer, size: config.size, ..SourceOptions::default() };
+    Ok(Gated { maker: Arc::new(Source::open(&config.source.base, &options, frame_sink, watch)?), gate })
 }
 
 fn open_sound(

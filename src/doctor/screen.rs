@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{Finding, Level};
 use crate::frame::Size;
-use crate::source::SourceSpec;
 use crate::source::x11::probe::{Probe, SharedMemory};
+use crate::source::{Kind, SourceSpec};
 
 /// A first picture that takes longer is late for whoever watches.
 const SLOW: Duration = Duration::from_millis(500);
@@ -27,11 +27,13 @@ pub struct DisplayFacts {
 
 /// How bad it is that there is no screen.
 fn without(asked: &SourceSpec) -> Level {
-    match asked {
-        SourceSpec::Screen => Level::Fail,
-        SourceSpec::Auto => Level::Warn,
-        SourceSpec::Pattern => Level::Ok,
-    }
+    let needs = |kind: &Kind| match kind {
+        Kind::Screen(_) | Kind::Window(_) | Kind::Region(_) => Level::Fail,
+        Kind::Auto => Level::Warn,
+        Kind::Camera(_) | Kind::File { .. } | Kind::Image(_) | Kind::Pattern | Kind::Off => Level::Ok,
+    };
+    let overlays = asked.overlays.iter().map(|overlay| needs(&overlay.layer.kind));
+    overlays.fold(needs(&asked.base.kind), Level::max)
 }
 
 /// Whether there is a display that can be captured.
@@ -42,10 +44,10 @@ pub fn is_there(facts: &DisplayFacts) -> bool {
 /// Judges the display.
 pub fn display(facts: &DisplayFacts) -> Vec<Finding> {
     let bad = without(&facts.asked);
-    let instead = if facts.asked == SourceSpec::Auto { ": the test card is shown" } else { "" };
+    let instead = if facts.asked.base.kind == Kind::Auto { ": the test card is shown" } else { "" };
     let probe = match &facts.probe {
         _ if bad == Level::Ok && !is_there(facts) => {
-            return vec![Finding::ok("display", "none, and none is needed: the source is the test card")];
+            return vec![Finding::ok("display", "none, and none is needed: the source is no screen")];
         }
         None => {
             let found = format!("DISPLAY is not set{instead}");
@@ -197,14 +199,14 @@ mod tests {
     #[test]
     fn no_display_is_as_bad_as_the_source_needs_one() {
         for (asked, level) in
-            [(SourceSpec::Screen, Level::Fail), (SourceSpec::Auto, Level::Warn), (SourceSpec::Pattern, Level::Ok)]
+            [(SourceSpec::SCREEN, Level::Fail), (SourceSpec::AUTO, Level::Warn), (SourceSpec::PATTERN, Level::Ok)]
         {
             for probe in [None, Some(Err("display :0 lets us not in; run as its user".to_owned()))] {
                 let facts = facts(asked.clone(), probe);
                 let findings = display(&facts);
                 assert_eq!(findings.iter().map(|f| f.level).collect::<Vec<_>>(), [level]);
                 assert_eq!(findings[0].advice.is_some(), level != Level::Ok, "{findings:?}");
-                assert_eq!(findings[0].found.contains("test card"), level != Level::Fail, "{findings:?}");
+                assert_eq!(findings[0].found.contains("test card"), level == Level::Warn, "{findings:?}");
                 assert!(!is_there(&facts));
             }
         }
@@ -214,7 +216,7 @@ mod tests {
     fn a_server_that_is_there_is_named_to_whoever_has_no_display() {
         let advice = |sockets: &[&str], is_wayland| {
             let sockets = sockets.iter().map(|name| (*name).to_owned()).collect();
-            let facts = DisplayFacts { sockets, is_wayland, ..facts(SourceSpec::Auto, None) };
+            let facts = DisplayFacts { sockets, is_wayland, ..facts(SourceSpec::AUTO, None) };
             display(&facts)[0].advice.clone().unwrap_or_default()
         };
         assert!(advice(&[":0", ":1"], false).contains("DISPLAY=:0"));
@@ -225,7 +227,7 @@ mod tests {
     #[test]
     fn what_a_server_lacks_is_told_by_how_bad_it_is() {
         let levels = |probe: Probe| {
-            let findings = display(&facts(SourceSpec::Screen, Some(Ok(probe))));
+            let findings = display(&facts(SourceSpec::SCREEN, Some(Ok(probe))));
             findings.into_iter().map(|finding| finding.level).collect::<Vec<_>>()
         };
         assert_eq!(levels(probe()), [Level::Ok]);
@@ -235,19 +237,19 @@ mod tests {
         assert_eq!(levels(Probe { odd: Some("a depth of 8".to_owned()), ..probe() }), [Level::Fail]);
         assert_eq!(levels(Probe { shared_memory: SharedMemory::None, ..probe() }), [Level::Ok, Level::Warn]);
         assert_eq!(levels(Probe { has_raw_motion: false, has_randr: false, ..probe() }), [Level::Ok; 3]);
-        let wayland = DisplayFacts { is_wayland: true, ..facts(SourceSpec::Auto, Some(Ok(probe()))) };
+        let wayland = DisplayFacts { is_wayland: true, ..facts(SourceSpec::AUTO, Some(Ok(probe()))) };
         assert_eq!(display(&wayland)[0].level, Level::Warn);
     }
 
     #[test]
     fn a_capture_is_judged_by_its_picture_and_its_time() {
         let good = Captured { size: Size::new(640, 480), took: Duration::from_millis(9), is_black: false };
-        let level = |captured: Result<Captured, String>| capture(&SourceSpec::Screen, &captured).level;
+        let level = |captured: Result<Captured, String>| capture(&SourceSpec::SCREEN, &captured).level;
         assert_eq!(level(Ok(good.clone())), Level::Ok);
         assert_eq!(level(Ok(Captured { is_black: true, ..good.clone() })), Level::Warn);
         assert_eq!(level(Ok(Captured { took: SLOW * 2, ..good })), Level::Warn);
         assert_eq!(level(Err("nothing came".to_owned())), Level::Fail);
-        assert_eq!(capture(&SourceSpec::Auto, &Err("nothing came".to_owned())).level, Level::Warn);
+        assert_eq!(capture(&SourceSpec::AUTO, &Err("nothing came".to_owned())).level, Level::Warn);
     }
 
     #[test]

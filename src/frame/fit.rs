@@ -123,12 +123,12 @@ fn scaled_into(size: Size, limit: Size) -> Size {
     Size::new(width as u32, height as u32)
 }
 
-fn even_up(extent: u32) -> u32 {
+pub(super) fn even_up(extent: u32) -> u32 {
     extent + (extent & 1)
 }
 
 /// `extent` rounded up to even, at least 2 and at most `limit` (which is even).
-fn even_in(extent: u32, limit: u32) -> u32 {
+pub(super) fn even_in(extent: u32, limit: u32) -> u32 {
     even_up(extent).clamp(2, limit)
 }
 

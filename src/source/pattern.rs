@@ -34,12 +34,16 @@ pub fn render(size: Size, number: u32, millis: u32) -> Vec<u8> {
 ///
 /// # Errors
 /// [`SourceError::System`] where no thread can be had.
-pub(super) fn open(options: SourceOptions, sink: FrameSink, watch: &Watch) -> Result<Source, SourceError> {
-    let size = options.size.unwrap_or(DEFAULT_SIZE);
-    let open =
-        move || Ok((Opened { size, description: format!("pattern {size}") }, Pattern::new(size, Instant::now())));
+pub(super) fn open(
+    size: Option<Size>,
+    options: &SourceOptions,
+    sink: FrameSink,
+    watch: &Watch,
+) -> Result<Source, SourceError> {
+    let (size, fps) = (size.unwrap_or(DEFAULT_SIZE), options.fps);
+    let open = move || Ok((Opened::silent(size, format!("pattern {size}")), Pattern::new(size, Instant::now())));
     Source::spawn("pattern", "capture-pattern", watch, open, move |mut pattern, orders| {
-        run(&mut pattern, options.fps, orders, &sink);
+        run(&mut pattern, fps, orders, &sink);
     })
 }
 
@@ -118,12 +122,18 @@ impl Pattern {
         card::draw_moving(bgrx, stride, self.size, number, millis);
         let store: Arc<Vec<u8>> = self.pool.share(at)?;
         let picture = Picture::new(store, self.size, stride)?;
-        Some(Frame { picture, damage: std::mem::take(&mut self.owed), pointer: None, captured: now })
+        Some(Frame {
+            picture,
+            damage: std::mem::take(&mut self.owed),
+            pointer: None,
+            overlays: Vec::new(),
+            captured: now,
+        })
     }
 }
 
 /// Fills the part of a rectangle that is inside the picture with a colour (red, green, blue).
-fn fill(bgrx: &mut [u8], stride: usize, rect: Rect, [red, green, blue]: [u8; 3]) {
+pub(super) fn fill(bgrx: &mut [u8], stride: usize, rect: Rect, [red, green, blue]: [u8; 3]) {
     let size = Size::new((stride / 4) as u32, bgrx.len().checked_div(stride).unwrap_or(0) as u32);
     let rect = rect.clipped(size);
     if rect.is_empty() {
@@ -226,8 +236,8 @@ mod tests {
     fn frames_flow_only_while_active_and_begin_whole() {
         let (sender, frames) = mpsc::sync_channel(1_000);
         let sink: FrameSink = Arc::new(move |frame| sender.send(frame).unwrap());
-        let options = SourceOptions { fps: 50, pointer: true, size: Some(Size::new(200, 101)) };
-        let source = open(options, sink, &Watch::new().0).unwrap();
+        let options = SourceOptions { fps: 50, ..SourceOptions::default() };
+        let source = open(Some(Size::new(200, 101)), &options, sink, &Watch::new().0).unwrap();
         let deadline = Duration::from_secs(10);
         assert!(frames.recv_timeout(Duration::from_millis(100)).is_err(), "an idle pattern renders");
         for _ in 0..2 {

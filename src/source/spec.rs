@@ -1,87 +1,272 @@
-//! Source specs: what is written after `--source`. Parsing only; nothing is opened here.
+//! Source specs: what is written after `--source`. Parsing and printing only; nothing is opened here.
+//!
+//! A spec is a layer, or several joined by `+`: the first one fills the picture, the others stand in its corners. A layer is a kind, perhaps
+//! with a value behind a colon and options behind a question mark; titles and paths are percent-decoded (RFC 3986, section 2.1).
 
 use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-/// A source as it is written (`--source`), of those that this version opens.
+use crate::frame::Size;
+use crate::frame::overlay::{Corner, Placement};
+
+mod options;
+mod percent;
+#[cfg(test)]
+mod tests;
+
+use options::Options;
+
+/// A source as it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SourceSpec {
-    /// The screen if there is one, else the pattern.
+pub struct SourceSpec {
+    /// What fills the picture.
+    pub base: Layer,
+    /// What stands over it, the topmost last.
+    pub overlays: Vec<Overlay>,
+}
+
+/// One layer of a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layer {
+    /// What it shows.
+    pub kind: Kind,
+    /// The size asked for, of those that can choose one: cameras and the pattern.
+    pub size: Option<Size>,
+    /// At most so many pictures a second, where less than the broadcast's.
+    pub fps: Option<u32>,
+}
+
+/// A layer over the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overlay {
+    /// What it shows.
+    pub layer: Layer,
+    /// Where it stands.
+    pub place: Placement,
+}
+
+/// What a layer shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// The screen if there is one, else the camera, else the pattern.
     Auto,
-    /// The X11 screen of `$DISPLAY`.
-    Screen,
+    /// All of the screen, or the monitor of this name or number.
+    Screen(Option<String>),
+    /// One window.
+    Window(WindowSpec),
+    /// A part of the screen.
+    Region(Region),
+    /// The first camera, or that of this device.
+    Camera(Option<PathBuf>),
+    /// A recorded lesson, or a folder of them.
+    File {
+        /// Where it is.
+        path: PathBuf,
+        /// Whether it begins again at its end.
+        looped: bool,
+        /// Where it begins.
+        start: Duration,
+    },
+    /// A picture that stands still.
+    Image(PathBuf),
     /// The test card.
     Pattern,
+    /// Nothing: the card that says so.
+    Off,
+}
+
+/// Which window.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WindowSpec {
+    /// By its number at the X server.
+    Id(u32),
+    /// By a part of its title, in capitals or not, that no other window has.
+    Title(String),
+}
+
+/// A part of the screen, in its pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Region {
+    /// Its extent, at least 1x1.
+    pub size: Size,
+    /// Column of its left edge.
+    pub x: u32,
+    /// Row of its top edge.
+    pub y: u32,
 }
 
 /// Why a source spec is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SpecError {
-    /// It is part of the contract, but this version does not do it.
-    #[error("source '{spec}': {what}: not yet; this version has auto, screen and pattern")]
-    NotYet {
-        /// What was written.
-        spec: String,
-        /// What is missing.
-        what: &'static str,
-    },
-    /// It means nothing.
-    #[error("source '{spec}' is unknown; use auto, screen or pattern")]
-    Unknown {
-        /// What was written.
-        spec: String,
-    },
+#[error("source '{spec}': {found}; {advice}")]
+pub struct SpecError {
+    /// What was written.
+    pub spec: String,
+    /// What is wrong with it.
+    pub found: String,
+    /// What to write.
+    pub advice: String,
 }
 
-/// Kinds that take a value, and what to call them; a bare name is allowed where the flag says so.
-const WITH_VALUE: [(&str, bool, &str); 7] = [
-    ("screen", true, "a screen by name"),
-    ("window", false, "windows"),
-    ("region", false, "regions of the screen"),
-    ("camera", true, "cameras"),
-    ("file", false, "files"),
-    ("image", false, "images"),
-    ("scene", false, "scenes"),
+/// What all sources are written like, in short.
+pub const GRAMMAR: &str = "write auto, screen, screen:NAME, window:TITLE, region:WxH+X+Y, camera, camera:/dev/videoN, file:PATH, image:PATH, pattern or off";
+
+/// The kinds, and what their value is: none, one that may be left out, or one that must be there.
+const KINDS: [(&str, Value); 9] = [
+    ("auto", Value::None),
+    ("screen", Value::May),
+    ("window", Value::Must),
+    ("region", Value::Must),
+    ("camera", Value::May),
+    ("file", Value::Must),
+    ("image", Value::Must),
+    ("pattern", Value::None),
+    ("off", Value::None),
 ];
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Value {
+    None,
+    May,
+    Must,
+}
+
+/// What is wrong, and what to write.
+type Wrong = (String, String);
+
 impl SourceSpec {
+    /// The whole screen.
+    pub const SCREEN: Self = Self::of(Kind::Screen(None));
+    /// The test card.
+    pub const PATTERN: Self = Self::of(Kind::Pattern);
+    /// The screen, a camera or the test card.
+    pub const AUTO: Self = Self::of(Kind::Auto);
+    /// The card that says that nothing is shown.
+    pub const OFF: Self = Self::of(Kind::Off);
+
+    /// A source of one layer without options.
+    pub const fn of(kind: Kind) -> Self {
+        Self { base: Layer { kind, size: None, fps: None }, overlays: Vec::new() }
+    }
+
     /// Parses what was written after `--source`.
     ///
     /// # Errors
-    /// [`SpecError::NotYet`] for what the contract has and this version does not, else [`SpecError::Unknown`].
+    /// [`SpecError`] with what is wrong and what to write.
     pub fn parse(text: &str) -> Result<Self, SpecError> {
-        match text {
-            "auto" => return Ok(Self::Auto),
-            "screen" => return Ok(Self::Screen),
-            "pattern" => return Ok(Self::Pattern),
-            _ => {}
+        let refuse = |(found, advice)| SpecError { spec: crate::config::one_line(text), found, advice };
+        let mut layers = layers(text).map(|layer| parse_layer(layer).map_err(refuse));
+        let (base, mut options) = layers.next().unwrap_or_else(|| Err(refuse(no_source(""))))?;
+        options.take_size_and_fps(&base).map_err(refuse)?;
+        let base = Layer { kind: base, size: options.size, fps: options.fps };
+        if options.is_placed() {
+            let advice = "place what follows a +: screen + camera?at=bottom-right";
+            return Err(refuse(("the first layer fills the picture and has no place".to_owned(), advice.to_owned())));
         }
-        let unknown = || SpecError::Unknown { spec: text.to_owned() };
-        let first = layers(text).next().unwrap_or_default();
-        let (kind, options) = first.split_once('?').map_or((first, None), |(kind, options)| (kind, Some(options)));
-        let of_kind = missing_kind(kind);
-        if of_kind.is_none() && !matches!(kind, "auto" | "screen" | "pattern") {
-            return Err(unknown());
+        let mut overlays = Vec::new();
+        for layer in layers {
+            let (kind, mut options) = layer?;
+            if matches!(kind, Kind::Auto | Kind::Off) {
+                let advice = "name what stands over the picture: camera, image:PATH, file:PATH, a window or a region";
+                return Err(refuse(("auto and off can't stand over another layer".to_owned(), advice.to_owned())));
+            }
+            options.take_size_and_fps(&kind).map_err(refuse)?;
+            let layer = Layer { kind, size: options.size, fps: options.fps };
+            overlays.push(Overlay { layer, place: options.placement() });
         }
-        let what = if layers(text).nth(1).is_some() {
-            "layers (A + B)"
-        } else if let Some(what) = of_kind {
-            what
-        } else if options.is_some() {
-            "options (?key=value)"
-        } else {
-            return Err(unknown());
-        };
-        Err(SpecError::NotYet { spec: text.to_owned(), what })
+        if overlays.len() > MOST_OVERLAYS {
+            let found = format!("{} layers over the first", overlays.len());
+            return Err(refuse((found, format!("write {MOST_OVERLAYS} at most"))));
+        }
+        Ok(Self { base, overlays })
     }
 }
 
-impl fmt::Display for SourceSpec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Auto => "auto",
-            Self::Screen => "screen",
-            Self::Pattern => "pattern",
-        })
+/// So many layers may stand over the first one.
+const MOST_OVERLAYS: usize = 8;
+
+fn no_source(kind: &str) -> Wrong {
+    let found = if kind.is_empty() {
+        "no source at all".to_owned()
+    } else {
+        format!("no source is called '{}'", crate::config::one_line(kind))
+    };
+    (found, GRAMMAR.to_owned())
+}
+
+fn parse_layer(text: &str) -> Result<(Kind, Options), Wrong> {
+    let (what, options) = text.split_once('?').map_or((text, None), |(what, options)| (what, Some(options)));
+    let (name, value) = what.split_once(':').map_or((what, None), |(name, value)| (name, Some(value)));
+    let Some((_, takes)) = KINDS.iter().find(|(known, _)| *known == name) else { return Err(no_source(name)) };
+    let value = match (takes, value) {
+        (Value::None, Some(_)) => return Err((format!("{name} has no name"), format!("write {name} alone"))),
+        (Value::Must, None | Some("")) => return Err((format!("{name} of what"), example(name))),
+        (Value::May, Some("")) => return Err((format!("nothing behind {name}:"), example(name))),
+        (_, value) => value.map(percent::decode).transpose().map_err(|found| (found, "write % as %25".to_owned()))?,
+    };
+    let mut options = Options::parse(options.unwrap_or_default())?;
+    let kind = match (name, value) {
+        ("auto", _) => Kind::Auto,
+        ("screen", name) => Kind::Screen(name),
+        ("window", Some(name)) => Kind::Window(window(&name)),
+        ("region", Some(region)) => {
+            Kind::Region(parse_region(&region).ok_or_else(|| ("no region of a screen".to_owned(), example("region")))?)
+        }
+        ("camera", device) => Kind::Camera(device.map(|device| absolute("camera", &device)).transpose()?),
+        ("file", Some(path)) => {
+            Kind::File { path: PathBuf::from(path), looped: options.take_loop(), start: options.take_start() }
+        }
+        ("image", Some(path)) => Kind::Image(PathBuf::from(path)),
+        ("pattern", _) => Kind::Pattern,
+        _ => Kind::Off,
+    };
+    Ok((kind, options))
+}
+
+fn example(name: &str) -> String {
+    let example = match name {
+        "screen" => "screen:HDMI-1 or screen:1, as `laterna sources` lists them",
+        "window" => "window:TITLE with a part of its title, or window:0x1c00003, as `laterna sources` lists them",
+        "region" => "region:1280x720+100+50: width, height, and its distances to the left and to the top",
+        "camera" => "camera:/dev/video0, as `laterna sources` lists them",
+        "file" => "file:/path/to/lesson.mp4",
+        _ => "image:/path/to/slide.png",
+    };
+    format!("write {example}")
+}
+
+fn window(text: &str) -> WindowSpec {
+    let id = match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    };
+    id.map_or_else(|| WindowSpec::Title(text.to_owned()), WindowSpec::Id)
+}
+
+fn parse_region(text: &str) -> Option<Region> {
+    let (size, place) = text.split_once('+')?;
+    let (x, y) = place.split_once('+')?;
+    Some(Region { size: parse_size(size)?, x: number(x)?, y: number(y)? })
+}
+
+/// `WxH`, each from 1 to what X11 knows.
+fn parse_size(text: &str) -> Option<Size> {
+    let (width, height) = text.split_once('x')?;
+    let size = Size::new(number(width)?, number(height)?);
+    (size.width > 0 && size.height > 0).then_some(size)
+}
+
+/// Digits alone, as far as X11 counts.
+fn number(text: &str) -> Option<u32> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten().filter(|number| *number <= 65_535)
+}
+
+fn absolute(kind: &str, path: &str) -> Result<PathBuf, Wrong> {
+    if path.starts_with('/') {
+        Ok(PathBuf::from(path))
+    } else {
+        Err((format!("'{}' is no device", crate::config::one_line(path)), example(kind)))
     }
 }
 
@@ -102,66 +287,71 @@ fn layers(text: &str) -> impl Iterator<Item = &str> {
 
 fn begins_with_kind(text: &str) -> bool {
     let kind = text.split([':', '?', '+', ' ']).next().unwrap_or_default();
-    matches!(kind, "auto" | "pattern" | "off") || WITH_VALUE.iter().any(|(name, _, _)| *name == kind)
+    KINDS.iter().any(|(name, _)| *name == kind)
 }
 
-/// What a kind of the contract is called, if it is one that this version does not open.
-fn missing_kind(kind: &str) -> Option<&'static str> {
-    if kind == "off" {
-        return Some("no source at all");
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = |path: &Path| percent::encode(&path.to_string_lossy());
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Screen(None) => f.write_str("screen"),
+            Self::Screen(Some(name)) => write!(f, "screen:{}", percent::encode(name)),
+            Self::Window(WindowSpec::Id(id)) => write!(f, "window:{id:#x}"),
+            Self::Window(WindowSpec::Title(title)) => write!(f, "window:{}", percent::encode(title)),
+            Self::Region(Region { size, x, y }) => write!(f, "region:{size}+{x}+{y}"),
+            Self::Camera(None) => f.write_str("camera"),
+            Self::Camera(Some(device)) => write!(f, "camera:{}", path(device)),
+            Self::File { path: file, .. } => write!(f, "file:{}", path(file)),
+            Self::Image(file) => write!(f, "image:{}", path(file)),
+            Self::Pattern => f.write_str("pattern"),
+            Self::Off => f.write_str("off"),
+        }
     }
-    let (name, value) = kind.split_once(':').map_or((kind, None), |(name, value)| (name, Some(value)));
-    let (_, bare, what) = WITH_VALUE.iter().find(|(known, _, _)| *known == name)?;
-    let written = match value {
-        Some(value) => !value.is_empty(),
-        None => *bare && name != "screen",
-    };
-    written.then_some(*what)
 }
 
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn the_sources_of_this_version_parse_and_print() {
-        for (text, spec) in
-            [("auto", SourceSpec::Auto), ("screen", SourceSpec::Screen), ("pattern", SourceSpec::Pattern)]
-        {
-            assert_eq!(SourceSpec::parse(text), Ok(spec.clone()));
-            assert_eq!(spec.to_string(), text);
+impl Layer {
+    /// The options of this layer as they are written.
+    fn written(&self) -> Vec<String> {
+        let mut written = Vec::new();
+        written.extend(self.size.map(|size| format!("size={size}")));
+        written.extend(self.fps.map(|fps| format!("fps={fps}")));
+        if let Kind::File { looped, start, .. } = &self.kind {
+            written.extend(looped.then(|| "loop".to_owned()));
+            written.extend((!start.is_zero()).then(|| format!("start={}", start.as_secs_f64())));
         }
+        written
     }
+}
 
-    #[test]
-    fn the_rest_of_the_contract_is_not_yet_and_named() {
-        for (text, what) in [
-            ("screen:HDMI-1", "screen"),
-            ("window:0x1200003", "window"),
-            ("window:Slides", "window"),
-            ("region:640x480+10+20", "region"),
-            ("camera", "camera"),
-            ("camera:/dev/video0", "camera"),
-            ("file:/tmp/a.mp4?loop", "file"),
-            ("image:/tmp/a.png", "image"),
-            ("off", "no source"),
-            ("pattern?size=1280x720&fps=30", "options"),
-            ("screen?fps=5", "options"),
-            ("screen + camera?at=bottom-right", "layers"),
-            ("screen+camera", "layers"),
-        ] {
-            let error = SourceSpec::parse(text).unwrap_err();
-            assert!(matches!(error, SpecError::NotYet { .. }), "{text}: {error}");
-            let message = error.to_string();
-            assert!(message.contains(what) && message.contains(text) && message.contains("not yet"), "{message}");
-        }
+fn with_options(f: &mut fmt::Formatter<'_>, kind: &Kind, options: &[String]) -> fmt::Result {
+    match options {
+        [] => write!(f, "{kind}"),
+        options => write!(f, "{kind}?{}", options.join("&")),
     }
+}
 
-    #[test]
-    fn anything_else_is_unknown() {
-        for text in ["", "Auto", "screens", "desktop", "window", "file", "image:", "screen:", "http://a/b", " screen"] {
-            assert_eq!(SourceSpec::parse(text), Err(SpecError::Unknown { spec: text.to_owned() }));
-        }
+impl fmt::Display for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        with_options(f, &self.kind, &self.written())
+    }
+}
+
+impl fmt::Display for Overlay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (usual, mut written) = (Placement::default(), self.layer.written());
+        let corner = Corner::ALL.iter().find(|(_, corner)| *corner == self.place.corner);
+        written.extend(corner.map(|(name, _)| format!("at={name}")));
+        let extent = |name, extent, usual| (extent != usual).then(|| format!("{name}={}", options::extent(extent)));
+        written.extend(extent("width", self.place.width, usual.width));
+        written.extend(extent("margin", self.place.margin, usual.margin));
+        with_options(f, &self.layer.kind, &written)
+    }
+}
+
+impl fmt::Display for SourceSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.base)?;
+        self.overlays.iter().try_for_each(|overlay| write!(f, " + {overlay}"))
     }
 }

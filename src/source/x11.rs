@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
 use x11rb::errors::ReplyOrIdError;
 
-use super::{FrameSink, Opened, Source, SourceError, SourceOptions};
+use super::{FrameSink, Opened, Region, Source, SourceError, SourceOptions, WindowSpec};
 use crate::alive::Watch;
 use crate::orders::{Health, Mode, Orders};
 
@@ -27,37 +27,51 @@ use screen::Screen;
 /// How long to wait before trying again to reach a server that is gone.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Opens the screen of `display` (as in `$DISPLAY`).
+/// What is captured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// All of the screen, or one monitor.
+    Screen(Option<String>),
+    /// One window, wherever it is.
+    Window(WindowSpec),
+    /// A part of the screen.
+    Region(Region),
+}
+
+/// Opens the screen of `display` (as in `$DISPLAY`), or a part of it.
 ///
 /// # Errors
-/// [`SourceError::Display`] with what was found and what to do.
+/// [`SourceError::Unavailable`] with what was found and what to do.
 pub(super) fn open(
     display: Option<&str>,
-    options: SourceOptions,
+    target: Target,
+    options: &SourceOptions,
     sink: FrameSink,
     watch: &Watch,
 ) -> Result<Source, SourceError> {
     let Some(name) = display.filter(|name| !name.is_empty()).map(str::to_owned) else {
-        return Err(SourceError::Display {
-            found: "DISPLAY is not set".to_owned(),
-            advice: "set it to a running X server (DISPLAY=:0), or use the source pattern".to_owned(),
-        });
+        let advice = "set it to a running X server (DISPLAY=:0), or use the source pattern";
+        return Err(SourceError::unavailable("screen", "DISPLAY is not set", advice));
     };
+    if target != Target::Screen(None) {
+        return Err(SourceError::unavailable("screen", "not yet", "use the whole screen"));
+    }
+    let (options, capture_options) = (options.clone(), options.clone());
     let open = move || {
         let screen = Screen::connect(&name)?;
         if screen.is_xwayland() {
             warn!("display {name} is Xwayland and shows X11 windows only; an Xorg session would show all");
         }
         let description = format!("screen {name} {}", screen.size());
-        Ok((Opened { size: screen.size(), description }, (name, Capture::new(screen, options))))
+        Ok((Opened::silent(screen.size(), description), (name, Capture::new(screen, capture_options))))
     };
     Source::spawn("screen", "capture-x11", watch, open, move |(name, capture), orders| {
-        run(&name, capture, options, orders, &sink);
+        run(&name, capture, &options, orders, &sink);
     })
 }
 
 /// Serves the display until the source is stopped, over as many servers as it takes.
-fn run(name: &str, mut capture: Capture, options: SourceOptions, orders: &Orders, sink: &FrameSink) {
+fn run(name: &str, mut capture: Capture, options: &SourceOptions, orders: &Orders, sink: &FrameSink) {
     loop {
         match serve(&mut capture, orders, sink) {
             Ok(()) => return,
@@ -70,7 +84,7 @@ fn run(name: &str, mut capture: Capture, options: SourceOptions, orders: &Orders
         let ControlFlow::Continue(screen) = reconnect(name, orders) else { return };
         info!("display {name} is back: {}", screen.size());
         orders.tell(Health::Well);
-        capture = Capture::new(screen, options);
+        capture = Capture::new(screen, options.clone());
     }
 }
 

@@ -22,7 +22,7 @@ fn all_tables_are_read() {
          [limits]\nconnections = 100\nrequest-seconds = 7\nroom-members-per-address = 3\nwrong-codes-per-minute = 9\n",
     );
     let tables = config.unwrap().tables;
-    assert_eq!(tables.scenes["slides"], SourceSpec::Screen);
+    assert_eq!(tables.scenes["slides"], SourceSpec::SCREEN);
     assert_eq!(tables.scenes.len(), 2);
     let names: Vec<_> = tables.codes.iter().map(|code| code.name.as_str()).collect();
     assert_eq!(names, ["guests", "monday"]);

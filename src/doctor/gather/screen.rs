@@ -41,9 +41,9 @@ fn sockets(directory: &Path) -> Vec<String> {
 pub(in crate::doctor) fn capture(facts: &DisplayFacts, fps: u32) -> Result<Captured, String> {
     let (tell, frames) = mpsc::sync_channel(1);
     let sink = Arc::new(move |frame: Frame| drop(tell.try_send(frame)));
-    let options = SourceOptions { fps, pointer: false, size: None };
+    let options = SourceOptions { fps, pointer: false, ..SourceOptions::default() };
     let (watch, _ended) = Watch::new();
-    let source = Source::open_on(facts.display.as_deref(), &SourceSpec::Screen, options, sink, &watch);
+    let source = Source::open_on(facts.display.as_deref(), &SourceSpec::SCREEN.base, &options, sink, &watch);
     let source = source.map_err(|error| error.to_string())?;
     let begun = Instant::now();
     source.set_active(true);

@@ -26,7 +26,7 @@ fn frame(size: Size, x: u32, damage: Damage) -> Frame {
         pixels[at..at + 32 * 4].fill(230);
     }
     let picture = Picture::new(Arc::new(pixels), size, size.width as usize * 4).unwrap();
-    Frame { picture, damage, pointer: None, captured: Instant::now() }
+    Frame { picture, damage, pointer: None, overlays: Vec::new(), captured: Instant::now() }
 }
 
 fn next(units: &Receiver<AccessUnit>) -> AccessUnit {
@@ -191,7 +191,7 @@ fn strokes(size: Size) -> Frame {
         }
     }
     let picture = Picture::new(Arc::new(pixels), size, size.width as usize * 4).unwrap();
-    Frame { picture, damage: Damage::whole(size), pointer: None, captured: Instant::now() }
+    Frame { picture, damage: Damage::whole(size), pointer: None, overlays: Vec::new(), captured: Instant::now() }
 }
 
 #[test]

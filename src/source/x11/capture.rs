@@ -57,7 +57,8 @@ impl Capture {
     /// Makes an idle capture of `screen`.
     pub(super) fn new(screen: Screen, options: SourceOptions) -> Self {
         let pool = Pool::new(screen.size().height);
-        Self { screen, options, pool, pacer: CapturePacer::new(options.fps), state: State::Idle }
+        let pacer = CapturePacer::new(options.fps);
+        Self { screen, options, pool, pacer, state: State::Idle }
     }
 
     /// The server's socket, for poll(2).
@@ -185,7 +186,7 @@ impl Capture {
         };
         active.last = Some((picture.clone(), pointer.clone()));
         let damage = std::mem::take(&mut active.owed);
-        Ok(Some(Frame { picture, damage, pointer, captured: now }))
+        Ok(Some(Frame { picture, damage, pointer, overlays: Vec::new(), captured: now }))
     }
 
     /// Goes on with a screen of another size.

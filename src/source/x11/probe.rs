@@ -57,13 +57,16 @@ impl Probe {
 /// Looks at the server of `display`.
 ///
 /// # Errors
-/// [`SourceError::Display`] where it can't be reached, or does not answer.
+/// [`SourceError::Unavailable`] where it can't be reached, or does not answer.
 pub fn probe(display: &str) -> Result<Probe, SourceError> {
     let (connection, number) =
         RustConnection::connect(Some(display)).map_err(|error| unreachable_display(display, &error))?;
-    ask(&connection, number).map_err(|error| SourceError::Display {
-        found: format!("display {display} does not do as asked ({error})"),
-        advice: "look into the X server's log".to_owned(),
+    ask(&connection, number).map_err(|error| {
+        SourceError::unavailable(
+            "screen",
+            format!("display {display} does not do as asked ({error})"),
+            "look into the X server's log",
+        )
     })
 }
 

@@ -70,13 +70,19 @@ impl Screen {
     pub(super) fn connect(display: &str) -> Result<Self, SourceError> {
         let (connection, number) =
             RustConnection::connect(Some(display)).map_err(|error| unreachable_display(display, &error))?;
-        let lost = |error: ReplyOrIdError| SourceError::Display {
-            found: format!("display {display} does not do as asked ({error})"),
-            advice: "look into the X server's log, or use the source pattern".to_owned(),
+        let lost = |error: ReplyOrIdError| {
+            SourceError::unavailable(
+                "screen",
+                format!("display {display} does not do as asked ({error})"),
+                "look into the X server's log, or use the source pattern",
+            )
         };
-        let incapable = |what: &str| SourceError::Display {
-            found: format!("display {display} has {what}"),
-            advice: "use an X server with 24-bit colour and the DAMAGE and XFIXES extensions".to_owned(),
+        let incapable = |what: &str| {
+            SourceError::unavailable(
+                "screen",
+                format!("display {display} has {what}"),
+                "use an X server with 24-bit colour and the DAMAGE and XFIXES extensions",
+            )
         };
         let Some(screen) = connection.setup().roots.get(number) else { return Err(incapable("no such screen")) };
         if let Some(what) = odd_format(connection.setup(), screen) {
@@ -367,5 +373,5 @@ pub(super) fn unreachable_display(display: &str, error: &ConnectError) -> Source
             "check that an X server runs there, or use the source pattern".to_owned(),
         ),
     };
-    SourceError::Display { found, advice }
+    SourceError::unavailable("screen", found, advice)
 }

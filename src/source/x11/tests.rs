@@ -17,12 +17,13 @@ use x11rb::wrapper::ConnectionExt as _;
 use super::*;
 use crate::frame::{Damage, Frame, Rect, Size};
 use crate::orders::{CLOSING, OPENING};
-use crate::source::SourceSpec;
+use crate::source::{CaptureBackend, SourceSpec};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 /// How long nothing must happen to be called still.
 const STILL: Duration = Duration::from_millis(800);
-const OPTIONS: SourceOptions = SourceOptions { fps: 60, pointer: false, size: None };
+const OPTIONS: SourceOptions =
+    SourceOptions { fps: 60, pointer: false, size: None, capture: CaptureBackend::X11, state: None };
 const WITH_POINTER: SourceOptions = SourceOptions { pointer: true, ..OPTIONS };
 
 /// An X server of our own.
@@ -60,7 +61,10 @@ impl Xvfb {
     fn source(&self, options: SourceOptions) -> (Source, Receiver<Frame>) {
         let (sender, frames) = sync_channel(1_000);
         let sink: FrameSink = Arc::new(move |frame| drop(sender.send(frame)));
-        (Source::open_on(Some(&self.display), &SourceSpec::Screen, options, sink, &Watch::new().0).unwrap(), frames)
+        (
+            Source::open_on(Some(&self.display), &SourceSpec::SCREEN.base, &options, sink, &Watch::new().0).unwrap(),
+            frames,
+        )
     }
 }
 
@@ -402,7 +406,7 @@ fn a_screen_of_another_depth_is_refused() {
     let server = Xvfb::start("320x240x16");
     let sink: FrameSink = Arc::new(|_| ());
     let error =
-        Source::open_on(Some(&server.display), &SourceSpec::Screen, OPTIONS, sink, &Watch::new().0).unwrap_err();
+        Source::open_on(Some(&server.display), &SourceSpec::SCREEN.base, &OPTIONS, sink, &Watch::new().0).unwrap_err();
     assert!(error.to_string().contains("depth of 16"), "{error}");
 }
 
@@ -420,6 +424,6 @@ fn a_server_that_hangs_holds_nobody_up_for_long() {
     drop(source);
     assert!(before.elapsed() < CLOSING + Duration::from_secs(1), "dropping took {:?}", before.elapsed());
     let (before, sink) = (Instant::now(), Arc::new(|_| ()));
-    Source::open_on(Some(&server.display), &SourceSpec::Screen, OPTIONS, sink, &Watch::new().0).unwrap_err();
+    Source::open_on(Some(&server.display), &SourceSpec::SCREEN.base, &OPTIONS, sink, &Watch::new().0).unwrap_err();
     assert!(before.elapsed() < OPENING + Duration::from_secs(1), "opening took {:?}", before.elapsed());
 }
