@@ -42,6 +42,7 @@ mod socketio;
 mod sound;
 mod stage;
 mod support_check;
+mod switching;
 mod tls;
 mod units;
 mod whip;

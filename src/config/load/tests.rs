@@ -82,7 +82,7 @@ fn all_that_is_wrong_is_told_with_its_line() {
         ("name = \"ü\" \nudp_port = 1", &["/f:2:1: udp_port: no such key; did you mean udp-port?"]),
         ("moon = 1", &["/f:1:1: moon: no such key; `laterna config default` lists all"]),
         ("config = \"/x\"", &["/f:1:1: config: no such key; the file is named by --config"]),
-        ("fallback = \"pattern\"", &["/f:1:1: fallback: not yet; leave it out"]),
+        ("record = \"a.mp4\"", &["/f:1:1: record: not yet; leave it out"]),
         (
             "[limits]\nx = 1\n[[codes]]\ny = 2",
             &["/f:2:5: limits.x: no such key", "/f:3:1: codes: a list where a table must be"],
