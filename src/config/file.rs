@@ -42,10 +42,12 @@ pub fn parse(file: &Arc<Path>, text: &str) -> (Written, Tables, Vec<ConfigError>
         broken.extend(more.into_iter().filter(|error| !known.contains(&told(error))));
     }
     let text = Text { file, text, starts: line_starts(text) };
-    let mut errors = text.syntax(&broken);
+    let opened = text.opened(&broken);
+    let mut errors = text.syntax(&broken, opened);
     let broken: BTreeSet<usize> = errors.iter().filter_map(|error| error.place()).map(|place| place.line).collect();
     // What is made of a line that is no TOML is a guess, so nothing more is said of it.
-    let is_broken = |place: &Place| broken.contains(&place.line);
+    let unclosed = opened.map_or(usize::MAX, |opened| text.place(opened).line);
+    let is_broken = |place: &Place| broken.contains(&place.line) || place.line >= unclosed;
     let (mut written, mut tables) = (Written::default(), Tables::default());
     for (key, value) in table.get_ref() {
         let place = text.place(key.span().start);
@@ -91,6 +93,11 @@ fn without_stray_lines(text: &str, broken: &[toml::de::Error]) -> Option<String>
     found.then_some(rest)
 }
 
+/// The byte at which an error is.
+fn start(error: &toml::de::Error) -> usize {
+    error.span().map_or(0, |span| span.start)
+}
+
 /// The line that a byte is in, from 1.
 fn line_of(starts: &[usize], byte: usize) -> usize {
     starts.partition_point(|start| *start <= byte).max(1)
@@ -120,14 +127,10 @@ impl Text<'_> {
     }
 
     /// What is no TOML: one error for a line, as what follows in it is a guess, and none after something that is never closed.
-    fn syntax(&self, broken: &[toml::de::Error]) -> Vec<ConfigError> {
-        let at = |error: &toml::de::Error| error.span().map_or(0, |span| span.start);
-        let mut all: Vec<_> = broken.iter().map(|error| (at(error), error.message())).collect();
+    fn syntax(&self, broken: &[toml::de::Error], opened: Option<usize>) -> Vec<ConfigError> {
+        let mut all: Vec<_> = broken.iter().map(|error| (start(error), error.message())).collect();
         all.sort_by_key(|(at, _)| *at);
         all.dedup_by_key(|(at, _)| line_of(&self.starts, *at));
-        let is_unclosed = |message: &str| UNCLOSED.iter().any(|start| message.starts_with(start));
-        let unclosed = broken.iter().filter(|error| is_unclosed(error.message()));
-        let opened = unclosed.filter_map(|error| self.opening(at(error))).min();
         all.retain(|(at, _)| opened.is_none_or(|opened| line_of(&self.starts, *at) < line_of(&self.starts, opened)));
         let unclosed = opened.map(|opened| {
             let (what, end) = if self.text[opened..].starts_with('[') { ("list", ']') } else { ("table", '}') };
@@ -159,6 +162,13 @@ impl Text<'_> {
             }
             _ => "put texts in quotes, as room = \"open\"".to_owned(),
         }
+    }
+
+    /// Where the first list or table begins that is never closed.
+    fn opened(&self, broken: &[toml::de::Error]) -> Option<usize> {
+        let is_unclosed = |message: &str| UNCLOSED.iter().any(|start| message.starts_with(start));
+        let unclosed = broken.iter().filter(|error| is_unclosed(error.message()));
+        unclosed.filter_map(|error| self.opening(start(error))).min()
     }
 
     /// Where a list or a table begins that has no end by then: in the last line with such a value.

@@ -152,7 +152,7 @@ fn all_that_is_wrong_is_told_with_its_line() {
         ("a = {{{{", &["/f:1:5: not TOML: a table begins here and has no end; write } where it ends"]),
         (
             "fps = 0\nlisten = [\n\"[::]:1\",\ncodec = [\"h264\"]\nroom = \"open\"",
-            &["/f:2:10: not TOML: a list begins here and has no end", "/f:1:7: fps = 0: too low"],
+            &["/f:1:7: fps = 0: too low", "/f:2:10: not TOML: a list begins here and has no end"],
         ),
     ];
     for (text, expected) in table {
