@@ -123,13 +123,14 @@ fn watchdog(guest: &Guest, viewer: &Viewer) {
     guest.step("an encoder that hangs: the watchdog starts it again");
     viewer.marks();
     let unit = "/run/systemd/system/laterna.service.d";
-    let text = "[Service]\\nWatchdogSec=10\\nEnvironment=LATERNA_TEST_HANG=encode\\n";
+    let text = "[Service]\\nWatchdogSec=10\\nEnvironment=LATERNA_TEST_FAULTS=/run/lab-faults\\n";
+    guest.root("mkdir -p /run/lab-faults && touch /run/lab-faults/encode-hang");
     guest.root(&format!("mkdir -p {unit} && printf '{text}' > {unit}/hang.conf && systemctl daemon-reload"));
     guest.root("systemctl restart laterna");
     // The page comes back by itself, asks for a picture, and the encoder hangs.
     guest.awaits("test $(systemctl show -p NRestarts --value laterna) -ge 1", LONG);
     assert!(guest.root("journalctl --no-pager -u laterna").contains("Watchdog timeout"));
-    guest.root(&format!("rm -r {unit} && systemctl daemon-reload && systemctl restart laterna"));
+    guest.root(&format!("rm -r {unit} /run/lab-faults && systemctl daemon-reload && systemctl restart laterna"));
     viewer.comes_back();
     viewer.sees_the_card();
 }
