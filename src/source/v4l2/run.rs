@@ -3,7 +3,7 @@
 //! Owns the loop of the thread `capture-camera`, and the pictures that it puts. It never blocks but in `orders`.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -60,10 +60,11 @@ pub(super) fn run<M: Machine>(mut watched: Watched<M>, orders: &Orders, sink: &F
         state = match state {
             State::Streaming(showing) if !is_active => {
                 orders.waiting(|| drop(showing));
-                State::Closed
+                // Where it never came back, it is looked for.
+                if lost.is_none() { State::Closed } else { State::Lost { due: now } }
             }
             State::Closed if is_active => watched.start(orders, &mut lost),
-            State::Lost { due } if now >= due => {
+            State::Lost { due } if now >= due || (is_active && wanted.refresh) => {
                 if is_active {
                     watched.start(orders, &mut lost)
                 } else {
@@ -80,7 +81,7 @@ pub(super) fn run<M: Machine>(mut watched: Watched<M>, orders: &Orders, sink: &F
                 Ok(false) => {}
                 Ok(true) => watched.found(orders, &mut lost),
                 Err(why) => {
-                    let why = watched.told(&why);
+                    let why = why.to_string();
                     orders.waiting(|| drop(std::mem::replace(&mut state, State::Closed)));
                     state = watched.lose(why, orders, &mut lost);
                 }
@@ -105,7 +106,7 @@ impl<M: Machine> Watched<M> {
     }
 
     fn start(&mut self, orders: &Orders, lost: &mut Option<String>) -> State<M::Stream> {
-        let one = |path: &std::path::Path| self.machine.start(path, self.wish, self.only());
+        let one = |path: &Path| self.machine.start(path, self.wish, self.only());
         match orders.waiting(|| first(&self.machine, self.device.as_deref(), one)) {
             Ok((camera, stream)) => {
                 debug!("{camera} streams");
@@ -121,7 +122,7 @@ impl<M: Machine> Watched<M> {
 
     /// Looks whether a lost camera can be had again, while nobody watches.
     fn look(&mut self, orders: &Orders, lost: &mut Option<String>) -> State<M::Stream> {
-        let one = |path: &std::path::Path| self.machine.look(path, self.wish, self.only());
+        let one = |path: &Path| self.machine.look(path, self.wish, self.only());
         match orders.waiting(|| first(&self.machine, self.device.as_deref(), one)) {
             Ok(camera) => {
                 self.camera = camera;
@@ -145,7 +146,7 @@ impl<M: Machine> Watched<M> {
 
     fn lose(&self, why: String, orders: &Orders, lost: &mut Option<String>) -> State<M::Stream> {
         if lost.is_none() {
-            warn!("{why}; the camera is tried again every second");
+            warn!("{} is lost ({why}); trying it every second", self.camera);
         }
         if lost.as_ref() != Some(&why) {
             orders.tell(Health::Lost { why: why.clone() });
@@ -159,35 +160,36 @@ impl<M: Machine> Watched<M> {
         match (missing, before) {
             // That it is not back is no news.
             (Missing::All | Missing::One(_, Refusal::Absent), Some(before)) => before.to_owned(),
-            (Missing::All | Missing::One(_, Refusal::Absent), None) => {
-                format!("camera \"{}\" is not plugged in", self.camera.name)
-            }
+            (Missing::All | Missing::One(_, Refusal::Absent), None) => "the camera is not plugged in".to_owned(),
             (Missing::One(path, refusal), _) => refusal.found(path),
-        }
-    }
-
-    fn told(&self, why: &Silence) -> String {
-        let name = &self.camera.name;
-        match why {
-            Silence::Error(error) if matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENXIO)) => {
-                format!("camera \"{name}\" was unplugged")
-            }
-            Silence::Error(error) => format!("camera \"{name}\" has failed ({error})"),
-            Silence::Nothing => format!("camera \"{name}\" gives no picture"),
-            Silence::Damaged(damaged) => format!("camera \"{name}\" gives broken pictures ({damaged})"),
         }
     }
 }
 
 /// Why no pictures come.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 enum Silence {
+    /// It is gone.
+    #[error("the camera was unplugged")]
+    Gone,
     /// The driver says it.
-    Error(io::Error),
+    #[error("the camera has failed: {0}")]
+    Failed(io::Error),
     /// It gives none.
+    #[error("the camera gives no picture")]
     Nothing,
     /// It gives no whole ones.
+    #[error("the camera gives broken pictures: {0}")]
     Damaged(String),
+}
+
+impl From<io::Error> for Silence {
+    fn from(error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::ENODEV | libc::ENXIO) => Self::Gone,
+            _ => Self::Failed(error),
+        }
+    }
 }
 
 /// A camera whose pictures are shown.
@@ -248,7 +250,7 @@ impl<S: Stream> Showing<S> {
         if let Some(Passed { lasted, times }) = self.trouble.poll_passed(now) {
             info!(times, lasted_s = lasted.as_secs_f64(), "the camera's pictures are whole again");
         }
-        let Some(taken) = self.stream.take().map_err(Silence::Error)? else {
+        let Some(taken) = self.stream.take()? else {
             return match self.damaged.take_if(|_| now >= self.heard + SILENCE) {
                 Some(damaged) => Err(Silence::Damaged(damaged)),
                 None if now >= self.heard + SILENCE => Err(Silence::Nothing),
@@ -257,7 +259,7 @@ impl<S: Stream> Showing<S> {
         };
         let at = captured(taken.stamp, monotonic(), Instant::now());
         let picture = if self.pace.is_due(at) { self.picture(&taken) } else { Ok(None) };
-        self.stream.give_back(taken).map_err(Silence::Error)?;
+        self.stream.give_back(taken)?;
         match picture {
             Ok(Some(picture)) => {
                 self.pace.handle_shown(at);

@@ -241,7 +241,7 @@ fn a_camera_that_is_unplugged_comes_back_under_another_number() {
     shown.next();
     lab.plug(1, Some(Is::Free("Face")));
     lab.plug(0, None);
-    shown.awaits_loss("camera \"Desk\" was unplugged");
+    shown.awaits_loss("the camera was unplugged");
     lab.await_closed();
     lab.plug(2, Some(Is::Free("Desk")));
     lab.give();
@@ -285,7 +285,7 @@ fn a_lost_camera_is_looked_for_while_nobody_watches() {
     let mut shown = Shown::open(&lab, None);
     lab.plug(0, None);
     shown.source.set_active(true);
-    shown.awaits_loss("camera \"Desk\" is not plugged in");
+    shown.awaits_loss("the camera is not plugged in");
     shown.source.set_active(false);
     lab.plug(0, Some(Is::Free("Desk")));
     shown.awaits_well();
