@@ -25,15 +25,10 @@ pub use clap_complete::Shell;
 pub use run::RunArgs;
 
 /// The commands of the contract that come in later versions.
-pub const COMMANDS_NOT_YET: &[&str] = &["sources", "audio", "record", "play", "pause", "seek", "snapshot"];
+pub const COMMANDS_NOT_YET: &[&str] = &["audio", "record", "play", "pause", "seek", "snapshot"];
 
 /// The flags of `run` that come in later versions, each with its variable.
-pub const FLAGS_NOT_YET: &[(&str, &str)] = &[
-    ("fallback", "LATERNA_FALLBACK"),
-    ("fit", "LATERNA_FIT"),
-    ("capture", "LATERNA_CAPTURE"),
-    ("record", "LATERNA_RECORD"),
-];
+pub const FLAGS_NOT_YET: &[(&str, &str)] = &[("record", "LATERNA_RECORD")];
 
 const EXAMPLES: &str = "\
 Examples:
@@ -44,6 +39,8 @@ Examples:
   laterna run --signaling mdn+ws://host:6503     for the pages of another signaling server
   laterna run --call joined                      for pages of the peerconnection protocol, which wait to be called
   DISPLAY=:1 laterna run --source screen         the screen of another X server
+  laterna run --source 'screen + camera'         the screen with the camera in a corner
+  laterna run --source 'file:lesson.mp4?loop'    a recorded lesson, again and again
 
 It prints a line `open http://...`: open that address in a browser to watch.
 Every flag has a variable: --udp-port is LATERNA_UDP_PORT; and but for --config a key in the config file: udp-port.
@@ -135,6 +132,12 @@ enum CliCommand {
         to: String,
         #[command(flatten)]
         daemon: DaemonArgs,
+    },
+    /// Lists what this machine can show, each with what to type after --source or `laterna switch`; needs no daemon
+    Sources {
+        /// As one line of JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Lists, adds and revokes the codes by which viewers come in
     Codes {
@@ -251,6 +254,11 @@ pub enum Invocation {
         /// The settings.
         settings: Box<RunArgs>,
     },
+    /// To list what this machine can show.
+    Sources {
+        /// As JSON.
+        json: bool,
+    },
     /// To print the help or the version.
     Print(Box<clap::Error>),
 }
@@ -309,6 +317,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Cli
             }
             operate(Operation::Switch { to }, daemon)
         }
+        CliCommand::Sources { json } => Ok(Invocation::Sources { json }),
         CliCommand::Codes { command } => {
             let (operation, daemon) = codes(command)?;
             operate(operation, daemon)

@@ -6,8 +6,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
-
 use crate::alive::Watch;
 use crate::audio::feed::Feed;
 use crate::frame::{Frame, Size};
@@ -27,6 +25,7 @@ mod portal;
 #[cfg(feature = "scrap")]
 mod scrap;
 mod spec;
+pub mod stage;
 mod still;
 #[cfg(feature = "camera")]
 mod v4l2;
@@ -51,7 +50,7 @@ pub enum CaptureBackend {
 }
 
 /// How a source is opened.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceOptions {
     /// At most so many frames a second.
     pub fps: u32,
@@ -168,9 +167,14 @@ impl Source {
         self.thread.opened().sound.clone()
     }
 
-    /// Whether its frames can be had, now and from now on.
-    pub(crate) fn health(&self) -> watch::Receiver<Health> {
-        self.thread.health()
+    /// Whether its frames can be had at present.
+    fn health(&self) -> Health {
+        self.thread.health().borrow().clone()
+    }
+
+    /// Has somebody hear whether its frames can be had, from now on, on the source's thread; to be called once.
+    fn follow(&self, hear: Box<dyn Fn(&Health) + Send + Sync>) {
+        self.thread.follow(hear);
     }
 
     /// Lets frames flow, the first one whole and at once, or stops all work.

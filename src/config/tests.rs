@@ -24,6 +24,9 @@ fn one_by_line(errors: &[ConfigError]) -> String {
 fn nothing_written_gives_the_contracts_defaults() {
     let expected = RunConfig {
         source: SourceSpec::AUTO,
+        fallback: None,
+        fit: FitMode::Letterbox,
+        capture: CaptureBackend::Auto,
         name: "laterna@host".into(),
         listen: Listen::At(vec!["[::]:8888".parse().unwrap()]),
         udp_port: 8889,
@@ -54,13 +57,16 @@ fn nothing_written_gives_the_contracts_defaults() {
 
 #[test]
 fn everything_written_is_kept() {
-    let flags = "--source pattern --name Room --listen 127.0.0.1:0,[::1]:80 --listen 127.0.0.1:0 --udp-port 0 --codec h264 --bitrate 800k \
+    let flags = "--source pattern --fallback off --fit crop --capture x11 --name Room --listen 127.0.0.1:0,[::1]:80 --listen 127.0.0.1:0 --udp-port 0 --codec h264 --bitrate 800k \
                  --fps 1 --size 641x479 --cursor off --max-viewers 1 --auth code --auth-code-file /a/b --tls-cert /t/c --tls-key /t/k --room open --call glob:desk-?* --audio mic:USB --sync low-latency --log trace \
                  --signaling mdn+ws://h/,channel+wss://h/c?call=none --ice-server stun:h --public-ip 203.0.113.7 --network !docker*,eth0 --control /c/s";
     let mut networks = NetworkFilter::default();
     ["!docker*", "eth0"].iter().for_each(|rule| networks.add(rule).unwrap());
     let expected = RunConfig {
         source: SourceSpec::PATTERN,
+        fallback: Some(SourceSpec::OFF),
+        fit: FitMode::Crop,
+        capture: CaptureBackend::X11,
         name: "Room".into(),
         listen: Listen::At(vec!["127.0.0.1:0".parse().unwrap(), "[::1]:80".parse().unwrap()]),
         udp_port: 0,

@@ -10,13 +10,14 @@ use super::{AuthConfig, ConfigError, Listen, SyncConfig, TlsConfig};
 use crate::audio::{AudioSpec, AudioSpecError};
 use crate::encoder::{Bitrate, Codec};
 use crate::frame::Size;
+use crate::frame::canvas::FitMode;
 use crate::ice_server::{IceServer, IceServerError};
 use crate::session::reach::NetworkFilter;
 use crate::signaling::access::Origins;
 use crate::signaling::client::url::{SignalingUrl, SignalingUrlError};
 use crate::signaling::peers::CallPolicy;
 use crate::signaling::room::RoomPolicy;
-use crate::source::{SourceSpec, SpecError};
+use crate::source::{CaptureBackend, SourceSpec, SpecError};
 
 /// Below this a screen can't be read.
 const BITRATE_MIN: u64 = 50_000;
@@ -28,6 +29,12 @@ const NAME_MAX: usize = 128;
 
 pub(super) fn source(asked: Asked) -> Result<SourceSpec, ConfigError> {
     SourceSpec::parse(&asked.value).map_err(|SpecError { found, advice, .. }| asked.invalid(&found, advice))
+}
+
+pub(super) fn fallback(asked: Asked) -> Result<SourceSpec, ConfigError> {
+    let spec = source(asked.clone())?;
+    let advice = "write one source alone, as pattern, off or image:/path/to/card.png";
+    if spec.overlays.is_empty() { Ok(spec) } else { Err(asked.invalid("layers in a fallback", advice)) }
 }
 
 pub(super) fn name(asked: Asked) -> Result<String, ConfigError> {
@@ -150,6 +157,28 @@ pub(super) fn size(asked: Asked) -> Result<Size, ConfigError> {
     }
     let size = Size::new(width, height);
     if size.can_be_sent() { Ok(size) } else { Err(asked.invalid("too large", advice)) }
+}
+
+pub(super) fn fit(asked: Asked) -> Result<FitMode, ConfigError> {
+    match asked.value.as_str() {
+        "letterbox" => Ok(FitMode::Letterbox),
+        "crop" => Ok(FitMode::Crop),
+        "stretch" => Ok(FitMode::Stretch),
+        _ => Err(asked.invalid("no such way", "write letterbox (black bars), crop or stretch")),
+    }
+}
+
+pub(super) fn capture(asked: Asked) -> Result<CaptureBackend, ConfigError> {
+    let built_without = |what| format!("write auto or x11, or build with its feature {what}");
+    match asked.value.as_str() {
+        "auto" => Ok(CaptureBackend::Auto),
+        "x11" => Ok(CaptureBackend::X11),
+        "portal" if cfg!(feature = "wayland") => Ok(CaptureBackend::Portal),
+        "portal" => Err(asked.invalid("this program was built without it", built_without("wayland"))),
+        "scrap" if cfg!(feature = "scrap") => Ok(CaptureBackend::Scrap),
+        "scrap" => Err(asked.invalid("this program was built without it", built_without("scrap"))),
+        _ => Err(asked.invalid("no such way", "write auto, x11, portal or scrap")),
+    }
 }
 
 pub(super) fn cursor(asked: Asked) -> Result<bool, ConfigError> {

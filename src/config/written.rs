@@ -121,17 +121,22 @@ pub(super) fn in_toml(setting: &Setting, value: &str) -> String {
     if setting.kind == Kind::Number && is_number && !value.is_empty() {
         return value.to_owned();
     }
-    let mut text = String::from('"');
-    for c in without_secrets(setting, value).chars() {
+    quoted(&without_secrets(setting, value))
+}
+
+/// A text as a config file has it.
+pub(super) fn quoted(text: &str) -> String {
+    let mut quoted = String::from('"');
+    for c in text.chars() {
         match c {
-            '"' | '\\' => text.extend(['\\', c]),
+            '"' | '\\' => quoted.extend(['\\', c]),
             // Those that have a short escape have it in TOML too.
-            '\n' | '\r' | '\t' => text.extend(c.escape_default()),
-            c if c.is_control() => text.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => text.push(c),
+            '\n' | '\r' | '\t' => quoted.extend(c.escape_default()),
+            c if c.is_control() => quoted.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => quoted.push(c),
         }
     }
-    text + "\""
+    quoted + "\""
 }
 
 /// A value without what may be a secret: the code in the address of another laterna's room, and the options in a URL that are the server's own.

@@ -231,7 +231,7 @@ impl Steering {
         let secrets = access::read(&next.tables)?;
         // What an operator chose is shown until the configuration names another source than before.
         let shown = if next.source == self.running.source { self.shown.clone() } else { next.source.clone() };
-        let prepared = self.prepare(RunConfig { source: shown.clone(), ..next.clone() }).await?;
+        let prepared = self.prepare(RunConfig { source: shown.clone(), ..next.clone() }, false).await?;
         let (revoked, new_codes) = self.terms.codes.take_over(secrets, &next)?;
         // From here on nothing can fail.
         revoked.into_iter().for_each(|pass| self.join.push_always(JoinIn::Revoke(pass)));
@@ -297,16 +297,16 @@ impl Steering {
     }
 
     async fn switch(&mut self, spec: SourceSpec) -> anyhow::Result<String> {
-        let prepared = self.prepare(RunConfig { source: spec.clone(), ..self.running.clone() }).await?;
+        let prepared = self.prepare(RunConfig { source: spec.clone(), ..self.running.clone() }, true).await?;
         self.let_take_over(prepared).await?;
         self.shown = spec;
         Ok(self.makers.source().what)
     }
 
     /// Opens what `wanted` has and is not there; what runs goes on.
-    async fn prepare(&self, wanted: RunConfig) -> anyhow::Result<Prepared> {
+    async fn prepare(&self, wanted: RunConfig, anew: bool) -> anyhow::Result<Prepared> {
         let (makers, now) = (self.makers.clone(), RunConfig { source: self.shown.clone(), ..self.running.clone() });
-        spawn_blocking(move || makers.prepare(&now, &wanted)).await.context("opening it")?
+        spawn_blocking(move || makers.prepare(&now, &wanted, anew)).await.context("opening it")?
     }
 
     async fn let_take_over(&self, prepared: Prepared) -> anyhow::Result<()> {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
 use x11rb::errors::ReplyOrIdError;
 
+use super::list::Found;
 use super::{FrameSink, Opened, Region, Source, SourceError, SourceOptions, WindowSpec};
 use crate::alive::Watch;
 use crate::orders::{Health, Mode, Orders};
@@ -36,6 +37,16 @@ pub enum Target {
     Window(WindowSpec),
     /// A part of the screen.
     Region(Region),
+}
+
+/// What the server of `display` has to show; nothing where it can't be reached.
+pub(super) fn list(display: Option<&str>) -> Vec<Found> {
+    let display = display.filter(|name| !name.is_empty());
+    let probe = display.and_then(|name| Some((name, probe::probe(name).ok()?)));
+    probe
+        .map(|(name, probe)| Found::new("screen", format!("all of display {name}, {}", probe.size)))
+        .into_iter()
+        .collect()
 }
 
 /// Opens the screen of `display` (as in `$DISPLAY`), or a part of it.
