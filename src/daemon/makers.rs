@@ -303,7 +303,6 @@ fn open_sound(
     spec: &AudioSpec,
     _feed: Option<Arc<Feed>>,
     queue: &Inbox<Arc<Unit>>,
-    hangs: bool,
     watch: &Watch,
 ) -> anyhow::Result<Gated<AudioCapture>> {
     let gate = Gate::open();

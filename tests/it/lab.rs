@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::stage::millis;
 use crate::support::browser::Browser;
 
+mod camera;
 mod guest;
 
 use guest::Guest;
@@ -237,6 +238,7 @@ fn the_package_lives_in_a_machine() {
     viewer.open(&code);
     viewer.sees_the_card();
     sandbox(&guest);
+    camera::cameras(&guest, &viewer, &code);
     watchdog(&guest, &viewer);
     reboot(&guest, &viewer, &code);
     reload(&guest, &viewer);
