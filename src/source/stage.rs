@@ -223,7 +223,7 @@ impl Stage {
             let mut sources = lock(&self.shared.sources);
             held.source.set_active(sources.active);
             held.source.refresh();
-            let health = held.source.health();
+            let health = held.source.health().borrow().clone();
             match origin {
                 Origin::Base => sources.base = Some(held),
                 Origin::Fallback => sources.fallback = Some(held),
