@@ -104,6 +104,9 @@ impl Converter {
     fn unpack(&self, bytes: &[u8], bgrx: &mut [u8]) -> Result<(), Damaged> {
         let Layout { pixels, size, stride, colours } = self.layout;
         let Size { width, height } = size;
+        if width == 0 || height == 0 {
+            return Ok(());
+        }
         let (rows, pitch) = (height as usize, width * 4);
         let columns = width as usize;
         // Where the driver does not tell, rows are one after the other.
@@ -124,9 +127,16 @@ impl Converter {
         match pixels {
             Pixels::Yuyv | Pixels::Uyvy => {
                 let yuy = plane(0, stride, packed, rows)?;
-                let image = YuvPackedImage { yuy, yuy_stride: step, width, height };
                 let convert = if pixels == Pixels::Yuyv { yuyv422_to_bgra } else { uyvy422_to_bgra };
-                convert(&image, bgrx, pitch, range, matrix)?;
+                // `yuv` wants all padding, so the last row goes by itself.
+                let (above, below) = yuy.split_at(stride * (rows - 1));
+                let (over, under) = bgrx.split_at_mut(pitch as usize * (rows - 1));
+                if rows > 1 {
+                    let image = YuvPackedImage { yuy: above, yuy_stride: step, width, height: height - 1 };
+                    convert(&image, over, pitch, range, matrix)?;
+                }
+                let image = YuvPackedImage { yuy: below, yuy_stride: packed as u32, width, height: 1 };
+                convert(&image, under, pitch, range, matrix)?;
             }
             Pixels::Nv12 => {
                 let image = YuvBiPlanarImage {

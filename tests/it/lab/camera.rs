@@ -42,7 +42,10 @@ impl Viewer {
 /// Shows another source, by reloading the configuration under the viewer.
 fn show(guest: &Guest, spec: &str) {
     guest.root(&format!("sed -i 's|^source = .*|source = \"{spec}\"|' {CONFIG} && systemctl reload laterna"));
-    guest.awaits(&format!("laterna status --json | grep -q \"{}\"", spec.split(['?', ':']).nth(1).unwrap_or(spec)), LONG);
+    guest.awaits(
+        &format!("laterna status --json | grep -q \"{}\"", spec.split(['?', ':']).nth(1).unwrap_or(spec)),
+        LONG,
+    );
 }
 
 fn log(guest: &Guest) -> String {
@@ -83,14 +86,19 @@ fn formats(guest: &Guest, viewer: &Viewer, camera: &str, code: &str) {
     guest.root("head -c 3000 /host/camera.jpg > /tmp/broken.jpg");
     for (format, files) in [("MJPG", "camera.jpg /tmp/broken.jpg"), ("NV12", ""), ("YU12", "")] {
         guest.step(&format!("a camera that gives {format}"));
-        guest.root(&format!("systemd-run -q --unit=feed --working-directory=/host {camera} feed {device} {format} 320x180 5 {files}"));
+        guest.root(&format!(
+            "systemd-run -q --unit=feed --working-directory=/host {camera} feed {device} {format} 320x180 5 {files}"
+        ));
         guest.awaits(&format!("timeout 5 head -c1 {device} >/dev/null"), LONG);
         show(guest, &format!("camera:{device}?size=320x180&fps=5"));
         viewer.open(code);
         viewer.sees_bars(FED);
         let status = guest.root("laterna status");
         let name = if format == "MJPG" { "MJPEG" } else { format };
-        assert!(status.contains(&format!("camera \"Lab camera\" {device} 320x180")) && status.contains(name), "{status}");
+        assert!(
+            status.contains(&format!("camera \"Lab camera\" {device} 320x180")) && status.contains(name),
+            "{status}"
+        );
         viewer.0.open("about:blank");
         guest.awaits(&format!("test \"$({camera} opened {device})\" = python3"), LONG);
         show(guest, "pattern");
