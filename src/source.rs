@@ -30,7 +30,7 @@ mod spec;
 pub mod stage;
 mod still;
 #[cfg(feature = "camera")]
-mod v4l2;
+pub(crate) mod v4l2;
 pub mod x11;
 
 pub use spec::{GRAMMAR, Kind, Layer, Overlay, Region, SourceSpec, SpecError, WindowSpec};

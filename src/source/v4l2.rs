@@ -39,6 +39,11 @@ pub(super) fn list() -> Vec<Found> {
     machine::list()
 }
 
+/// Each camera of this machine by its device and its name, and what it would show, or why it can't be had and what to do.
+pub(crate) fn check() -> Vec<(PathBuf, String, Result<String, String>)> {
+    machine::check()
+}
+
 fn open_at<M: Machine>(
     machine: M,
     device: Option<&Path>,

@@ -3,6 +3,7 @@
 //!
 //! Writes whole pictures only, rows one after the other. What is damaged is an error, never a panic, and what was written then is nothing.
 
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use yuv::{
@@ -104,6 +105,9 @@ impl Converter {
     fn unpack(&self, bytes: &[u8], bgrx: &mut [u8]) -> Result<(), Damaged> {
         let Layout { pixels, size, stride, colours } = self.layout;
         let Size { width, height } = size;
+        if width == 0 || height == 0 {
+            return Ok(());
+        }
         let (rows, pitch) = (height as usize, width * 4);
         let columns = width as usize;
         // Where the driver does not tell, rows are one after the other.
@@ -115,47 +119,52 @@ impl Converter {
         let stride = stride.max(packed);
         let range = if colours.is_full { YuvRange::Full } else { YuvRange::Limited };
         let matrix = if colours.is_709 { YuvStandardMatrix::Bt709 } else { YuvStandardMatrix::Bt601 };
+        // The last row may be without its padding, which `yuv` wants: it leaves such a row out, or refuses all.
         let plane = |from: usize, stride: usize, row: usize, rows: usize| {
-            // The last row may be without its padding.
-            let needed = from + stride * rows.saturating_sub(1) + row;
-            bytes.get(from..needed).ok_or(Damaged::Short { found: bytes.len(), needed })
+            let (whole, needed) = (from + stride * rows, from + stride * (rows - 1) + row);
+            match (bytes.get(from..whole), bytes.get(from..needed)) {
+                (Some(plane), _) => Ok(Cow::Borrowed(plane)),
+                (None, Some(plane)) => {
+                    let mut padded = plane.to_vec();
+                    padded.resize(stride * rows, 0);
+                    Ok(Cow::Owned(padded))
+                }
+                (None, None) => Err(Damaged::Short { found: bytes.len(), needed }),
+            }
         };
         let step = stride as u32;
         match pixels {
             Pixels::Yuyv | Pixels::Uyvy => {
                 let yuy = plane(0, stride, packed, rows)?;
-                let image = YuvPackedImage { yuy, yuy_stride: step, width, height };
+                let image = YuvPackedImage { yuy: &yuy, yuy_stride: step, width, height };
                 let convert = if pixels == Pixels::Yuyv { yuyv422_to_bgra } else { uyvy422_to_bgra };
                 convert(&image, bgrx, pitch, range, matrix)?;
             }
             Pixels::Nv12 => {
-                let image = YuvBiPlanarImage {
-                    y_plane: plane(0, stride, columns, rows)?,
-                    y_stride: step,
-                    uv_plane: plane(stride * rows, stride, columns.next_multiple_of(2), rows.div_ceil(2))?,
-                    uv_stride: step,
-                    width,
-                    height,
-                };
+                let luma = plane(0, stride, columns, rows)?;
+                let chroma = plane(stride * rows, stride, columns.next_multiple_of(2), rows.div_ceil(2))?;
+                let (y_plane, uv_plane) = (&*luma, &*chroma);
+                let image = YuvBiPlanarImage { y_plane, y_stride: step, uv_plane, uv_stride: step, width, height };
                 yuv_nv12_to_bgra(&image, bgrx, pitch, range, matrix, YuvConversionMode::Balanced)?;
             }
             Pixels::I420 => {
-                let (half, chroma) = (stride / 2, rows.div_ceil(2));
-                let first = stride * rows;
+                let (luma, half, below) = (stride * rows, stride / 2, rows.div_ceil(2));
+                let chroma = |from| plane(from, half, columns.div_ceil(2), below);
+                let (y, u, v) = (plane(0, stride, columns, rows)?, chroma(luma)?, chroma(luma + half * below)?);
                 let image = YuvPlanarImage {
-                    y_plane: plane(0, stride, columns, rows)?,
+                    y_plane: &y,
                     y_stride: step,
-                    u_plane: plane(first, half, columns.div_ceil(2), chroma)?,
+                    u_plane: &u,
                     u_stride: step / 2,
-                    v_plane: plane(first + half * chroma, half, columns.div_ceil(2), chroma)?,
+                    v_plane: &v,
                     v_stride: step / 2,
                     width,
                     height,
                 };
                 yuv420_to_bgra(&image, bgrx, pitch, range, matrix)?;
             }
-            Pixels::Rgb => rgb_to_bgra(plane(0, stride, packed, rows)?, step, bgrx, pitch, width, height)?,
-            Pixels::Bgr => bgr_to_bgra(plane(0, stride, packed, rows)?, step, bgrx, pitch, width, height)?,
+            Pixels::Rgb => rgb_to_bgra(&plane(0, stride, packed, rows)?, step, bgrx, pitch, width, height)?,
+            Pixels::Bgr => bgr_to_bgra(&plane(0, stride, packed, rows)?, step, bgrx, pitch, width, height)?,
             Pixels::Mjpeg | Pixels::Jpeg => {}
         }
         Ok(())

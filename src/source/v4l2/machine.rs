@@ -63,14 +63,18 @@ pub(super) struct Camera {
     pub(super) interval: Option<Interval>,
 }
 
+impl Camera {
+    /// What it gives, for people: `1280x720 30 fps MJPEG`.
+    fn mode(&self) -> String {
+        let rate = self.interval.map_or_else(String::new, |interval| format!(" {interval} fps"));
+        format!("{}{rate} {}", self.layout.size, self.layout.pixels)
+    }
+}
+
 /// For people: `camera "Integrated Webcam" /dev/video0 1280x720 30 fps MJPEG`.
 impl fmt::Display for Camera {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "camera \"{}\" {} {}", self.name, self.path.display(), self.layout.size)?;
-        if let Some(interval) = self.interval {
-            write!(f, " {interval} fps")?;
-        }
-        write!(f, " {}", self.layout.pixels)
+        write!(f, "camera \"{}\" {} {}", self.name, self.path.display(), self.mode())
     }
 }
 
@@ -228,6 +232,23 @@ fn tell(path: &Path) -> Option<Found> {
     };
     let details = formats.iter().map(|code| mode::describe(*code, &entries(*code))).collect();
     Some(Found { spec, what: name, details })
+}
+
+/// The cameras of this machine, and what each would show, or why it can't be had and what to do.
+pub(super) fn check() -> Vec<(PathBuf, String, Result<String, String>)> {
+    let wish = Wish { size: None, fps: 30 };
+    let look = |path: PathBuf| match Kernel.look(&path, wish, None) {
+        Ok(camera) => {
+            let shows = camera.mode();
+            Some((path, camera.name, Ok(shows)))
+        }
+        Err(Refusal::NoCapture { .. } | Refusal::Absent) => None,
+        Err(refusal) => {
+            let (name, error) = (kernels_name(&path), format!("{}; {}", refusal.found(&path), refusal.advice(&[])));
+            Some((path, name, Err(error)))
+        }
+    };
+    Kernel.devices().into_iter().filter_map(look).collect()
 }
 
 /// What the kernel calls a device that may not be opened.

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
-use tokio::sync::watch;
 
 use super::convert::{Colours, Layout};
 use super::device::Taken;
@@ -168,11 +167,10 @@ impl Drop for Fake {
     }
 }
 
-/// An open camera, its frames, and how it is.
+/// An open camera and its frames.
 struct Shown {
     source: Source,
     frames: mpsc::Receiver<Frame>,
-    health: watch::Receiver<Health>,
 }
 
 impl Shown {
@@ -181,26 +179,20 @@ impl Shown {
         let sink: FrameSink = Arc::new(move |frame| sender.send(frame).unwrap());
         let options = SourceOptions { fps: 1_000, ..SourceOptions::default() };
         let source = open_at(lab.clone(), device.map(Path::new), &options, sink, &Watch::new().0).unwrap();
-        let health = source.health();
-        Self { source, frames, health }
+        Self { source, frames }
     }
 
     fn next(&self) -> Frame {
         self.frames.recv_timeout(DEADLINE).unwrap()
     }
 
-    fn awaits(&mut self, is_so: impl Fn(&Health) -> bool) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        let awaited = async { tokio::time::timeout(DEADLINE, self.health.wait_for(is_so)).await.map(drop) };
-        assert!(runtime.block_on(awaited).is_ok(), "it is {:?}", *self.health.borrow());
+    fn awaits_loss(&self, words: &str) {
+        let is_lost = |health| matches!(health, Health::Lost { why } if why.contains(words));
+        await_until(words, || is_lost(self.source.health()));
     }
 
-    fn awaits_loss(&mut self, words: &str) {
-        self.awaits(|health| matches!(health, Health::Lost { why } if why.contains(words)));
-    }
-
-    fn awaits_well(&mut self) {
-        self.awaits(|health| *health == Health::Well);
+    fn awaits_well(&self) {
+        await_until("it is well", || self.source.health() == Health::Well);
     }
 }
 
@@ -235,7 +227,7 @@ fn pictures_come_only_while_they_are_wanted_and_the_first_is_whole() {
 #[test]
 fn a_camera_that_is_unplugged_comes_back_under_another_number() {
     let lab = Lab::with(&[(0, Is::Free("Desk"))]);
-    let mut shown = Shown::open(&lab, None);
+    let shown = Shown::open(&lab, None);
     shown.source.set_active(true);
     lab.give();
     shown.next();
@@ -253,7 +245,7 @@ fn a_camera_that_is_unplugged_comes_back_under_another_number() {
 #[test]
 fn a_device_that_was_asked_for_comes_back_as_itself() {
     let lab = Lab::with(&[(0, Is::Free("Desk")), (1, Is::Free("Desk"))]);
-    let mut shown = Shown::open(&lab, Some("/dev/video1"));
+    let shown = Shown::open(&lab, Some("/dev/video1"));
     shown.source.set_active(true);
     lab.give();
     shown.next();
@@ -269,7 +261,7 @@ fn a_device_that_was_asked_for_comes_back_as_itself() {
 #[test]
 fn a_camera_that_another_program_has_is_tried_until_it_is_free() {
     let lab = Lab::with(&[(0, Is::Free("Desk"))]);
-    let mut shown = Shown::open(&lab, None);
+    let shown = Shown::open(&lab, None);
     lab.plug(0, Some(Is::Busy("Desk")));
     shown.source.set_active(true);
     shown.awaits_loss("/dev/video0 is in use by cheese (pid 7)");
@@ -282,7 +274,7 @@ fn a_camera_that_another_program_has_is_tried_until_it_is_free() {
 #[test]
 fn a_lost_camera_is_looked_for_while_nobody_watches() {
     let lab = Lab::with(&[(0, Is::Free("Desk"))]);
-    let mut shown = Shown::open(&lab, None);
+    let shown = Shown::open(&lab, None);
     lab.plug(0, None);
     shown.source.set_active(true);
     shown.awaits_loss("the camera is not plugged in");
@@ -304,13 +296,13 @@ fn broken_pictures_are_left_out() {
     lab.lock().breaks = false;
     lab.give();
     shown.next();
-    assert_eq!(*shown.health.borrow(), Health::Well);
+    assert_eq!(shown.source.health(), Health::Well);
 }
 
 #[test]
 fn a_camera_that_gives_nothing_is_started_anew() {
     let lab = Lab::with(&[(0, Is::Free("Desk"))]);
-    let mut shown = Shown::open(&lab, None);
+    let shown = Shown::open(&lab, None);
     shown.source.set_active(true);
     shown.awaits_loss("gives no picture");
     lab.give();
