@@ -45,6 +45,7 @@ mod support_check;
 mod tls;
 mod units;
 mod whip;
+mod windows;
 
 #[path = "../support/mod.rs"]
 mod support;
