@@ -111,11 +111,11 @@ fn serve(capture: &mut Capture, orders: &Orders, sink: &FrameSink) -> Result<(),
         if wanted.mode == Mode::Stopped {
             return Ok(());
         }
-        capture.set_active(wanted.mode == Mode::Active)?;
+        // A server that says nothing may keep us for ever.
+        orders.waiting(|| capture.set_active(wanted.mode == Mode::Active))?;
         if wanted.refresh {
             capture.owe_whole();
         }
-        // A server that says nothing may keep us for ever.
         if let Some(frame) = orders.waiting(|| capture.advance(Instant::now()))? {
             sink(frame);
         }
@@ -157,14 +157,16 @@ struct Capture {
     due: Option<Instant>,
     /// Whether the next frame is whole, whatever has changed.
     whole: bool,
+    /// The extent of what the stores are for.
+    size: Size,
     pool: Pool<Vec<u8>>,
     last: Option<Picture>,
 }
 
 impl Capture {
     fn new(desk: Desk, fps: u32) -> Self {
-        let pool = Pool::new(desk.size().height);
-        Self { desk, interval: Duration::from_secs(1) / fps.max(1), due: None, whole: true, pool, last: None }
+        let (size, interval) = (desk.size(), Duration::from_secs(1) / fps.max(1));
+        Self { desk, interval, due: None, whole: true, size, pool: Pool::new(size.height), last: None }
     }
 
     fn set_active(&mut self, active: bool) -> Result<(), Trouble> {
@@ -193,13 +195,12 @@ impl Capture {
 
     /// Does what is due at `now`; the frame, where one is due and something has changed.
     fn advance(&mut self, now: Instant) -> Result<Option<Frame>, Trouble> {
-        let before = self.desk.size();
         self.desk.check(self.due.is_some())?;
         let size = self.desk.size();
-        if size != before {
+        if size != self.size {
             info!("what is shown is now {size}");
             self.pool.reset(size.height).for_each(drop);
-            (self.last, self.whole) = (None, true);
+            (self.size, self.last, self.whole) = (size, None, true);
         }
         let Some(due) = self.due.filter(|due| *due <= now) else { return Ok(None) };
         // Pictures that were missed are not made up for.
