@@ -46,6 +46,7 @@ mod switching;
 mod tls;
 mod units;
 mod whip;
+mod windows;
 
 #[path = "../support/mod.rs"]
 mod support;
