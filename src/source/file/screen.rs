@@ -1,0 +1,127 @@
+//! The last picture of a lesson, and the stores in which the next ones are made.
+//!
+//! Says exactly which rows of a picture differ from the one before, so that a slide that stands still costs nothing further on.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
+use super::movie;
+use super::picture::PictureError;
+use crate::frame::{Damage, Frame, Picture, Rect, Size};
+use crate::source::pool::{Pick, Pool};
+
+/// Rows that are compared at once.
+const BAND: usize = 16;
+
+/// What is shown.
+pub(super) struct Screen {
+    pool: Pool<Vec<u8>>,
+    current: Option<Picture>,
+    /// When the last frame was, so that none seems to be older.
+    captured: Option<Instant>,
+}
+
+/// What became of a picture.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Painted {
+    /// It is the current one, and differs from the one before there.
+    Differs(Damage),
+    /// It looks like the one before.
+    Same,
+    /// All stores have readers: try again.
+    Busy,
+}
+
+impl Screen {
+    pub(super) fn new() -> Self {
+        Self { pool: Pool::new(0), current: None, captured: None }
+    }
+
+    /// The size of the last picture.
+    pub(super) fn size(&self) -> Option<Size> {
+        self.current.as_ref().map(Picture::size)
+    }
+
+    /// Makes a decoded picture the current one.
+    ///
+    /// # Errors
+    /// [`PictureError`] where it can't be converted; the one before stays then.
+    pub(super) fn paint(&mut self, picture: &movie::Picture) -> Result<Painted, PictureError> {
+        let mut painter = picture.painter.lock().unwrap_or_else(PoisonError::into_inner);
+        let size = painter.size(&picture.frame)?;
+        let stride = size.width as usize * 4;
+        if self.size() != Some(size) {
+            self.pool = Pool::new(size.height);
+        }
+        self.pool.mark_all();
+        let at = match self.pool.pick() {
+            Pick::Fresh(at) | Pick::Stale(at) => at,
+            Pick::Create => self.pool.insert(vec![0; stride * size.height as usize]),
+            Pick::Busy => return Ok(Painted::Busy),
+        };
+        let Some((bgrx, _)) = self.pool.writable(at) else { return Ok(Painted::Busy) };
+        painter.paint(&picture.frame, bgrx)?;
+        let damage = match self.current.as_ref().filter(|current| current.size() == size) {
+            Some(current) => differing(current.bytes(), bgrx, size),
+            None => Damage::whole(size),
+        };
+        if damage.is_empty() {
+            return Ok(Painted::Same);
+        }
+        let store: Option<Arc<Vec<u8>>> = self.pool.share(at);
+        let Some(picture) = store.and_then(|store| Picture::new(store, size, stride)) else {
+            return Ok(Painted::Busy);
+        };
+        self.current = Some(picture);
+        Ok(Painted::Differs(damage))
+    }
+
+    /// The current picture as a frame of this moment; all of it may have changed where no damage is given.
+    pub(super) fn frame(&mut self, damage: Option<Damage>, at: Instant) -> Option<Frame> {
+        let picture = self.current.clone()?;
+        let captured = self.captured.map_or(at, |last| last.max(at));
+        self.captured = Some(captured);
+        let damage = damage.unwrap_or_else(|| Damage::whole(picture.size()));
+        Some(Frame { picture, damage, pointer: None, overlays: Vec::new(), captured })
+    }
+}
+
+/// The bands of rows that are not the same.
+fn differing(before: &[u8], now: &[u8], size: Size) -> Damage {
+    let band = size.width as usize * 4 * BAND;
+    let mut damage = Damage::none();
+    let mut run: Option<Rect> = None;
+    for (number, (before, now)) in before.chunks(band).zip(now.chunks(band)).enumerate() {
+        if before == now {
+            if let Some(rect) = run.take() {
+                damage.add(rect);
+            }
+            continue;
+        }
+        let rect = Rect { x: 0, y: (number * BAND) as u32, width: size.width, height: BAND as u32 }.clipped(size);
+        run = Some(run.map_or(rect, |run| run.bounding(rect)));
+    }
+    if let Some(rect) = run {
+        damage.add(rect);
+    }
+    damage
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_differ_are_damaged_and_no_others() {
+        let size = Size::new(10, 100);
+        let before = vec![7; 4000];
+        let mut now = before.clone();
+        assert!(differing(&before, &now, size).is_empty());
+        now[40 * 20] = 8;
+        now[40 * 35] = 8;
+        now[3999] = 8;
+        let rect = |y, height| Rect { x: 0, y, width: 10, height };
+        assert_eq!(differing(&before, &now, size).rects(), [rect(16, 32), rect(96, 4)]);
+        assert_eq!(differing(&before, &vec![0; 4000], size), Damage::whole(size));
+    }
+}
