@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::stage::millis;
 use crate::support::browser::Browser;
 
-mod guest;
+pub mod guest;
 
 use guest::Guest;
 
