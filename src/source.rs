@@ -23,7 +23,7 @@ mod open;
 pub mod pattern;
 mod pool;
 #[cfg(feature = "wayland")]
-mod portal;
+pub(crate) mod portal;
 #[cfg(feature = "scrap")]
 mod scrap;
 mod spec;

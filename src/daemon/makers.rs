@@ -264,7 +264,7 @@ impl Makers {
 
 /// The sound that comes with a source, where that is what is to be heard.
 fn feed(spec: &AudioSpec, stage: &Stage) -> Option<Arc<Feed>> {
-    matches!(spec, AudioSpec::Auto).then(|| stage.sound()).flatten()
+    matches!(spec, AudioSpec::Auto | AudioSpec::File).then(|| stage.sound()).flatten()
 }
 
 fn open_source(
@@ -301,12 +301,18 @@ fn open_source(
 
 fn open_sound(
     spec: &AudioSpec,
-    _feed: Option<Arc<Feed>>,
+    feed: Option<Arc<Feed>>,
     queue: &Inbox<Arc<Unit>>,
     watch: &Watch,
 ) -> anyhow::Result<Gated<AudioCapture>> {
     let gate = Gate::open();
-    let maker = AudioCapture::open(spec, unit_sink(queue, gate.clone()), watch)?;
+    let sink = unit_sink(queue, gate.clone());
+    let maker = match (spec, feed) {
+        (_, Some(feed)) => AudioCapture::open_feed(feed, sink, watch)?,
+        // The source has none.
+        (AudioSpec::File, None) => AudioCapture::open(&AudioSpec::Off, sink, watch)?,
+        (spec, None) => AudioCapture::open(spec, sink, watch)?,
+    };
     Ok(Gated { maker: Arc::new(maker), gate })
 }
 

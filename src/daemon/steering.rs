@@ -297,6 +297,8 @@ impl Steering {
         let prepared = self.prepare(RunConfig { source: spec.clone(), ..self.running.clone() }, true).await?;
         self.let_take_over(prepared).await?;
         self.shown = spec;
+        // Who comes from now on has the sound that there is now.
+        self.join.push_always(JoinIn::Terms(terms(&self.running, &self.makers)));
         Ok(self.makers.source().what)
     }
 

@@ -47,7 +47,7 @@ const STANDSTILL: Duration = Duration::from_secs(4);
 const PROBE: Duration = Duration::from_millis(800);
 
 /// Whether this is a session of Wayland whose portal could be asked.
-pub(super) fn is_session() -> bool {
+pub(crate) fn is_session() -> bool {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     let is_wayland =
         variable("WAYLAND_DISPLAY").is_some() || variable("XDG_SESSION_TYPE").is_some_and(|kind| kind == "wayland");
@@ -63,25 +63,41 @@ fn has_bus() -> bool {
 
 /// The screens that the portal offers: the one that is chosen in its dialog.
 pub(super) fn list() -> Vec<Found> {
-    if !is_session() {
+    if !is_session() || !session::probe(PROBE).is_ok_and(|abilities| abilities.has_monitors) {
         return Vec::new();
     }
-    match session::probe(PROBE) {
-        Ok(abilities) if abilities.has_monitors => {
-            let kept = Keeper::new(state_dir().as_deref()).token().is_some();
-            let what = if kept {
-                "the screen that was chosen in the desktop's dialog (Wayland; the permission is kept)"
-            } else {
-                "the screen that you choose in the desktop's dialog (Wayland)"
-            };
-            vec![Found { spec: SourceSpec::SCREEN.to_string(), what: what.to_owned(), details: Vec::new() }]
-        }
-        Ok(_) => Vec::new(),
-        Err(end) => {
-            debug!("the portal: {end}");
-            Vec::new()
-        }
+    let what = if is_kept() {
+        "the screen that was chosen in the desktop's dialog (Wayland); it is not asked for again"
+    } else {
+        "the screen that is chosen in the desktop's dialog (Wayland)"
+    };
+    vec![Found::new(SourceSpec::SCREEN.to_string(), what)]
+}
+
+/// Whether the permission of an earlier start is kept.
+fn is_kept() -> bool {
+    Keeper::new(state_dir().as_deref()).token().is_some()
+}
+
+/// What the portal offers, or why it can't be used and what to do; asks nobody anything.
+///
+/// # Errors
+/// One line, with what to do after a semicolon.
+pub(crate) fn look(within: Duration) -> Result<String, String> {
+    let words = |end| {
+        let (found, advice) = Failure::Ended(end).in_words();
+        format!("a Wayland session: {found}; {advice}")
+    };
+    let abilities = session::probe(within).map_err(words)?;
+    if !abilities.has_monitors {
+        return Err(words(End::NoPortal("it shares no monitors".to_owned())));
     }
+    let kept = match (abilities.version, is_kept()) {
+        (_, true) => "the permission is kept, so that nobody is asked",
+        (4.., false) => "the desktop asks at the first start, and the permission is kept then",
+        (_, false) => "the desktop asks at each start: its portal keeps no permission",
+    };
+    Ok(format!("a Wayland session, whose portal shares a screen (ScreenCast {}): {kept}", abilities.version))
 }
 
 /// Opens the screen that the portal grants, perhaps after a dialog.
@@ -150,8 +166,14 @@ enum Failure {
 
 impl Failure {
     fn into_error(self) -> SourceError {
+        let (found, advice) = self.in_words();
+        SourceError::unavailable("screen", found, advice)
+    }
+
+    /// What was found, and what to do.
+    fn in_words(self) -> (String, &'static str) {
         let packages = "install and start xdg-desktop-portal and the backend of your desktop (xdg-desktop-portal-gnome, -kde, -wlr …)";
-        let (found, advice) = match self {
+        match self {
             Self::Stopped => ("it was not waited for".to_owned(), "ask for it again"),
             Self::Ended(end @ End::NoBus(_)) => {
                 (end.to_string(), "start laterna in the desktop's session, as the user who is logged in there")
@@ -172,8 +194,7 @@ impl Failure {
             Self::NoPictures(why) => {
                 (format!("PipeWire brings no pictures: {why}"), "start pipewire and wireplumber as this user")
             }
-        };
-        SourceError::unavailable("screen", found, advice)
+        }
     }
 
     /// In a few words, for people.

@@ -29,7 +29,7 @@ mod windows;
 
 use capture::{Capture, Sleep};
 #[allow(unused_imports, reason = "for `laterna sources`")]
-pub(crate) use list::list;
+pub(crate) use list::list_of;
 use screen::Screen;
 use trouble::{Miss, Trouble};
 

@@ -12,7 +12,7 @@ use crate::stage::millis;
 use crate::support::browser::Browser;
 
 mod camera;
-mod guest;
+pub mod guest;
 
 use guest::Guest;
 

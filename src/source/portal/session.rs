@@ -77,11 +77,11 @@ pub(super) enum End {
 
 /// What a portal can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Abilities {
+pub(super) struct Abilities {
     /// The version of its ScreenCast.
-    pub(crate) version: u32,
+    pub(super) version: u32,
     /// Whether whole monitors can be shared.
-    pub(crate) has_monitors: bool,
+    pub(super) has_monitors: bool,
 }
 
 impl Session {

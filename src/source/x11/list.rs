@@ -18,13 +18,8 @@ use crate::source::{Kind, WindowSpec};
 /// How long a server may take to answer.
 const PATIENCE: Duration = Duration::from_millis(900);
 
-/// The screen of `$DISPLAY`, its monitors, and the windows that are there; nothing where no server answers.
-pub(crate) fn list() -> Vec<Found> {
-    list_of(std::env::var("DISPLAY").ok().as_deref())
-}
-
-/// As [`list`], of `display`.
-pub(super) fn list_of(display: Option<&str>) -> Vec<Found> {
+/// The screen of `display`, its monitors, and the windows that are there; nothing where no server answers.
+pub(crate) fn list_of(display: Option<&str>) -> Vec<Found> {
     let Some(name) = display.filter(|name| !name.is_empty()).map(str::to_owned) else { return Vec::new() };
     // A server that takes the connection may still say nothing: whoever lists is not held up by it.
     let (sender, found) = sync_channel(1);
