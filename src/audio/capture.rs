@@ -249,9 +249,8 @@ mod tests {
         let sink = Arc::new(move |unit| sender.send(unit).unwrap());
         let capture = AudioCapture::open_feed(feed.clone(), sink, &Watch::new().0).unwrap();
         assert_eq!((capture.describe().as_str(), capture.is_there()), ("file", true));
-        let tone = |at: u64| -> Vec<i16> {
-            (at..at + 48_000).flat_map(|n| [((n % 48) as i16 - 24) * 300; 2]).collect()
-        };
+        let tone =
+            |at: u64| -> Vec<i16> { (at..at + 48_000).flat_map(|n| [((n % 48) as i16 - 24) * 300; 2]).collect() };
         feed.push(0, &tone(0));
         capture.set_active(true);
         let deadline = Duration::from_secs(10);

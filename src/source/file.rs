@@ -145,7 +145,8 @@ impl Player {
     /// Does what is due; when something will be.
     fn play(&mut self, orders: &Orders, sink: &FrameSink) -> Option<Instant> {
         let position = self.clock.position(Instant::now());
-        let sound = self.lesson.fill(position + LEAD, Some(orders)).and_then(|end| self.clock.zero().map(|zero| zero + end));
+        let sound =
+            self.lesson.fill(position + LEAD, Some(orders)).and_then(|end| self.clock.zero().map(|zero| zero + end));
         let sound = sound.map(|used_up| used_up.checked_sub(LEAST_LEAD).unwrap_or(used_up));
         let step = self.decode(orders);
         let now = Instant::now();
@@ -175,7 +176,9 @@ impl Player {
         }
         match self.screen.paint(first) {
             Ok(Painted::Busy) => return Some(now + RETRY),
-            Ok(Painted::Differs(damage)) => self.screen.frame(Some(damage), due).into_iter().for_each(|frame| sink(frame)),
+            Ok(Painted::Differs(damage)) => {
+                self.screen.frame(Some(damage), due).into_iter().for_each(|frame| sink(frame))
+            }
             Ok(Painted::Same) => {}
             Err(error) => debug!("a picture is left out: {error}"),
         }

@@ -97,7 +97,8 @@ fn picture(path: &Path) -> Result<Picture, Wrong> {
             upright
         }
     };
-    Picture::new(Arc::new(upright), turned, turned.width as usize * 4).ok_or_else(|| unreadable("it is empty".to_owned()))
+    Picture::new(Arc::new(upright), turned, turned.width as usize * 4)
+        .ok_or_else(|| unreadable("it is empty".to_owned()))
 }
 
 /// The pixels in rows of BGRX without a gap, over black.

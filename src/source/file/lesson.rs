@@ -71,7 +71,8 @@ impl Lesson {
                     let has_sound = movie.has_sound()
                         || sounds().any(|file| Movie::open(file, Duration::ZERO).is_ok_and(|movie| movie.has_sound()));
                     let feed = has_sound.then(Feed::new).transpose();
-                    let feed = feed.map_err(|error| (format!("no eventfd ({error})"), "raise LimitNOFILE=".to_owned()))?;
+                    let feed =
+                        feed.map_err(|error| (format!("no eventfd ({error})"), "raise LimitNOFILE=".to_owned()))?;
                     let (offset, next, feed) = (Duration::ZERO, Following::Unknown, feed.map(Arc::new));
                     return Ok(Self { files, looped, at, movie, offset, next, feed });
                 }

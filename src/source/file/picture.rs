@@ -102,7 +102,8 @@ impl Painter {
     pub(super) fn size(&self, frame: &VideoFrame) -> Result<Size, PictureError> {
         let (width, height) = (frame.width(), frame.height());
         let extent = |pixels: usize| u32::try_from(pixels).ok().filter(|pixels| (1..=MOST_PIXELS).contains(pixels));
-        let size = extent(width).zip(extent(height)).map(|(width, height)| square(Size::new(width, height), self.told.aspect));
+        let size =
+            extent(width).zip(extent(height)).map(|(width, height)| square(Size::new(width, height), self.told.aspect));
         let size = size.filter(|size| u64::from(size.width) * u64::from(size.height) <= MOST_AREA);
         Ok(self.turn.turned(size.ok_or(PictureError::Extent(width, height))?))
     }

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 /// Names that videos end with.
 const VIDEOS: [&str; 22] = [
-    "3g2", "3gp", "asf", "avi", "divx", "f4v", "flv", "h264", "hevc", "ivf", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg",
-    "mpg", "mts", "ogv", "ts", "webm", "wmv",
+    "3g2", "3gp", "asf", "avi", "divx", "f4v", "flv", "h264", "hevc", "ivf", "m2ts", "m4v", "mkv", "mov", "mp4",
+    "mpeg", "mpg", "mts", "ogv", "ts", "webm", "wmv",
 ];
 
 /// What was found, and what to do.
@@ -118,7 +118,8 @@ mod tests {
 
     #[test]
     fn numbers_are_in_their_order_and_capitals_make_no_difference() {
-        let mut names = ["Part 10.mp4", "part 9.mp4", "Part 1.mp4", "part 02.mp4", "10.mp4", "2.mp4", "intro.mp4", "é.mp4"];
+        let mut names =
+            ["Part 10.mp4", "part 9.mp4", "Part 1.mp4", "part 02.mp4", "10.mp4", "2.mp4", "intro.mp4", "é.mp4"];
         names.sort_by(|a, b| natural(a, b));
         assert_eq!(
             names,

@@ -183,8 +183,7 @@ fn pictures_come_in_the_order_of_their_times_whatever_the_order_in_the_file() {
     let frames = ["-bf", "3", "-b_strategy", "0", "-g", "20"];
     for name in ["b.mp4", "b.mkv", "b.ts"] {
         let mut lesson = lesson(&made.file(name, &[&source, H264, &frames]));
-        let times: Vec<u64> =
-            pictures(&mut lesson, 100).iter().map(|picture| picture.at.as_micros() as u64).collect();
+        let times: Vec<u64> = pictures(&mut lesson, 100).iter().map(|picture| picture.at.as_micros() as u64).collect();
         assert_eq!(times.len(), 50, "{name}");
         for (number, at) in times.iter().enumerate() {
             assert!(at.abs_diff(number as u64 * 40_000) <= 1_000, "{name}: picture {number} at {at} us");
@@ -218,11 +217,8 @@ fn a_lesson_begins_where_it_is_asked_to() {
     let made = Made::new();
     let filter = "color=c=red:s=128x96:r=25:d=2[a];color=c=blue:s=128x96:r=25:d=2[b];[a][b]concat=n=2:v=1";
     for (name, keyframes) in [("many.mp4", "10"), ("few.mp4", "1000"), ("few.mkv", "1000"), ("few.webm", "1000")] {
-        let encoder: &[&str] = if name.ends_with("webm") {
-            &["-c:v", "libvpx", "-b:v", "1M", "-deadline", "realtime"]
-        } else {
-            H264
-        };
+        let encoder: &[&str] =
+            if name.ends_with("webm") { &["-c:v", "libvpx", "-b:v", "1M", "-deadline", "realtime"] } else { H264 };
         let path = made.file(name, &[&["-filter_complex", filter], encoder, &["-g", keyframes]]);
         for (millis, is_red, count) in [(1_500, true, 63), (3_000, false, 25), (3_990, false, 1)] {
             let mut lesson = Lesson::open(&path, false, Duration::from_millis(millis)).unwrap();
@@ -289,7 +285,11 @@ fn a_damaged_file_is_played_as_far_as_it_can_be() {
     let mut lesson = lesson(&hole);
     let pictures = pictures(&mut lesson, 200);
     let last = pictures.last().unwrap().at;
-    println!("{} pictures of a file with a hole, {} errors, the last at {last:?}", pictures.len(), lesson.movie().errors());
+    println!(
+        "{} pictures of a file with a hole, {} errors, the last at {last:?}",
+        pictures.len(),
+        lesson.movie().errors()
+    );
     assert!(pictures.len() > 60 && last >= Duration::from_millis(3_900), "it ended at {last:?}");
 }
 

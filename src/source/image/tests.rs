@@ -41,7 +41,8 @@ fn images_of_each_kind_have_their_colours() {
         ("a.bmp", &[]),
         ("a.gif", &[]),
     ] {
-        let picture = picture(&made(folder.path(), name, "52x38", more)).map_err(|wrong| format!("{name}: {wrong:?}")).unwrap();
+        let picture =
+            picture(&made(folder.path(), name, "52x38", more)).map_err(|wrong| format!("{name}: {wrong:?}")).unwrap();
         assert_eq!(picture.size(), Size::new(104, 38), "{name}");
         let (left, right) = (rgb(&picture, 10, 18), rgb(&picture, 90, 36));
         println!("{name}: {left:?} {right:?}");

@@ -188,11 +188,11 @@ impl Shown {
 
     fn awaits_loss(&self, words: &str) {
         let is_lost = |health| matches!(health, Health::Lost { why } if why.contains(words));
-        await_until(words, || is_lost(self.source.health()));
+        await_until(words, || is_lost(self.source.health().borrow().clone()));
     }
 
     fn awaits_well(&self) {
-        await_until("it is well", || self.source.health() == Health::Well);
+        await_until("it is well", || *self.source.health().borrow() == Health::Well);
     }
 }
 
@@ -296,7 +296,7 @@ fn broken_pictures_are_left_out() {
     lab.lock().breaks = false;
     lab.give();
     shown.next();
-    assert_eq!(shown.source.health(), Health::Well);
+    assert_eq!(*shown.source.health().borrow(), Health::Well);
 }
 
 #[test]
