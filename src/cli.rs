@@ -12,8 +12,9 @@ use clap::{ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Su
 
 use crate::clock::wall_now;
 use crate::config::one_line;
-use crate::config::tables::expiry;
+use crate::config::tables::{NAME_ADVICE, expiry};
 use crate::control::client::Command as Operation;
+use crate::signaling::access::is_name;
 use crate::source::{SourceSpec, SpecError};
 
 pub mod manual;
@@ -25,15 +26,10 @@ pub use clap_complete::Shell;
 pub use run::RunArgs;
 
 /// The commands of the contract that come in later versions.
-pub const COMMANDS_NOT_YET: &[&str] = &["sources", "audio", "record", "play", "pause", "seek", "snapshot"];
+pub const COMMANDS_NOT_YET: &[&str] = &["audio", "record", "play", "pause", "seek", "snapshot"];
 
 /// The flags of `run` that come in later versions, each with its variable.
-pub const FLAGS_NOT_YET: &[(&str, &str)] = &[
-    ("fallback", "LATERNA_FALLBACK"),
-    ("fit", "LATERNA_FIT"),
-    ("capture", "LATERNA_CAPTURE"),
-    ("record", "LATERNA_RECORD"),
-];
+pub const FLAGS_NOT_YET: &[(&str, &str)] = &[("record", "LATERNA_RECORD")];
 
 const EXAMPLES: &str = "\
 Examples:
@@ -44,6 +40,8 @@ Examples:
   laterna run --signaling mdn+ws://host:6503     for the pages of another signaling server
   laterna run --call joined                      for pages of the peerconnection protocol, which wait to be called
   DISPLAY=:1 laterna run --source screen         the screen of another X server
+  laterna run --source 'screen + camera'         the screen with the camera in a corner
+  laterna run --source 'file:lesson.mp4?loop'    a recorded lesson, again and again
 
 It prints a line `open http://...`: open that address in a browser to watch.
 Every flag has a variable: --udp-port is LATERNA_UDP_PORT; and but for --config a key in the config file: udp-port.
@@ -136,6 +134,12 @@ enum CliCommand {
         #[command(flatten)]
         daemon: DaemonArgs,
     },
+    /// Lists what this machine can show, each with what to type after --source or `laterna switch`; needs no daemon
+    Sources {
+        /// As one line of JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Lists, adds and revokes the codes by which viewers come in
     Codes {
         #[command(subcommand)]
@@ -195,7 +199,7 @@ enum CodesArgs {
         /// Its name: a-z A-Z 0-9 . _ -
         name: String,
         /// When it expires: after a time, as 45m, 8h, 7d or 2w, or at a date, as 2027-07-31T18:00:00+02:00
-        #[arg(long, value_name = "TIME")]
+        #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
         expires: Option<String>,
         /// As one line of JSON
         #[arg(long)]
@@ -250,6 +254,11 @@ pub enum Invocation {
         json: bool,
         /// The settings.
         settings: Box<RunArgs>,
+    },
+    /// To list what this machine can show.
+    Sources {
+        /// As JSON.
+        json: bool,
     },
     /// To print the help or the version.
     Print(Box<clap::Error>),
@@ -309,6 +318,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Cli
             }
             operate(Operation::Switch { to }, daemon)
         }
+        CliCommand::Sources { json } => Ok(Invocation::Sources { json }),
         CliCommand::Codes { command } => {
             let (operation, daemon) = codes(command)?;
             operate(operation, daemon)
@@ -386,12 +396,19 @@ fn codes(command: CodesArgs) -> Result<(Operation, DaemonArgs), CliError> {
     Ok(match command {
         CodesArgs::List { json, show, daemon } => (Operation::Codes { json, show }, daemon),
         CodesArgs::Revoke { name, daemon } => (Operation::RevokeCode { name }, daemon),
+        CodesArgs::Add { name, .. } if !is_name(&name) => {
+            return Err(CliError::Unknown {
+                asked: format!("codes add {}", one_line(&name)),
+                found: "no name of a code".to_owned(),
+                advice: NAME_ADVICE.to_owned(),
+            });
+        }
         CodesArgs::Add { name, expires, json, daemon } => {
             let expires = expires.map(|text| match expiry(&text, wall_now()) {
                 Some(expires) => Ok(expires),
                 None => Err(CliError::Unknown {
                     asked: format!("codes add --expires {}", one_line(&text)),
-                    found: "neither a time nor a date".to_owned(),
+                    found: "neither a time from now on nor a date".to_owned(),
                     advice: "write 45m, 8h, 7d or 2w, or a date as 2027-07-31T18:00:00+02:00".to_owned(),
                 }),
             });

@@ -11,6 +11,7 @@ use tracing::level_filters::LevelFilter;
 use crate::audio::AudioSpec;
 use crate::encoder::{Bitrate, Codec};
 use crate::frame::Size;
+use crate::frame::canvas::FitMode;
 use crate::ice_server::IceServer;
 use crate::session::reach::NetworkFilter;
 use crate::session::sdp::Sync;
@@ -18,7 +19,7 @@ use crate::signaling::access::Origins;
 use crate::signaling::client::url::SignalingUrl;
 use crate::signaling::peers::CallPolicy;
 use crate::signaling::room::RoomPolicy;
-use crate::source::SourceSpec;
+use crate::source::{CaptureBackend, SourceSpec};
 
 pub mod changes;
 mod file;
@@ -71,6 +72,8 @@ pub enum TlsConfig {
 pub struct RunConfig {
     /// Where pictures come from.
     pub source: SourceSpec,
+    /// What is shown while the source is lost; `None` is a card that says so.
+    pub fallback: Option<SourceSpec>,
     /// Under which name viewers and servers know this daemon.
     pub name: String,
     /// Where the web page, WHEP and the room are served.
@@ -85,8 +88,12 @@ pub struct RunConfig {
     pub fps: u32,
     /// The canvas; `None` follows the source at start.
     pub size: Option<Size>,
+    /// What becomes of a source whose sides are not the canvas's.
+    pub fit: FitMode,
     /// Whether the pointer is shown.
     pub pointer: bool,
+    /// By which means screens are captured.
+    pub capture: CaptureBackend,
     /// So many viewers at once, at least 1.
     pub max_viewers: usize,
     /// Who may watch.
@@ -157,7 +164,7 @@ impl SyncConfig {
     /// How it is for the sound of `audio`: what the machine plays belongs to its screen, what a microphone hears or a tone does not.
     pub fn resolve(self, audio: &AudioSpec) -> Sync {
         match (self, audio) {
-            (Self::Lip, _) | (Self::Auto, AudioSpec::Auto | AudioSpec::System) => Sync::Lip,
+            (Self::Lip, _) | (Self::Auto, AudioSpec::Auto | AudioSpec::System | AudioSpec::File) => Sync::Lip,
             (Self::LowLatency | Self::Auto, _) => Sync::LowLatency,
         }
     }

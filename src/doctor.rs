@@ -161,8 +161,8 @@ pub fn examine(patient: Patient) -> Report {
     let mut add = |findings: Result<Vec<Finding>, Finding>| checks.extend(findings.unwrap_or_else(|lost| vec![lost]));
 
     let source = config.source.clone();
-    let fps = config.fps;
-    let display = Check::start("display", move || gather::screen::display(source)).finish();
+    let (fps, by) = (config.fps, config.capture);
+    let display = Check::start("display", move || gather::screen::display(source, by)).finish();
     add(display.as_ref().map(screen::display).map_err(Clone::clone));
     if let Some(display) = display.ok().filter(screen::is_there) {
         let asked = display.asked.clone();

@@ -11,6 +11,7 @@ use laterna::config::written::Written;
 use laterna::config::{Exit, MANUAL, one_line, print};
 use laterna::daemon::Reloads;
 use laterna::logs::Destination;
+use laterna::source::list;
 use laterna::{control, doctor};
 use tracing::info;
 use tracing::level_filters::LevelFilter;
@@ -37,6 +38,10 @@ fn main() -> ExitCode {
                 fail(Exit::Failed, &format!("man {}: {error}; name a directory that can be written", dir.display()))
             }
         },
+        Ok(Invocation::Sources { json }) => {
+            let found = list::all(std::env::var("DISPLAY").ok().as_deref());
+            say(&if json { control::print::json(&found) + "\n" } else { list::in_words(&found) })
+        }
         Ok(Invocation::Doctor { json, settings }) => examine(&settings, json),
         Ok(Invocation::Operate { operation, control }) => {
             match control::client::run(&operation, control.as_deref(), &mut std::io::stdout().lock()) {

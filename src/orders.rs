@@ -2,8 +2,9 @@
 //!
 //! The thread sleeps in poll(2) on the bell (an eventfd) and whatever else it watches; nothing here decides anything.
 
+use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -61,6 +62,17 @@ pub(crate) struct Orders {
     /// The thread's: a look at the orders is a turn.
     beat: Beat,
     health: watch::Sender<Health>,
+    /// Hears of each change of health, on the thread itself.
+    listener: OnceLock<Listener>,
+}
+
+/// Who hears of a thread's health.
+struct Listener(Box<dyn Fn(&Health) + Send + Sync>);
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Listener")
+    }
 }
 
 impl Orders {
@@ -72,12 +84,16 @@ impl Orders {
             bell,
             beat,
             health: watch::Sender::new(Health::Well),
+            listener: OnceLock::new(),
         })
     }
 
     /// Tells whether the thread captures what it is to.
     pub(crate) fn tell(&self, health: Health) {
-        self.health.send_replace(health);
+        self.health.send_replace(health.clone());
+        if let Some(Listener(hear)) = self.listener.get() {
+            hear(&health);
+        }
     }
 
     /// Orders a mode and wakes the thread; nothing follows [`Mode::Stopped`].
@@ -235,6 +251,16 @@ impl<T: Send + 'static> OrderedThread<T> {
     /// Whether it captures what it is to, now and from now on.
     pub(crate) fn health(&self) -> watch::Receiver<Health> {
         self.orders.health.subscribe()
+    }
+
+    /// Has somebody hear of each change of health from now on, and of what is lost already; to be called once.
+    pub(crate) fn follow(&self, hear: Box<dyn Fn(&Health) + Send + Sync>) {
+        if let Ok(()) = self.orders.listener.set(Listener(hear)) {
+            let health = self.orders.health.borrow().clone();
+            if let (Some(Listener(hear)), Health::Lost { .. }) = (self.orders.listener.get(), &health) {
+                hear(&health);
+            }
+        }
     }
 
     /// Lets it work or be idle.

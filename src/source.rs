@@ -23,13 +23,14 @@ mod open;
 pub mod pattern;
 mod pool;
 #[cfg(feature = "wayland")]
-mod portal;
+pub(crate) mod portal;
 #[cfg(feature = "scrap")]
 mod scrap;
 mod spec;
+pub mod stage;
 mod still;
 #[cfg(feature = "camera")]
-mod v4l2;
+pub(crate) mod v4l2;
 pub mod x11;
 
 pub use spec::{GRAMMAR, Kind, Layer, Overlay, Region, SourceSpec, SpecError, WindowSpec};
@@ -51,7 +52,7 @@ pub enum CaptureBackend {
 }
 
 /// How a source is opened.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceOptions {
     /// At most so many frames a second.
     pub fps: u32,
@@ -169,8 +170,13 @@ impl Source {
     }
 
     /// Whether its frames can be had, now and from now on.
-    pub(crate) fn health(&self) -> watch::Receiver<Health> {
+    fn health(&self) -> watch::Receiver<Health> {
         self.thread.health()
+    }
+
+    /// Has somebody hear whether its frames can be had, from now on, on the source's thread; to be called once.
+    fn follow(&self, hear: Box<dyn Fn(&Health) + Send + Sync>) {
+        self.thread.follow(hear);
     }
 
     /// Lets frames flow, the first one whole and at once, or stops all work.

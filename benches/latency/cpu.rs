@@ -7,7 +7,7 @@ use laterna::clock::MediaTime;
 use laterna::encoder::Bitrate;
 use laterna::encoder::h264::H264Encoder;
 use laterna::encoder::picture::{Order, Qp, Tool};
-use laterna::frame::canvas::Canvas;
+use laterna::frame::canvas::{Canvas, FitMode};
 use laterna::frame::colour::I420;
 use laterna::frame::{Damage, Frame, Picture, Size};
 use serde_json::{Value, json};
@@ -109,7 +109,7 @@ fn captured(kind: Kind) -> Vec<I420> {
     let mut client = XClient::open(&screen.display());
     client.fill_with_text();
     let size = Size::new(u32::from(SCREEN.0), u32::from(SCREEN.1));
-    let mut canvas = Canvas::new(size);
+    let mut canvas = Canvas::new(size, FitMode::Letterbox);
     let mut frames = Vec::new();
     for _ in 0..FRAMES {
         kind.draw()(&mut client);

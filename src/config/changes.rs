@@ -19,6 +19,7 @@ impl RunConfig {
         // Every field is named, so that a new one can't be forgotten.
         let Self {
             source,
+            fallback,
             name,
             listen,
             udp_port,
@@ -26,7 +27,9 @@ impl RunConfig {
             bitrate,
             fps,
             size,
+            fit,
             pointer,
+            capture,
             max_viewers,
             auth,
             tls,
@@ -45,6 +48,7 @@ impl RunConfig {
             tables,
         } = self;
         live(&mut changes, "source", source, &wanted.source);
+        live(&mut changes, "fallback", fallback, &wanted.fallback);
         live(&mut changes, "name", name, &wanted.name);
         fixed(&mut changes, "listen", listen, &wanted.listen);
         fixed(&mut changes, "udp-port", udp_port, &wanted.udp_port);
@@ -52,7 +56,9 @@ impl RunConfig {
         live(&mut changes, "bitrate", bitrate, &wanted.bitrate);
         live(&mut changes, "fps", fps, &wanted.fps);
         fixed(&mut changes, "size", size, &wanted.size);
+        fixed(&mut changes, "fit", fit, &wanted.fit);
         live(&mut changes, "cursor", pointer, &wanted.pointer);
+        live(&mut changes, "capture", capture, &wanted.capture);
         live(&mut changes, "max-viewers", max_viewers, &wanted.max_viewers);
         fixed(&mut changes, "auth", auth, &wanted.auth);
         fixed(&mut changes, "tls", tls, &wanted.tls);
@@ -125,7 +131,7 @@ mod tests {
     fn every_key_is_one_of_a_setting_and_the_manual_says_which_are_fixed() {
         let mut running = config("");
         let wanted = config(
-            "source = \"pattern\"\nname = \"a\"\nlisten = \"off\"\nudp-port = 1\ncodec = \"h264\"\nbitrate = \"1M\"\nfps = 1\nsize = \"64x64\"\ncursor = \"off\"\n\
+            "source = \"pattern\"\nfallback = \"off\"\nfit = \"crop\"\ncapture = \"x11\"\nname = \"a\"\nlisten = \"off\"\nudp-port = 1\ncodec = \"h264\"\nbitrate = \"1M\"\nfps = 1\nsize = \"64x64\"\ncursor = \"off\"\n\
              max-viewers = 1\nauth = \"none\"\ntls = \"self-signed\"\nsync = \"lip\"\nroom = \"open\"\ncall = \"joined\"\naudio = \"off\"\nsignaling = \"mdn+ws://h\"\n\
              ice-server = \"stun:h\"\npublic-ip = \"192.0.2.1\"\nnetwork = \"eth0\"\ncontrol = \"/x\"\ncontrol-group = \"g\"\nallow-origin = \"https://h\"\nlog = \"warn\"\n",
         );

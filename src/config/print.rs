@@ -7,7 +7,7 @@ use super::load::Loaded;
 use super::one_line;
 use super::setting::{Fallback, Kind, SETTINGS, Setting};
 use super::tables::{Kept, Limits, Tables, date};
-use super::written::{Origin, in_toml};
+use super::written::{Origin, in_toml, quoted};
 
 /// Where the comments begin, where the values leave room.
 const COMMENTS: usize = 40;
@@ -50,7 +50,7 @@ fn tables(tables: &Tables) -> String {
     if !tables.scenes.is_empty() {
         text.push_str("\n[scenes]\n");
         for (name, source) in &tables.scenes {
-            let _ = writeln!(text, "{} = \"{source}\"", bare(name));
+            let _ = writeln!(text, "{} = {}", bare(name), quoted(&source.to_string()));
         }
     }
     for (table, secrets) in [("codes", &tables.codes), ("tokens", &tables.tokens)] {

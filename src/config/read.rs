@@ -32,6 +32,7 @@ impl Reader<'_> {
     /// Reads all before it gives up; of what is invalid nothing is made.
     fn config(&mut self, hostname: &str) -> Option<RunConfig> {
         let source = self.one("source", value::source);
+        let fallback = self.one("fallback", value::fallback);
         let name = self.one("name", value::name).unwrap_or_else(|| format!("laterna@{hostname}"));
         let listen = self.list("listen", value::listen);
         let udp_port = self.one("udp-port", value::udp_port);
@@ -39,7 +40,9 @@ impl Reader<'_> {
         let bitrate = self.one("bitrate", value::bitrate);
         let fps = self.one("fps", value::fps);
         let size = self.one("size", value::size);
+        let fit = self.one("fit", value::fit);
         let pointer = self.one("cursor", value::cursor);
+        let capture = self.one("capture", value::capture);
         let max_viewers = self.one("max-viewers", value::max_viewers);
         let code_file = self.one("auth-code-file", value::path);
         let auth = self.one("auth", |asked| value::auth(asked, code_file));
@@ -58,6 +61,7 @@ impl Reader<'_> {
         let log = self.one("log", value::log);
         Some(RunConfig {
             source: source?,
+            fallback,
             name,
             listen: listen?,
             udp_port: udp_port?,
@@ -65,7 +69,9 @@ impl Reader<'_> {
             bitrate: bitrate?,
             fps: fps?,
             size,
+            fit: fit?,
             pointer: pointer?,
+            capture: capture?,
             max_viewers: max_viewers?,
             auth: auth?,
             tls: tls?,

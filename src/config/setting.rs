@@ -75,7 +75,13 @@ pub const SETTINGS: &[Setting] = &[
         "source",
         "SPEC",
         "auto",
-        "Where pictures come from: auto (the screen if there is one, else the pattern), screen, pattern",
+        "Where pictures come from: auto (the screen, else the camera, else the pattern), screen, screen:NAME, window:TITLE, region:WxH+X+Y, camera, camera:/dev/videoN, file:PATH, image:PATH, pattern, off; A + B for B in a corner of A",
+    ),
+    computed(
+        "fallback",
+        "SPEC",
+        "a card that says why",
+        "What is shown while the source is lost, or can't be opened at the start",
     ),
     computed("name", "NAME", "laterna@HOSTNAME", "The name of this broadcast"),
     at_start(list(
@@ -99,6 +105,12 @@ pub const SETTINGS: &[Setting] = &[
         "the source's at start, at most 1920x1080",
         "The size of the picture sent, 16x16 to 3840x2160",
     )),
+    at_start(text(
+        "fit",
+        "HOW",
+        "letterbox",
+        "What becomes of a source of other sides: letterbox (black bars), crop, stretch",
+    )),
     Setting {
         key: "cursor",
         kind: Kind::Switch,
@@ -107,6 +119,12 @@ pub const SETTINGS: &[Setting] = &[
         help: "Whether the pointer is shown",
         at_start: false,
     },
+    text(
+        "capture",
+        "HOW",
+        "auto",
+        "How screens are captured: auto (portal in a Wayland session, else x11), x11, portal, scrap",
+    ),
     number("max-viewers", "N", "500", "So many viewers at once, at most"),
     at_start(text(
         "auth",

@@ -10,24 +10,31 @@ use super::{AuthConfig, ConfigError, Listen, SyncConfig, TlsConfig};
 use crate::audio::{AudioSpec, AudioSpecError};
 use crate::encoder::{Bitrate, Codec};
 use crate::frame::Size;
+use crate::frame::canvas::FitMode;
 use crate::ice_server::{IceServer, IceServerError};
 use crate::session::reach::NetworkFilter;
 use crate::signaling::access::Origins;
 use crate::signaling::client::url::{SignalingUrl, SignalingUrlError};
 use crate::signaling::peers::CallPolicy;
 use crate::signaling::room::RoomPolicy;
-use crate::source::{SourceSpec, SpecError};
+use crate::source::{CaptureBackend, SourceSpec, SpecError};
 
 /// Below this a screen can't be read.
 const BITRATE_MIN: u64 = 50_000;
 /// Above this no browser's decoder keeps up.
 const BITRATE_MAX: u64 = 100_000_000;
 const FPS_MAX: u32 = 120;
-const VIEWERS_MAX: usize = 10_000;
+const VIEWERS_MAX: u32 = 10_000;
 const NAME_MAX: usize = 128;
 
 pub(super) fn source(asked: Asked) -> Result<SourceSpec, ConfigError> {
     SourceSpec::parse(&asked.value).map_err(|SpecError { found, advice, .. }| asked.invalid(&found, advice))
+}
+
+pub(super) fn fallback(asked: Asked) -> Result<SourceSpec, ConfigError> {
+    let spec = source(asked.clone())?;
+    let advice = "write one source alone, as pattern, off or image:/path/to/card.png";
+    if spec.overlays.is_empty() { Ok(spec) } else { Err(asked.invalid("layers in a fallback", advice)) }
 }
 
 pub(super) fn name(asked: Asked) -> Result<String, ConfigError> {
@@ -107,7 +114,7 @@ pub(super) fn bitrate(asked: Asked) -> Result<Bitrate, ConfigError> {
 }
 
 /// Reads decimal digits with at most one point and a suffix k or M; parts of a bit are cut.
-fn scaled(text: &str) -> Option<u64> {
+pub(super) fn scaled(text: &str) -> Option<u64> {
     let (number, scale) = match text.strip_suffix(['k', 'K']) {
         Some(number) => (number, 1_000),
         None => match text.strip_suffix(['m', 'M']) {
@@ -133,7 +140,20 @@ fn scaled(text: &str) -> Option<u64> {
 pub(super) fn fps(asked: Asked) -> Result<u32, ConfigError> {
     match asked.value.parse() {
         Ok(fps @ 1..=FPS_MAX) => Ok(fps),
-        _ => Err(asked.invalid("not a frame rate", format!("write a whole number from 1 to {FPS_MAX}"))),
+        _ => {
+            let found = no_whole_number(&asked.value, FPS_MAX, "not a frame rate");
+            Err(asked.invalid(found, format!("write a whole number from 1 to {FPS_MAX}")))
+        }
+    }
+}
+
+/// What is wrong with a text that is no whole number from 1 to `most`; `what` it is not where it is no number at all.
+fn no_whole_number(text: &str, most: u32, what: &'static str) -> &'static str {
+    match text.parse::<f64>() {
+        Ok(number) if number < 1.0 => "too low",
+        Ok(number) if number > f64::from(most) => "too high",
+        Ok(_) => "not a whole number",
+        Err(_) => what,
     }
 }
 
@@ -152,6 +172,28 @@ pub(super) fn size(asked: Asked) -> Result<Size, ConfigError> {
     if size.can_be_sent() { Ok(size) } else { Err(asked.invalid("too large", advice)) }
 }
 
+pub(super) fn fit(asked: Asked) -> Result<FitMode, ConfigError> {
+    match asked.value.as_str() {
+        "letterbox" => Ok(FitMode::Letterbox),
+        "crop" => Ok(FitMode::Crop),
+        "stretch" => Ok(FitMode::Stretch),
+        _ => Err(asked.invalid("no such way", "write letterbox (black bars), crop or stretch")),
+    }
+}
+
+pub(super) fn capture(asked: Asked) -> Result<CaptureBackend, ConfigError> {
+    let built_without = |what| format!("write auto or x11, or build with its feature {what}");
+    match asked.value.as_str() {
+        "auto" => Ok(CaptureBackend::Auto),
+        "x11" => Ok(CaptureBackend::X11),
+        "portal" if cfg!(feature = "wayland") => Ok(CaptureBackend::Portal),
+        "portal" => Err(asked.invalid("this program was built without it", built_without("wayland"))),
+        "scrap" if cfg!(feature = "scrap") => Ok(CaptureBackend::Scrap),
+        "scrap" => Err(asked.invalid("this program was built without it", built_without("scrap"))),
+        _ => Err(asked.invalid("no such way", "write auto, x11, portal or scrap")),
+    }
+}
+
 pub(super) fn cursor(asked: Asked) -> Result<bool, ConfigError> {
     match asked.value.as_str() {
         "on" => Ok(true),
@@ -162,8 +204,11 @@ pub(super) fn cursor(asked: Asked) -> Result<bool, ConfigError> {
 
 pub(super) fn max_viewers(asked: Asked) -> Result<usize, ConfigError> {
     match asked.value.parse() {
-        Ok(viewers @ 1..=VIEWERS_MAX) => Ok(viewers),
-        _ => Err(asked.invalid("not a number of viewers", format!("write a whole number from 1 to {VIEWERS_MAX}"))),
+        Ok(viewers @ 1..=VIEWERS_MAX) => Ok(viewers as usize),
+        _ => {
+            let found = no_whole_number(&asked.value, VIEWERS_MAX, "not a number of viewers");
+            Err(asked.invalid(found, format!("write a whole number from 1 to {VIEWERS_MAX}")))
+        }
     }
 }
 

@@ -14,13 +14,13 @@ use crate::control::wire::{Event, IceStanding};
 use crate::events::{Events, Listener};
 use crate::orders::Health;
 use crate::session::relay::server::Standing;
-use crate::source::Source;
+use crate::source::stage::Stage;
 
-/// Tells when a source is lost and back, for as long as it is there.
+/// Tells when a source is lost and back, for as long as it is there; one that is lost from the beginning is told at once.
 ///
 /// To be called in a tokio runtime, as [`follow_sound`].
-pub(super) fn follow_source(source: &Source, events: &Events) {
-    let (health, what, told) = (source.health(), source.describe(), events.clone());
+pub(super) fn follow_source(stage: &Stage, events: &Events) {
+    let (health, what, told) = (stage.health(), stage.what(), events.clone());
     let say = move |health| {
         let source = what.clone();
         told.tell(match health {
@@ -28,6 +28,9 @@ pub(super) fn follow_source(source: &Source, events: &Events) {
             Health::Well => Event::SourceBack { source },
         });
     };
+    if *health.borrow() != Health::Well {
+        say(health.borrow().clone());
+    }
     tokio::spawn(follow(health, say));
 }
 

@@ -1,13 +1,12 @@
 //! What makes units: a source, an encoder for each video codec, and sound; each runs while somebody takes what it makes (rule 1).
 
-use std::ffi::OsString;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use anyhow::bail;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::herald;
 use crate::alive::Watch;
+use crate::audio::feed::Feed;
 use crate::audio::{AudioCapture, AudioSpec};
 use crate::config::RunConfig;
 use crate::control::wire;
@@ -18,10 +17,9 @@ use crate::fanout::Unit;
 use crate::frame::canvas::canvas_size;
 use crate::frame::{Frame, Size};
 use crate::session::inbox::Inbox;
-use crate::source::{Source, SourceOptions};
-
-/// A hook for tests of the watchdog: with the value `encode`, an encoder's thread hangs at its first picture.
-const HANG: &str = "LATERNA_TEST_HANG";
+use crate::signaling::access::state_dir;
+use crate::source::SourceOptions;
+use crate::source::stage::{Stage, StageConfig};
 
 /// One for each video codec.
 type Workers = Vec<(Codec, Arc<EncodeWorker>)>;
@@ -37,7 +35,6 @@ struct Inner {
     canvas: Size,
     sound_queue: Inbox<Arc<Unit>>,
     watch: Watch,
-    hangs: bool,
     events: Events,
     /// Dropped last, so that they end here and not in a source's thread.
     workers: Workers,
@@ -45,8 +42,10 @@ struct Inner {
 
 /// What a reload may change.
 struct State {
-    source: Gated<Source>,
+    source: Gated<Stage>,
     sound: Gated<AudioCapture>,
+    /// The sound that comes with the source, where that is what is heard.
+    feed: Option<Arc<Feed>>,
     /// The video codecs that are wanted: the source runs while there is one.
     wanted: Vec<Codec>,
     hears: bool,
@@ -82,8 +81,8 @@ impl Gate {
 
 /// Makers that are open and wait to take the place of those that run.
 pub(super) struct Prepared {
-    source: Option<Gated<Source>>,
-    sound: Option<Gated<AudioCapture>>,
+    source: Option<Gated<Stage>>,
+    sound: Option<(Gated<AudioCapture>, Option<Arc<Feed>>)>,
     bitrate: Bitrate,
     fps: u32,
 }
@@ -96,23 +95,24 @@ impl Makers {
         watch: &Watch,
         events: &Events,
     ) -> anyhow::Result<Self> {
-        let hangs = encoders_hang(std::env::var_os(HANG))?;
         let outlet: Arc<OnceLock<Workers>> = Arc::default();
-        let source = open_source(config, &outlet, watch)?;
+        let source = open_source(config, None, &outlet, watch)?;
         let canvas = canvas_size(source.maker.size(), config.size);
         let start = |codec: &Codec| -> anyhow::Result<(Codec, Arc<EncodeWorker>)> {
-            let worker_config = WorkerConfig { codec: *codec, canvas, bitrate: config.bitrate, fps: config.fps };
-            let sink = unit_sink(pictures, hangs, Gate::open());
+            let worker_config =
+                WorkerConfig { codec: *codec, canvas, bitrate: config.bitrate, fps: config.fps, fit: config.fit };
+            let sink = unit_sink(pictures, Gate::open());
             Ok((*codec, Arc::new(EncodeWorker::start(worker_config, sink, watch)?)))
         };
         let workers = config.codecs.iter().map(start).collect::<anyhow::Result<Workers>>()?;
-        let audio = open_sound(&config.audio, sound, hangs, watch)?;
+        let feed = feed(&config.audio, &source.maker);
+        let audio = open_sound(&config.audio, feed.clone(), sound, watch)?;
         info!(source = source.maker.describe(), audio = audio.maker.describe(), %canvas, fps = config.fps, bitrate = config.bitrate.0, "ready");
         herald::follow_source(&source.maker, events);
         herald::follow_sound(&audio.maker, events);
         // A source is inactive when opened, so no frame has come yet.
         let _ = outlet.set(workers.clone());
-        let state = Mutex::new(State { source, sound: audio, wanted: Vec::new(), hears: false });
+        let state = Mutex::new(State { source, sound: audio, feed, wanted: Vec::new(), hears: false });
         Ok(Self(Arc::new(Inner {
             outlet,
             workers,
@@ -120,7 +120,6 @@ impl Makers {
             canvas,
             sound_queue: sound.clone(),
             watch: watch.clone(),
-            hangs,
             events: events.clone(),
         })))
     }
@@ -149,18 +148,37 @@ impl Makers {
         }
     }
 
-    /// Opens what `wanted` has and `running` has not; what runs goes on. It may block for seconds.
+    /// Opens what `wanted` has and `running` has not, and the source in any case where it is to be set `anew`; what runs goes on. It may block for seconds.
     ///
     /// # Errors
     /// Where a source or sound can't be opened.
-    pub(super) fn prepare(&self, running: &RunConfig, wanted: &RunConfig) -> anyhow::Result<Prepared> {
-        let look = |config: &RunConfig| (config.source.clone(), config.fps, config.pointer);
+    pub(super) fn prepare(&self, running: &RunConfig, wanted: &RunConfig, anew: bool) -> anyhow::Result<Prepared> {
+        let look = |config: &RunConfig| {
+            (config.source.clone(), config.fallback.clone(), config.fps, config.pointer, config.capture)
+        };
         // The canvas stays, and so does the size of a source that can choose one.
         let sized = RunConfig { size: Some(self.0.canvas), ..wanted.clone() };
-        let source = (look(running) != look(wanted)).then(|| open_source(&sized, &self.0.outlet, &self.0.watch));
-        let (queue, hangs) = (&self.0.sound_queue, self.0.hangs);
-        let sound = (running.audio != wanted.audio).then(|| open_sound(&wanted.audio, queue, hangs, &self.0.watch));
-        let (source, sound) = (source.transpose()?, sound.transpose()?);
+        let (before, heard) = {
+            let state = lock(&self.0.state);
+            (state.source.maker.clone(), state.feed.clone())
+        };
+        let source = if anew || look(running) != look(wanted) {
+            Some(open_source(&sized, Some(&before), &self.0.outlet, &self.0.watch)?)
+        } else {
+            None
+        };
+        let feed = feed(&wanted.audio, source.as_ref().map_or(&before, |source| &source.maker));
+        let is_other = match (&heard, &feed) {
+            (Some(heard), Some(feed)) => !Arc::ptr_eq(heard, feed),
+            (None, None) => false,
+            _ => true,
+        };
+        let sound = if is_other || running.audio != wanted.audio {
+            let queue = &self.0.sound_queue;
+            Some((open_sound(&wanted.audio, feed.clone(), queue, &self.0.watch)?, feed))
+        } else {
+            None
+        };
         Ok(Prepared { source, sound, bitrate: wanted.bitrate, fps: wanted.fps })
     }
 
@@ -174,12 +192,16 @@ impl Makers {
         let mut state = lock(&self.0.state);
         let (wanted, hears) = (!state.wanted.is_empty(), state.hears);
         let source = source.map(|source| std::mem::replace(&mut state.source, source));
-        let sound = sound.map(|sound| std::mem::replace(&mut state.sound, sound));
+        let sound = sound.map(|(sound, feed)| {
+            state.feed = feed;
+            std::mem::replace(&mut state.sound, sound)
+        });
         if let Some(before) = &source {
             // Its last picture stands until the first one of the other.
             before.gate.close();
-            herald::follow_source(&state.source.maker, &self.0.events);
             state.source.maker.set_active(wanted);
+            state.source.maker.succeed(&before.maker);
+            herald::follow_source(&state.source.maker, &self.0.events);
         }
         if let Some(before) = &sound {
             before.gate.close();
@@ -240,7 +262,17 @@ impl Makers {
     }
 }
 
-fn open_source(config: &RunConfig, outlet: &Arc<OnceLock<Workers>>, watch: &Watch) -> anyhow::Result<Gated<Source>> {
+/// The sound that comes with a source, where that is what is to be heard.
+fn feed(spec: &AudioSpec, stage: &Stage) -> Option<Arc<Feed>> {
+    matches!(spec, AudioSpec::Auto | AudioSpec::File).then(|| stage.sound()).flatten()
+}
+
+fn open_source(
+    config: &RunConfig,
+    before: Option<&Stage>,
+    outlet: &Arc<OnceLock<Workers>>,
+    watch: &Watch,
+) -> anyhow::Result<Gated<Stage>> {
     let (outlet, gate) = (outlet.clone(), Gate::open());
     let frame_sink = {
         let gate = gate.clone();
@@ -253,60 +285,44 @@ fn open_source(config: &RunConfig, outlet: &Arc<OnceLock<Workers>>, watch: &Watc
             });
         })
     };
-    let options =
-        SourceOptions { fps: config.fps, pointer: config.pointer, size: config.size, ..SourceOptions::default() };
-    Ok(Gated { maker: Arc::new(Source::open(&config.source.base, &options, frame_sink, watch)?), gate })
+    let stage = StageConfig {
+        spec: config.source.clone(),
+        fallback: config.fallback.clone(),
+        options: SourceOptions {
+            fps: config.fps,
+            pointer: config.pointer,
+            size: config.size,
+            capture: config.capture,
+            state: state_dir(),
+        },
+    };
+    Ok(Gated { maker: Arc::new(Stage::open(stage, before, frame_sink, watch)?), gate })
 }
 
 fn open_sound(
     spec: &AudioSpec,
+    feed: Option<Arc<Feed>>,
     queue: &Inbox<Arc<Unit>>,
-    hangs: bool,
     watch: &Watch,
 ) -> anyhow::Result<Gated<AudioCapture>> {
     let gate = Gate::open();
-    let maker = AudioCapture::open(spec, unit_sink(queue, hangs, gate.clone()), watch)?;
+    let sink = unit_sink(queue, gate.clone());
+    let maker = match (spec, feed) {
+        (_, Some(feed)) => AudioCapture::open_feed(feed, sink, watch)?,
+        // The source has none.
+        (AudioSpec::File, None) => AudioCapture::open(&AudioSpec::Off, sink, watch)?,
+        (spec, None) => AudioCapture::open(spec, sink, watch)?,
+    };
     Ok(Gated { maker: Arc::new(maker), gate })
 }
 
-fn unit_sink(queue: &Inbox<Arc<Unit>>, hangs: bool, gate: Gate) -> UnitSink {
+fn unit_sink(queue: &Inbox<Arc<Unit>>, gate: Gate) -> UnitSink {
     let queue = queue.clone();
     Arc::new(move |unit: AccessUnit| {
-        if hangs && unit.codec != Codec::Opus {
-            loop {
-                std::thread::park();
-            }
-        }
         gate.pass(|| queue.push_newest(Arc::new(Unit::new(unit))));
     })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Whether a test asks for encoders that hang.
-fn encoders_hang(asked: Option<OsString>) -> anyhow::Result<bool> {
-    let Some(asked) = asked else { return Ok(false) };
-    if asked != "encode" {
-        bail!("{HANG} {asked:?}: encode is all that can hang; it is for tests of the watchdog, so leave it unset");
-    }
-    warn!("{HANG}: the encoder will hang at its first picture; this is for tests of the watchdog only");
-    Ok(true)
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn nothing_hangs_unless_a_test_asks_and_anything_else_is_refused() {
-        assert!(!encoders_hang(None).unwrap());
-        assert!(encoders_hang(Some("encode".into())).unwrap());
-        for other in ["", "1", "media"] {
-            let error = encoders_hang(Some(other.into())).unwrap_err().to_string();
-            assert!(error.contains(HANG) && error.contains("leave it unset"), "{error}");
-        }
-    }
 }

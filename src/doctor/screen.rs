@@ -19,10 +19,21 @@ pub struct DisplayFacts {
     pub display: Option<String>,
     /// Whether the session is one of Wayland.
     pub is_wayland: bool,
+    /// What the desktop's portal is, where screens are captured by it.
+    pub portal: Option<PortalFacts>,
     /// The displays of this machine that have a socket, as `$DISPLAY` names them.
     pub sockets: Vec<String>,
     /// What the server of `$DISPLAY` is, or why it can't be reached.
     pub probe: Option<Result<Probe, String>>,
+}
+
+/// What is known of the portal, by which a Wayland screen is shared.
+#[derive(Debug, Clone)]
+pub struct PortalFacts {
+    /// What it offers, or why it can't be used; after a semicolon what to do.
+    pub found: Result<String, String>,
+    /// Whether PipeWire is there, by which the pictures come.
+    pub has_pipewire: bool,
 }
 
 /// How bad it is that there is no screen.
@@ -36,15 +47,18 @@ fn without(asked: &SourceSpec) -> Level {
     overlays.fold(needs(&asked.base.kind), Level::max)
 }
 
-/// Whether there is a display that can be captured.
+/// Whether there is a display that can be captured without asking anybody.
 pub fn is_there(facts: &DisplayFacts) -> bool {
-    matches!(&facts.probe, Some(Ok(probe)) if probe.lacks().is_none())
+    facts.portal.is_none() && matches!(&facts.probe, Some(Ok(probe)) if probe.lacks().is_none())
 }
 
 /// Judges the display.
 pub fn display(facts: &DisplayFacts) -> Vec<Finding> {
     let bad = without(&facts.asked);
     let instead = if facts.asked.base.kind == Kind::Auto { ": the test card is shown" } else { "" };
+    if let Some(portal) = facts.portal.as_ref().filter(|_| bad != Level::Ok) {
+        return vec![judge_portal(portal, bad, instead)];
+    }
     let probe = match &facts.probe {
         _ if bad == Level::Ok && !is_there(facts) => {
             return vec![Finding::ok("display", "none, and none is needed: the source is no screen")];
@@ -52,7 +66,7 @@ pub fn display(facts: &DisplayFacts) -> Vec<Finding> {
         None => {
             let found = format!("DISPLAY is not set{instead}");
             let advice = match (facts.sockets.as_slice(), facts.is_wayland) {
-                ([], true) => "this is a Wayland session: log in to one \"on Xorg\"".to_owned(),
+                ([], true) => "this is a Wayland session: run laterna in it, where it finds the session bus, or log in to one \"on Xorg\"".to_owned(),
                 ([], false) => "start an X server (for one without a monitor: Xvfb :1 -screen 0 1920x1080x24), or use --source pattern".to_owned(),
                 (sockets, _) => format!(
                     "an X server listens at {}: set DISPLAY={}, and XAUTHORITY to the file of the user who is logged in there",
@@ -83,7 +97,7 @@ pub fn display(facts: &DisplayFacts) -> Vec<Finding> {
             "display",
             Level::Warn,
             found,
-            "log in to a session \"on Xorg\"; Wayland comes with a later version",
+            "use --capture auto in the desktop's session, which asks the desktop for its screen; or log in to a session \"on Xorg\"",
         ));
     } else {
         findings.push(Finding::ok("display", told));
@@ -111,6 +125,23 @@ pub fn display(facts: &DisplayFacts) -> Vec<Finding> {
         findings.push(Finding::ok("display", "it has no RandR: its size does not change"));
     }
     findings
+}
+
+/// Judges the portal, and PipeWire behind it.
+fn judge_portal(portal: &PortalFacts, bad: Level, instead: &str) -> Finding {
+    match &portal.found {
+        Err(error) => {
+            let finding = Finding::of_error("display", bad, error);
+            Finding { found: format!("{}{instead}", finding.found), ..finding }
+        }
+        Ok(told) if !portal.has_pipewire => {
+            let found = format!("{told}; but PipeWire, by which the pictures come, is not there{instead}");
+            let advice =
+                "install pipewire and wireplumber, and start them: systemctl --user enable --now pipewire wireplumber";
+            Finding::new("display", bad, found, advice)
+        }
+        Ok(told) => Finding::ok("display", told.clone()),
+    }
 }
 
 /// A picture of the display.
@@ -149,26 +180,19 @@ pub struct Camera {
     pub path: String,
     /// What the kernel calls it.
     pub name: String,
-    /// What the system says to opening it, where it refuses.
-    pub refusal: Option<String>,
+    /// What it would show, or why it can't be had and what to do: `found; advice`.
+    pub shows: Result<String, String>,
 }
 
-/// Judges the cameras, which this version does not show yet.
+/// Judges the cameras.
 pub fn cameras(cameras: &[Camera]) -> Vec<Finding> {
     if cameras.is_empty() {
-        return vec![Finding::ok("cameras", "none (/dev/video*); this version shows none yet")];
+        return vec![Finding::ok("cameras", "none (no /dev/video* captures pictures)")];
     }
-    let judge = |camera: &Camera| {
-        let told = format!("{} ({})", camera.path, camera.name);
-        match &camera.refusal {
-            None => Finding::ok("cameras", format!("{told} can be read; cameras come with a later version")),
-            Some(refusal) => Finding::new(
-                "cameras",
-                Level::Warn,
-                format!("{told} can't be opened: {refusal}; cameras come with a later version"),
-                "for then: sudo usermod -aG video $USER, and log in again (the service has the group)",
-            ),
-        }
+    let judge = |Camera { path, name, shows }: &Camera| match shows {
+        Ok(shows) => Finding::ok("cameras", format!("{path} ({name}): {shows}")),
+        // What is in use, by this daemon perhaps, or not to be opened, matters to whoever wants to show it.
+        Err(error) => Finding::of_error("cameras", Level::Warn, &format!("{name}: {error}")),
     };
     cameras.iter().map(judge).collect()
 }
@@ -193,7 +217,7 @@ mod tests {
 
     fn facts(asked: SourceSpec, probe: Option<Result<Probe, String>>) -> DisplayFacts {
         let display = probe.is_some().then(|| ":0".to_owned());
-        DisplayFacts { asked, display, is_wayland: false, sockets: Vec::new(), probe }
+        DisplayFacts { asked, display, is_wayland: false, portal: None, sockets: Vec::new(), probe }
     }
 
     #[test]
@@ -242,6 +266,27 @@ mod tests {
     }
 
     #[test]
+    fn a_wayland_screen_needs_its_portal_and_pipewire() {
+        let judged = |asked: SourceSpec, found: Result<&str, &str>, has_pipewire| {
+            let found = found.map(str::to_owned).map_err(str::to_owned);
+            let portal = Some(PortalFacts { found, has_pipewire });
+            let facts = DisplayFacts { is_wayland: true, portal, ..facts(asked, Some(Ok(probe()))) };
+            assert!(!is_there(&facts), "a picture of it may open a dialog");
+            display(&facts)
+        };
+        let none = Err("nobody answers; install xdg-desktop-portal");
+        for (found, has_pipewire, level) in
+            [(Ok("a portal"), true, Level::Ok), (Ok("a portal"), false, Level::Fail), (none, true, Level::Fail)]
+        {
+            let findings = judged(SourceSpec::SCREEN, found, has_pipewire);
+            assert_eq!((findings.len(), findings[0].level), (1, level));
+            assert_eq!(findings[0].advice.is_some(), level != Level::Ok);
+        }
+        assert_eq!(judged(SourceSpec::AUTO, none, true)[0].level, Level::Warn);
+        assert_eq!(judged(SourceSpec::PATTERN, none, true)[0].level, Level::Ok);
+    }
+
+    #[test]
     fn a_capture_is_judged_by_its_picture_and_its_time() {
         let good = Captured { size: Size::new(640, 480), took: Duration::from_millis(9), is_black: false };
         let level = |captured: Result<Captured, String>| capture(&SourceSpec::SCREEN, &captured).level;
@@ -254,13 +299,15 @@ mod tests {
 
     #[test]
     fn a_camera_that_is_closed_to_us_is_a_matter_of_a_group() {
-        let camera = |refusal: Option<&str>| Camera {
+        let camera = |shows: Result<&str, &str>| Camera {
             path: "/dev/video0".to_owned(),
             name: "HD".to_owned(),
-            refusal: refusal.map(str::to_owned),
+            shows: shows.map(str::to_owned).map_err(str::to_owned),
         };
-        let findings = cameras(&[camera(None), camera(Some("permission denied"))]);
+        let closed = "/dev/video0 may not be opened; its group video may: sudo usermod -aG video $USER";
+        let findings = cameras(&[camera(Ok("1280x720 30 fps MJPEG")), camera(Err(closed))]);
         assert_eq!(findings.iter().map(|f| f.level).collect::<Vec<_>>(), [Level::Ok, Level::Warn]);
+        assert_eq!(findings[0].found, "/dev/video0 (HD): 1280x720 30 fps MJPEG");
         assert!(findings[1].advice.as_deref().is_some_and(|advice| advice.contains("video")));
         assert_eq!(cameras(&[]).len(), 1);
     }

@@ -13,6 +13,7 @@ use super::video::VideoEncoder;
 use super::{AccessUnit, Bitrate, Codec};
 use crate::alive::beats::Beat;
 use crate::alive::{Alive, Watch};
+use crate::frame::canvas::FitMode;
 use crate::frame::mailbox::Mailbox;
 use crate::frame::{Frame, Size};
 
@@ -36,6 +37,8 @@ pub struct WorkerConfig {
     pub bitrate: Bitrate,
     /// The most frames a second that will be put.
     pub fps: u32,
+    /// How pictures of other sides are fitted into the canvas.
+    pub fit: FitMode,
 }
 
 /// What a worker has done since it was started.

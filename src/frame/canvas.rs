@@ -10,18 +10,31 @@ use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 
 use super::colour::I420;
 use super::fit::{Fit, Scale};
+use super::overlay::{Layer, Placement};
 use super::pointer::Overlay;
 use super::{Damage, Frame, Picture, Pointer, PointerImage, Rect, Size};
 
-pub use super::fit::canvas_size;
+pub use super::fit::{FitMode, canvas_size};
 
 /// Composes frames into planes of one fixed size.
 #[derive(Debug)]
 pub struct Canvas {
     planes: I420,
+    mode: FitMode,
     fit: Option<Fit>,
     pointer: Option<Shown>,
+    overlays: Vec<Standing>,
     sampler: Sampler,
+}
+
+/// An overlay as it stands on the canvas.
+#[derive(Debug)]
+struct Standing {
+    serial: u64,
+    place: Placement,
+    area: Rect,
+    /// BGRX, as large as the area.
+    pixels: Vec<u8>,
 }
 
 /// The pointer as it is drawn at present.
@@ -35,9 +48,10 @@ struct Shown {
 }
 
 impl Canvas {
-    /// Makes a black canvas of `size` (rounded up to even extents).
-    pub fn new(size: Size) -> Self {
-        Self { planes: I420::black(size), fit: None, pointer: None, sampler: Sampler::default() }
+    /// Makes a black canvas of `size` (rounded up to even extents), into which pictures are fitted by `mode`.
+    pub fn new(size: Size, mode: FitMode) -> Self {
+        let planes = I420::black(size);
+        Self { planes, mode, fit: None, pointer: None, overlays: Vec::new(), sampler: Sampler::default() }
     }
 
     /// The planes as last composed.
@@ -50,15 +64,17 @@ impl Canvas {
     /// A picture of another size than the one before redraws all. A picture without pixels changes nothing.
     pub fn compose(&mut self, frame: &Frame) -> Damage {
         let size = frame.picture.size();
-        let Some(fit) = Fit::new(size, self.planes.size) else { return Damage::none() };
+        let Some(fit) = Fit::new(size, self.planes.size, self.mode) else { return Damage::none() };
         let mut damage = Damage::none();
-        if self.fit != Some(fit) {
+        let (moved, renewed) = self.place_overlays(&frame.overlays);
+        if moved || self.fit != Some(fit) {
             self.fit = Some(fit);
             self.pointer = None;
             self.planes.blacken();
             damage.add(fit.content);
             self.move_pointer(frame.pointer.as_ref(), fit);
             self.draw(&frame.picture, fit, &damage);
+            self.draw_overlays(Damage::whole(self.planes.size));
             return Damage::whole(self.planes.size);
         }
         for rect in frame.damage.rects() {
@@ -69,7 +85,53 @@ impl Canvas {
             damage.add(new);
         }
         self.draw(&frame.picture, fit, &damage);
+        damage.union(&renewed);
+        self.draw_overlays(damage.clone());
         damage
+    }
+
+    /// Takes over the frame's overlays; whether they stand elsewhere than before, and what has changed where they don't.
+    fn place_overlays(&mut self, layers: &[Layer]) -> (bool, Damage) {
+        let canvas = self.planes.size;
+        let area = |layer: &Layer| layer.place.area(layer.picture.size(), canvas);
+        let mut renewed = Damage::none();
+        let stands = |(standing, layer): (&Standing, &Layer)| area(layer) == Some(standing.area);
+        let moved = self.overlays.len() != layers.len() || !self.overlays.iter().zip(layers).all(stands);
+        if moved {
+            self.overlays.clear();
+        }
+        for (at, layer) in layers.iter().enumerate() {
+            let Some(area) = area(layer) else { continue };
+            match self.overlays.get_mut(at) {
+                Some(standing) if standing.serial == layer.serial && standing.place == layer.place => {}
+                Some(standing) => {
+                    standing.serial = layer.serial;
+                    standing.place = layer.place;
+                    self.sampler.scale_into(&layer.picture, area.size(), &mut standing.pixels);
+                    renewed.add(area);
+                }
+                None => {
+                    let mut pixels = Vec::new();
+                    self.sampler.scale_into(&layer.picture, area.size(), &mut pixels);
+                    self.overlays.push(Standing { serial: layer.serial, place: layer.place, area, pixels });
+                }
+            }
+        }
+        (moved, renewed)
+    }
+
+    /// Draws the overlays where they touch what was drawn or has changed.
+    fn draw_overlays(&mut self, damage: Damage) {
+        for standing in &self.overlays {
+            let stride = standing.area.width as usize * 4;
+            for rect in damage.rects() {
+                let part = rect.intersection(standing.area);
+                if !part.is_empty() {
+                    let (column, row) = ((part.x - standing.area.x) as usize, (part.y - standing.area.y) as usize);
+                    convert(&mut self.planes, part, &standing.pixels[row * stride + column * 4..], stride);
+                }
+            }
+        }
     }
 
     /// Takes over the frame's pointer; the areas it leaves and enters if it differs.
@@ -110,13 +172,14 @@ impl Canvas {
     fn draw_rect(&mut self, picture: &Picture, fit: Fit, rect: Rect) {
         let straight = match fit.scale {
             Scale::Exact => {
-                let inner = Rect { width: fit.picture.width & !1, height: fit.picture.height & !1, ..fit.content };
-                intersection(rect, inner)
+                let inner = Rect { width: fit.view.width & !1, height: fit.view.height & !1, ..fit.content };
+                rect.intersection(inner)
             }
             Scale::Resampled => Rect { width: 0, height: 0, ..rect },
         };
         if !straight.is_empty() {
-            let (column, row) = ((straight.x - fit.content.x) as usize, (straight.y - fit.content.y) as usize);
+            let column = (straight.x - fit.content.x + fit.view.x) as usize;
+            let row = (straight.y - fit.content.y + fit.view.y) as usize;
             let pixels = &picture.bytes()[row * picture.stride() + column * 4..];
             convert(&mut self.planes, straight, pixels, picture.stride());
         }
@@ -134,8 +197,9 @@ impl Shown {
             Some((size, argb)) => (*size, argb.as_slice()),
             None => (self.pointer.image.size, self.pointer.image.argb.as_slice()),
         };
-        let x = i64::from(fit.content.x) + (f64::from(self.pointer.x) / across).round() as i64;
-        let y = i64::from(fit.content.y) + (f64::from(self.pointer.y) / down).round() as i64;
+        let (left, top) = (f64::from(fit.view.x), f64::from(fit.view.y));
+        let x = i64::from(fit.content.x) + ((f64::from(self.pointer.x) - left) / across).round() as i64;
+        let y = i64::from(fit.content.y) + ((f64::from(self.pointer.y) - top) / down).round() as i64;
         Overlay { x, y, size, argb }
     }
 
@@ -163,10 +227,21 @@ impl Sampler {
         }
         let inside = Rect { x: area.x - fit.content.x, y: area.y - fit.content.y, ..area };
         match fit.scale {
-            Scale::Exact => copy(picture, inside, &mut self.pixels[..needed]),
+            Scale::Exact => {
+                let inside = Rect { x: inside.x + fit.view.x, y: inside.y + fit.view.y, ..inside };
+                copy(picture, inside, &mut self.pixels[..needed]);
+            }
             Scale::Resampled => self.resample(picture, fit, inside, needed),
         }
         &mut self.pixels[..needed]
+    }
+
+    /// Makes `target` the whole picture at this size, tightly packed.
+    fn scale_into(&mut self, picture: &Picture, size: Size, target: &mut Vec<u8>) {
+        let Some(fit) = Fit::new(picture.size(), size, FitMode::Stretch) else { return };
+        let pixels = self.sample(picture, fit, Rect::whole(size));
+        target.clear();
+        target.extend_from_slice(pixels);
     }
 
     /// Fills the first `needed` bytes with the part `inside` of the scaled picture.
@@ -181,7 +256,8 @@ impl Sampler {
             bytes = &self.packed;
         }
         let (across, down) = fit.ratio();
-        let (left, top) = (f64::from(inside.x) * across, f64::from(inside.y) * down);
+        let left = f64::from(fit.view.x) + f64::from(inside.x) * across;
+        let top = f64::from(fit.view.y) + f64::from(inside.y) * down;
         let crop_width = (f64::from(inside.width) * across).min(f64::from(width) - left);
         let crop_height = (f64::from(inside.height) * down).min(f64::from(height) - top);
         let options = options(fit).crop(left, top, crop_width, crop_height);
@@ -262,18 +338,7 @@ fn convert(planes: &mut I420, at: Rect, pixels: &[u8], stride: usize) {
 }
 
 fn overlap(a: Rect, b: Rect) -> bool {
-    !intersection(a, b).is_empty()
-}
-
-/// The part that both cover; empty, at the first's corner, where there is none.
-fn intersection(a: Rect, b: Rect) -> Rect {
-    let (x, y) = (a.x.max(b.x), a.y.max(b.y));
-    let right = (a.x + a.width).min(b.x + b.width);
-    let bottom = (a.y + a.height).min(b.y + b.height);
-    if right <= x || bottom <= y {
-        return Rect { width: 0, height: 0, ..a };
-    }
-    Rect { x, y, width: right - x, height: bottom - y }
+    !a.intersection(b).is_empty()
 }
 
 /// What `part`, which starts at the same corner as `whole`, leaves of it: to its right and below.

@@ -46,6 +46,22 @@ impl Rect {
         Self { x, y, width: right - x, height: bottom - y }
     }
 
+    /// The part that both cover; empty, at this one's corner, where there is none.
+    pub fn intersection(self, other: Self) -> Self {
+        let (x, y) = (self.x.max(other.x), self.y.max(other.y));
+        let right = self.x.saturating_add(self.width).min(other.x.saturating_add(other.width));
+        let bottom = self.y.saturating_add(self.height).min(other.y.saturating_add(other.height));
+        if right <= x || bottom <= y {
+            return Self { width: 0, height: 0, ..self };
+        }
+        Self { x, y, width: right - x, height: bottom - y }
+    }
+
+    /// Its extent.
+    pub const fn size(&self) -> Size {
+        Size::new(self.width, self.height)
+    }
+
     /// Pixels covered.
     pub const fn area(&self) -> u64 {
         self.width as u64 * self.height as u64

@@ -20,11 +20,23 @@ pub fn canvas_size(source: Size, asked: Option<Size>) -> Size {
     )
 }
 
+/// What becomes of a picture whose sides are not those of the canvas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FitMode {
+    /// All of it is shown, with black bars.
+    #[default]
+    Letterbox,
+    /// It fills the canvas; what hangs over is cut off on both sides alike.
+    Crop,
+    /// It fills the canvas; its sides are distorted.
+    Stretch,
+}
+
 /// Where a picture of one size stands in a canvas, and how it gets there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fit {
-    /// The picture's size.
-    pub picture: Size,
+    /// The part of the picture that is shown.
+    pub view: Rect,
     /// The part of the canvas that shows the picture; all four numbers are even.
     pub content: Rect,
     /// How pixels become the content's.
@@ -41,13 +53,31 @@ pub enum Scale {
 }
 
 impl Fit {
-    /// Centres `picture` in `canvas` with its aspect ratio kept; `None` for a picture without pixels.
+    /// Fits `picture` into `canvas`, in the middle; `None` for a picture without pixels.
     ///
-    /// A picture whose own canvas this is, is not scaled.
-    pub fn new(picture: Size, canvas: Size) -> Option<Self> {
+    /// A picture whose own canvas this is, is not scaled, nor cut.
+    pub fn new(picture: Size, canvas: Size, mode: FitMode) -> Option<Self> {
         if picture.width == 0 || picture.height == 0 {
             return None;
         }
+        match mode {
+            FitMode::Crop if canvas_size(picture, Some(picture)) != canvas => {
+                Some(Self::filling(cut(picture, canvas), canvas))
+            }
+            FitMode::Stretch if canvas_size(picture, Some(picture)) != canvas => {
+                Some(Self::filling(Rect::whole(picture), canvas))
+            }
+            _ => Some(Self::letterboxed(picture, canvas)),
+        }
+    }
+
+    /// Shows `view` all over the canvas.
+    fn filling(view: Rect, canvas: Size) -> Self {
+        let scale = if view.size() == canvas { Scale::Exact } else { Scale::Resampled };
+        Self { view, content: Rect::whole(canvas), scale }
+    }
+
+    fn letterboxed(picture: Size, canvas: Size) -> Self {
         let exact = Size::new(even_up(picture.width), even_up(picture.height));
         let fits = exact.width <= canvas.width && exact.height <= canvas.height;
         let (size, scale) = if fits && canvas_size(picture, Some(picture)) == canvas {
@@ -58,7 +88,7 @@ impl Fit {
             (size, if size == picture { Scale::Exact } else { Scale::Resampled })
         };
         let (x, y) = (((canvas.width - size.width) / 2) & !1, ((canvas.height - size.height) / 2) & !1);
-        Some(Self { picture, content: Rect { x, y, width: size.width, height: size.height }, scale })
+        Self { view: Rect::whole(picture), content: Rect { x, y, width: size.width, height: size.height }, scale }
     }
 
     /// Picture pixels per canvas pixel, across and down.
@@ -66,27 +96,40 @@ impl Fit {
         match self.scale {
             Scale::Exact => (1.0, 1.0),
             Scale::Resampled => (
-                f64::from(self.picture.width) / f64::from(self.content.width),
-                f64::from(self.picture.height) / f64::from(self.content.height),
+                f64::from(self.view.width) / f64::from(self.content.width),
+                f64::from(self.view.height) / f64::from(self.content.height),
             ),
         }
     }
 
     /// The canvas pixels that a change of `damaged` picture pixels reaches, extended to even borders.
     pub fn reached(&self, damaged: Rect) -> Rect {
-        let damaged = damaged.clipped(self.picture);
+        let (across, down) = self.ratio();
+        let damaged = damaged.intersection(self.seen(across, down));
         if damaged.is_empty() {
             return damaged;
         }
-        let (across, down) = self.ratio();
-        let (left, right) = self.reached_span(damaged.x, damaged.width, across);
-        let (top, bottom) = self.reached_span(damaged.y, damaged.height, down);
+        let within = |at: u32, start: u32| f64::from(at) - f64::from(start);
+        let (left, right) = self.reached_span(within(damaged.x, self.view.x), damaged.width, across);
+        let (top, bottom) = self.reached_span(within(damaged.y, self.view.y), damaged.height, down);
         self.covering(left, top, right, bottom)
     }
 
+    /// The part of the picture that is looked at: filters see a little beyond what is shown.
+    fn seen(&self, across: f64, down: f64) -> Rect {
+        if self.scale == Scale::Exact {
+            return self.view;
+        }
+        let margin = |ratio: f64| ratio.max(1.0).ceil() as u32 + 1;
+        let (x, y) = (self.view.x.saturating_sub(margin(across)), self.view.y.saturating_sub(margin(down)));
+        let right = self.view.x + self.view.width + margin(across);
+        let bottom = self.view.y + self.view.height + margin(down);
+        Rect { x, y, width: right - x, height: bottom - y }
+    }
+
     /// One axis of [`Self::reached`], in pixels of the content.
-    fn reached_span(&self, start: u32, length: u32, ratio: f64) -> (i64, i64) {
-        let (start, end) = (f64::from(start), f64::from(start) + f64::from(length));
+    fn reached_span(&self, start: f64, length: u32, ratio: f64) -> (i64, i64) {
+        let end = start + f64::from(length);
         match self.scale {
             Scale::Exact => (start as i64, end as i64),
             Scale::Resampled => {
@@ -109,6 +152,13 @@ impl Fit {
             height: (bottom - top).max(0) as u32,
         }
     }
+}
+
+/// The largest part in the middle of `picture` that has the canvas's aspect ratio; at least a pixel.
+fn cut(picture: Size, canvas: Size) -> Rect {
+    let Size { width, height } = scaled_into(canvas, picture);
+    let (width, height) = (width.clamp(1, picture.width), height.clamp(1, picture.height));
+    Rect { x: (picture.width - width) / 2, y: (picture.height - height) / 2, width, height }
 }
 
 /// The largest size with the aspect ratio of `size` inside `limit`.
@@ -170,21 +220,45 @@ mod tests {
             ((30_000, 10), (1920, 16), (0, 6, 1920, 2), Scale::Resampled),
             ((1366, 100), (1366, 768), (0, 334, 1366, 100), Scale::Exact),
         ] {
-            let fit = Fit::new(Size::new(picture.0, picture.1), Size::new(canvas.0, canvas.1)).unwrap();
+            let fit =
+                Fit::new(Size::new(picture.0, picture.1), Size::new(canvas.0, canvas.1), FitMode::Letterbox).unwrap();
             assert_eq!(fit.content, Rect { x, y, width, height }, "{picture:?} in {canvas:?}");
             assert_eq!(fit.scale, scale, "{picture:?} in {canvas:?}");
         }
-        assert_eq!(Fit::new(Size::new(0, 5), Size::new(16, 16)), None);
+        for mode in [FitMode::Letterbox, FitMode::Crop, FitMode::Stretch] {
+            assert_eq!(Fit::new(Size::new(0, 5), Size::new(16, 16), mode), None);
+        }
+    }
+
+    #[test]
+    fn what_fills_the_canvas_is_cut_in_the_middle_or_distorted() {
+        for (picture, canvas, (x, y, width, height), scale) in [
+            ((1920, 1080), (1920, 1080), (0, 0, 1920, 1080), Scale::Exact),
+            ((1365, 767), (1366, 768), (0, 0, 1365, 767), Scale::Exact),
+            ((1024, 768), (1920, 1080), (0, 96, 1024, 576), Scale::Resampled),
+            ((3840, 1080), (1920, 1080), (960, 0, 1920, 1080), Scale::Exact),
+            ((1, 1000), (16, 16), (0, 499, 1, 1), Scale::Resampled),
+        ] {
+            let (picture, canvas) = (Size::new(picture.0, picture.1), Size::new(canvas.0, canvas.1));
+            let fit = Fit::new(picture, canvas, FitMode::Crop).unwrap();
+            assert_eq!((fit.view, fit.scale), (Rect { x, y, width, height }, scale), "{picture} in {canvas}");
+            assert_eq!(fit.content, Rect::whole(canvas));
+            let stretched = Fit::new(picture, canvas, FitMode::Stretch).unwrap();
+            assert_eq!((stretched.view, stretched.content), (Rect::whole(picture), Rect::whole(canvas)));
+        }
+        let fit = Fit::new(Size::new(3840, 1080), Size::new(1920, 1080), FitMode::Crop).unwrap();
+        assert!(fit.reached(Rect { x: 0, y: 0, width: 960, height: 1080 }).is_empty(), "what is cut off is not seen");
+        assert_eq!(fit.reached(Rect { x: 950, y: 2, width: 14, height: 2 }), Rect { x: 0, y: 2, width: 4, height: 2 });
     }
 
     #[test]
     fn damage_reaches_even_borders_inside_the_content() {
-        let fit = Fit::new(Size::new(1365, 767), Size::new(1366, 768)).unwrap();
+        let fit = Fit::new(Size::new(1365, 767), Size::new(1366, 768), FitMode::Letterbox).unwrap();
         let corner = fit.reached(Rect { x: 1364, y: 766, width: 50, height: 50 });
         assert_eq!(corner, Rect { x: 1364, y: 766, width: 2, height: 2 });
         assert_eq!(fit.reached(Rect { x: 3, y: 5, width: 2, height: 1 }), Rect { x: 2, y: 4, width: 4, height: 2 });
         assert!(fit.reached(Rect { x: 2000, y: 0, width: 9, height: 9 }).is_empty());
-        let half = Fit::new(Size::new(3840, 2160), Size::new(1920, 1080)).unwrap();
+        let half = Fit::new(Size::new(3840, 2160), Size::new(1920, 1080), FitMode::Letterbox).unwrap();
         let reached = half.reached(Rect { x: 100, y: 100, width: 2, height: 2 });
         assert!(reached.x <= 49 && reached.x + reached.width >= 52 && reached.width <= 10, "{reached:?}");
     }

@@ -20,6 +20,7 @@ mod ice_servers;
 mod ice_tcp;
 mod independent;
 mod lab;
+mod lab_wayland;
 mod leaving;
 mod light;
 mod manual;
@@ -27,6 +28,7 @@ mod mdn;
 mod observe;
 mod page;
 mod peerconnection_client;
+mod portal;
 mod relay;
 mod reload;
 mod renewal;
@@ -42,9 +44,11 @@ mod socketio;
 mod sound;
 mod stage;
 mod support_check;
+mod switching;
 mod tls;
 mod units;
 mod whip;
+mod windows;
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,29 +1,64 @@
 //! Facts of displays and cameras.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use crate::alive::Watch;
-use crate::doctor::screen::{Camera, Captured, DisplayFacts};
+use crate::doctor::screen::{Camera, Captured, DisplayFacts, PortalFacts};
 use crate::frame::{Frame, Picture};
 use crate::source::x11::probe::probe;
-use crate::source::{Source, SourceOptions, SourceSpec};
+use crate::source::{CaptureBackend, Source, SourceOptions, SourceSpec};
 
 /// How long the first picture may take.
 const PICTURE: Duration = Duration::from_secs(4);
 
+/// How long the portal may take to say what it can do; it may have to be started.
+#[cfg(feature = "wayland")]
+const PORTAL: Duration = Duration::from_secs(4);
+
 /// What the environment says of displays, and what the server there is.
-pub(in crate::doctor) fn display(asked: SourceSpec) -> DisplayFacts {
+pub(in crate::doctor) fn display(asked: SourceSpec, by: CaptureBackend) -> DisplayFacts {
     let variable = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
     let display = variable("DISPLAY");
     let is_wayland =
         variable("WAYLAND_DISPLAY").is_some() || variable("XDG_SESSION_TYPE").as_deref() == Some("wayland");
     let probe = display.as_deref().map(|name| probe(name).map_err(|error| error.to_string()));
-    DisplayFacts { asked, display, is_wayland, sockets: sockets(Path::new("/tmp/.X11-unix")), probe }
+    DisplayFacts {
+        asked,
+        display,
+        is_wayland,
+        portal: portal(by),
+        sockets: sockets(Path::new("/tmp/.X11-unix")),
+        probe,
+    }
+}
+
+/// What the portal says, where screens are captured by it; it is asked for no screen, since that may open a dialog.
+#[cfg(feature = "wayland")]
+fn portal(by: CaptureBackend) -> Option<PortalFacts> {
+    use crate::source::portal;
+
+    let is_asked = match by {
+        CaptureBackend::Portal => true,
+        CaptureBackend::Auto => portal::is_session(),
+        CaptureBackend::X11 | CaptureBackend::Scrap => false,
+    };
+    is_asked.then(|| PortalFacts { found: portal::look(PORTAL), has_pipewire: has_pipewire() })
+}
+
+#[cfg(not(feature = "wayland"))]
+fn portal(_by: CaptureBackend) -> Option<PortalFacts> {
+    None
+}
+
+/// Whether PipeWire listens where its clients look for it.
+#[cfg(feature = "wayland")]
+fn has_pipewire() -> bool {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let directory = variable("PIPEWIRE_RUNTIME_DIR").or_else(|| variable("XDG_RUNTIME_DIR"));
+    directory.is_some_and(|directory| UnixStream::connect(Path::new(&directory).join("pipewire-0")).is_ok())
 }
 
 /// The displays that listen at the sockets of a directory: `X0` is `:0`.
@@ -60,22 +95,18 @@ fn is_black(picture: &Picture) -> bool {
     rows.into_iter().all(|bytes| bytes[..row.min(bytes.len())].chunks_exact(4).all(is_dark))
 }
 
-/// The devices of cameras.
+/// The cameras, and what each would show.
+#[cfg(feature = "camera")]
 pub(in crate::doctor) fn cameras() -> Vec<Camera> {
-    let entries = std::fs::read_dir("/dev").into_iter().flatten().flatten();
-    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let mut names: Vec<_> =
-        names.filter(|name| name.strip_prefix("video").is_some_and(|n| n.parse::<u32>().is_ok())).collect();
-    names.sort_by_key(|name| (name.len(), name.clone()));
-    let camera = |device: String| {
-        let path = format!("/dev/{device}");
-        let name = std::fs::read_to_string(format!("/sys/class/video4linux/{device}/name"));
-        let opened = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(&path);
-        let refusal = opened.err().map(|error| error.to_string());
-        let name = name.map_or_else(|_| "without a name".to_owned(), |name| name.trim().to_owned());
-        Camera { path, name, refusal }
-    };
-    names.into_iter().map(camera).collect()
+    let camera =
+        |(path, name, shows): (std::path::PathBuf, _, _)| Camera { path: path.display().to_string(), name, shows };
+    crate::source::v4l2::check().into_iter().map(camera).collect()
+}
+
+/// None: this program was built without them.
+#[cfg(not(feature = "camera"))]
+pub(in crate::doctor) fn cameras() -> Vec<Camera> {
+    Vec::new()
 }
 
 #[cfg(test)]

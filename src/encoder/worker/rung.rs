@@ -52,7 +52,7 @@ impl Rung {
         config.canvas = even(config.canvas);
         Self {
             config,
-            canvas: Canvas::new(config.canvas),
+            canvas: Canvas::new(config.canvas, config.fit),
             novelty: Novelty::new(config.canvas),
             codec: Codecs::Off,
             schedule: Schedule::new(config.codec, config.bitrate, config.fps, now),
@@ -76,7 +76,7 @@ impl Rung {
                 self.codec = Codecs::Due(now);
                 self.at_start = self.counters;
                 // Not one pixel of what was shown before is for who watches now.
-                self.canvas = Canvas::new(self.config.canvas);
+                self.canvas = Canvas::new(self.config.canvas, self.config.fit);
                 self.novelty = Novelty::new(self.config.canvas);
                 self.schedule.handle_start();
                 tracing::info!(rung = %self.name(), "encoder started");
@@ -213,10 +213,11 @@ impl Rung {
         let mut encoder = match std::mem::replace(&mut self.codec, Codecs::Due(now)) {
             Codecs::On(encoder) if encoder.has(plan.tool) => encoder,
             _ => {
-                let WorkerConfig { codec, canvas, bitrate, fps } = self.config;
+                let WorkerConfig { codec, canvas, bitrate, fps, .. } = self.config;
                 VideoEncoder::new(codec, canvas, plan.tool, bitrate, fps)?
             }
         };
+        hooks::hang_if_asked(Fault::EncodeHang);
         if hooks::is_asked(Fault::EncodeError) {
             return Err(EncoderError::Nothing("a test"));
         }

@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use super::*;
 use crate::alive::tests::next_end;
 use crate::encoder::viewer::{CODECS, Viewer, luma_psnr};
+use crate::frame::canvas::Canvas;
 use crate::frame::{Damage, Picture, Rect};
 
 const SIZE: Size = Size::new(322, 182);
@@ -12,7 +13,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 fn start(codec: Codec, canvas: Size) -> (EncodeWorker, Receiver<AccessUnit>) {
     let (sender, receiver) = sync_channel(1024);
-    let config = WorkerConfig { codec, canvas, bitrate: Bitrate(1_000_000), fps: 30 };
+    let config = WorkerConfig { codec, canvas, bitrate: Bitrate(1_000_000), fps: 30, fit: FitMode::Letterbox };
     // A unit that nobody waits for any more is no fault of the worker's.
     let worker = EncodeWorker::start(config, Arc::new(move |unit| drop(sender.send(unit))), &Watch::new().0).unwrap();
     (worker, receiver)
@@ -142,7 +143,8 @@ fn nothing_that_was_shown_before_an_idle_time_is_shown_after_it() {
 fn a_sink_that_panics_ends_the_thread_and_the_watch_hears_of_it() {
     for &codec in CODECS {
         let (watch, mut news) = Watch::new();
-        let config = WorkerConfig { codec, canvas: SIZE, bitrate: Bitrate(1_000_000), fps: 30 };
+        let config =
+            WorkerConfig { codec, canvas: SIZE, bitrate: Bitrate(1_000_000), fps: 30, fit: FitMode::Letterbox };
         drop(EncodeWorker::start(config, Arc::new(|_| {}), &watch).unwrap());
         let worker = EncodeWorker::start(config, Arc::new(|_| panic!("as the test wants")), &watch).unwrap();
         worker.set_active(true);
@@ -176,7 +178,13 @@ fn odd_canvases_are_rounded_up_and_impossible_ones_refused() {
         let unit = next(&units);
         let seen = Viewer::new(codec).see(&unit.data).size;
         assert_eq!(seen, SIZE);
-        let config = WorkerConfig { codec, canvas: Size::new(8, 8), bitrate: Bitrate(1_000_000), fps: 30 };
+        let config = WorkerConfig {
+            codec,
+            canvas: Size::new(8, 8),
+            bitrate: Bitrate(1_000_000),
+            fps: 30,
+            fit: FitMode::Letterbox,
+        };
         assert!(EncodeWorker::start(config, Arc::new(|_| {}), &Watch::new().0).is_err());
     }
 }
@@ -200,7 +208,7 @@ fn a_still_page_becomes_sharp_and_then_costs_little() {
         let (worker, units) = start(codec, SIZE);
         worker.set_active(true);
         let frame = strokes(SIZE);
-        let mut canvas = crate::frame::canvas::Canvas::new(SIZE);
+        let mut canvas = Canvas::new(SIZE, FitMode::Letterbox);
         canvas.compose(&frame);
         worker.put(frame);
         let mut viewer = Viewer::new(codec);
@@ -219,7 +227,13 @@ fn a_still_page_becomes_sharp_and_then_costs_little() {
 
 #[test]
 fn a_codec_that_is_none_of_pictures_is_refused() {
-    let config = WorkerConfig { codec: Codec::Opus, canvas: SIZE, bitrate: Bitrate(1_000_000), fps: 30 };
+    let config = WorkerConfig {
+        codec: Codec::Opus,
+        canvas: SIZE,
+        bitrate: Bitrate(1_000_000),
+        fps: 30,
+        fit: FitMode::Letterbox,
+    };
     let error = EncodeWorker::start(config, Arc::new(|_| {}), &Watch::new().0).err();
     assert_eq!(error, Some(EncoderError::Unavailable(Codec::Opus)));
 }

@@ -2,6 +2,7 @@
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::frame::overlay::{Corner, Extent};
 
 /// A picture whose pixels tell where they are; `seed` changes them all.
 fn picture(size: Size, padding: usize, seed: u32) -> Picture {
@@ -44,8 +45,8 @@ fn arrow(x: i32, y: i32) -> Pointer {
 }
 
 /// The planes that a fresh canvas shows of a frame.
-fn afresh(canvas: Size, picture: &Picture, pointer: Option<Pointer>) -> I420 {
-    let mut fresh = Canvas::new(canvas);
+fn afresh(canvas: Size, mode: FitMode, picture: &Picture, pointer: Option<Pointer>) -> I420 {
+    let mut fresh = Canvas::new(canvas, mode);
     assert_eq!(fresh.compose(&frame(picture, Damage::none(), pointer)), Damage::whole(canvas));
     fresh.i420().clone()
 }
@@ -94,13 +95,13 @@ const WAYS: [(Size, Size, u8); 6] = [
 
 #[test]
 fn damage_and_pointer_give_what_a_fresh_canvas_shows() {
-    for (source, size, tolerance) in WAYS {
+    for ((source, size, tolerance), mode) in WAYS.into_iter().flat_map(|way| MODES.map(|mode| (way, mode))) {
         for padding in [0, 12, 13] {
             let mut shown = picture(source, padding, 1);
-            let mut canvas = Canvas::new(size);
+            let mut canvas = Canvas::new(size, mode);
             canvas.compose(&frame(&shown, Damage::none(), None));
             for step in 0..40u32 {
-                let why = format!("{source} in {size}, padding {padding}, step {step}");
+                let why = format!("{source} in {size} by {mode:?}, padding {padding}, step {step}");
                 let mut damage = Damage::none();
                 if step % 4 != 3 {
                     let rect = Rect {
@@ -117,17 +118,66 @@ fn damage_and_pointer_give_what_a_fresh_canvas_shows() {
                 let before = canvas.i420().clone();
                 let told = canvas.compose(&frame(&shown, damage, pointer.clone()));
                 assert_told(&before, canvas.i420(), &told, &why);
-                assert_same(canvas.i420(), &afresh(size, &shown, pointer), tolerance, &why);
+                assert_same(canvas.i420(), &afresh(size, mode, &shown, pointer), tolerance, &why);
             }
         }
     }
+}
+
+const MODES: [FitMode; 3] = [FitMode::Letterbox, FitMode::Crop, FitMode::Stretch];
+
+/// Overlays in two corners, the second one over the first.
+fn overlays(serials: [u64; 2], sizes: [Size; 2]) -> Vec<Layer> {
+    let widths = [Extent::Percent(60), Extent::Pixels(50)];
+    (0..2)
+        .map(|at| Layer {
+            picture: picture(sizes[at], 0, serials[at] as u32),
+            place: Placement { corner: Corner::TopLeft, width: widths[at], margin: Extent::Pixels(6) },
+            serial: serials[at],
+        })
+        .collect()
+}
+
+#[test]
+fn overlays_stand_over_all_and_give_what_a_fresh_canvas_shows() {
+    let (size, sizes) = (Size::new(160, 120), [Size::new(64, 48), Size::new(33, 60)]);
+    let mut shown = picture(size, 0, 1);
+    let mut canvas = Canvas::new(size, FitMode::Letterbox);
+    let mut serials = [1, 2];
+    for step in 0..60u32 {
+        let mut damage = Damage::none();
+        if step % 3 == 0 {
+            let rect = Rect { x: step * 37 % 150, y: step * 23 % 110, width: 1 + step % 40, height: 1 + step % 30 };
+            shown = redrawn(&shown, rect, step);
+            damage.add(rect);
+        }
+        if step % 4 == 1 {
+            serials[(step / 4 % 2) as usize] += 2;
+        }
+        let present = if step % 20 < 15 { 2 } else { (step % 2) as usize };
+        let sizes = if step < 40 { sizes } else { [sizes[1], sizes[0]] };
+        let overlays: Vec<_> = overlays(serials, sizes).into_iter().take(present).collect();
+        let pointer = (step % 8 < 6).then(|| arrow((step * 29 % 160) as i32, (step * 7 % 120) as i32));
+        let whole = Frame { overlays: overlays.clone(), ..frame(&shown, damage, pointer.clone()) };
+        let before = canvas.i420().clone();
+        let told = canvas.compose(&whole);
+        assert_told(&before, canvas.i420(), &told, &format!("step {step}"));
+        let mut fresh = Canvas::new(size, FitMode::Letterbox);
+        fresh.compose(&whole);
+        assert_same(canvas.i420(), fresh.i420(), 0, &format!("step {step}"));
+    }
+    // What only an overlay changes costs no more than its own area.
+    let overlays = |serial| overlays([serial, 2], sizes);
+    canvas.compose(&Frame { overlays: overlays(1001), ..frame(&shown, Damage::none(), None) });
+    let told = canvas.compose(&Frame { overlays: overlays(1003), ..frame(&shown, Damage::none(), None) });
+    assert_eq!(told.rects(), [Rect { x: 6, y: 6, width: 96, height: 72 }]);
 }
 
 #[test]
 fn nothing_changed_is_no_damage() {
     let size = Size::new(160, 120);
     let shown = picture(size, 0, 1);
-    let mut canvas = Canvas::new(size);
+    let mut canvas = Canvas::new(size, FitMode::Letterbox);
     canvas.compose(&frame(&shown, Damage::whole(size), Some(arrow(5, 5))));
     assert!(canvas.compose(&frame(&shown, Damage::none(), Some(arrow(5, 5)))).is_empty());
     let mut far = Damage::none();
@@ -149,7 +199,12 @@ fn odd_pictures_repeat_their_last_column_and_row() {
         padded.extend_from_slice(&line[line.len() - 4..]);
     }
     let padded = Picture::new(Arc::new(padded), even, even.width as usize * 4).unwrap();
-    assert_same(&afresh(even, &shown, None), &afresh(even, &padded, None), 0, "odd");
+    assert_same(
+        &afresh(even, FitMode::Letterbox, &shown, None),
+        &afresh(even, FitMode::Letterbox, &padded, None),
+        0,
+        "odd",
+    );
 }
 
 #[test]
@@ -159,7 +214,7 @@ fn another_aspect_leaves_black_bars() {
         let store = vec![255; size.width as usize * size.height as usize * 4];
         Picture::new(Arc::new(store), size, size.width as usize * 4).unwrap()
     };
-    let mut canvas = Canvas::new(size);
+    let mut canvas = Canvas::new(size, FitMode::Letterbox);
     canvas.compose(&frame(&white(size), Damage::none(), None));
     assert!(canvas.i420().y.iter().all(|y| *y >= 234));
     let damage = canvas.compose(&frame(&white(Size::new(400, 300)), Damage::none(), None));
@@ -173,7 +228,7 @@ fn another_aspect_leaves_black_bars() {
 
 #[test]
 fn a_picture_without_pixels_changes_nothing() {
-    let mut canvas = Canvas::new(Size::new(16, 16));
+    let mut canvas = Canvas::new(Size::new(16, 16), FitMode::Letterbox);
     let empty = Picture::new(Arc::new(Vec::new()), Size::new(0, 0), 0).unwrap();
     assert!(canvas.compose(&frame(&empty, Damage::whole(Size::new(5, 5)), Some(arrow(0, 0)))).is_empty());
 }
@@ -184,7 +239,7 @@ fn a_picture_without_pixels_changes_nothing() {
 fn cost_of_a_whole_redraw() {
     for (source, canvas) in [((1920, 1080), (1920, 1080)), ((3840, 2160), (1920, 1080)), ((1280, 720), (1920, 1080))] {
         let shown = picture(Size::new(source.0, source.1), 0, 3);
-        let mut canvas = Canvas::new(Size::new(canvas.0, canvas.1));
+        let mut canvas = Canvas::new(Size::new(canvas.0, canvas.1), FitMode::Letterbox);
         let mut times: Vec<Duration> = (0..50)
             .map(|i| {
                 let whole = frame(&shown, Damage::whole(shown.size()), Some(arrow(i, i)));

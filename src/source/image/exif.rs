@@ -64,8 +64,8 @@ mod tests {
     #[test]
     fn the_orientation_is_read_in_both_byte_orders() {
         for number in 1..=8 {
-            assert_eq!(orientation(&jpeg(b"II", number)), number.into());
-            assert_eq!(orientation(&jpeg(b"MM", number)), number.into());
+            assert_eq!(orientation(&jpeg(b"II", number)), u16::from(number));
+            assert_eq!(orientation(&jpeg(b"MM", number)), u16::from(number));
         }
         assert_eq!(orientation(&jpeg(b"MM", 9)), 1);
     }
