@@ -99,7 +99,7 @@ fn no_more_pictures_are_given_than_are_asked_for() {
     assert!((3..=12).contains(&all.len()), "{} pictures of a second at 10", all.len());
     assert_eq!(all.last().unwrap().grey, last_grey(&made.path("a.mp4")));
     let steps = all.windows(2).map(|pair| pair[1].captured - pair[0].captured);
-    assert!(steps.min().unwrap() >= Duration::from_millis(70));
+    assert!(steps.min().unwrap() >= Duration::from_millis(25));
 }
 
 #[test]
