@@ -161,7 +161,7 @@ impl Player {
                 _ => Some(sound.map_or(now + RETRY, |sound| sound.max(now + RETRY))),
             };
         };
-        let Some(due) = self.clock.due(first.at) else { return None };
+        let due = self.clock.due(first.at)?;
         if now < due {
             return Some(sound.map_or(due, |sound| sound.min(due)));
         }

@@ -262,7 +262,7 @@ pub(super) fn differing_rows(before: &VideoFrame, now: &VideoFrame, band: u32) -
     let (width, height) = (now.width(), now.height() as u32);
     let shape = |frame: &VideoFrame| (frame.pixel_format(), frame.width(), frame.height());
     if shape(before) != shape(now) {
-        return vec![0..height];
+        return std::iter::once(0..height).collect();
     }
     let (layout, _) = Layout::of(now.pixel_format().name());
     // A plane's rows are a half where it has a half of the colours, and so are their lengths.

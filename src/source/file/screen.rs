@@ -60,10 +60,8 @@ impl Screen {
         }
         // Rows that are the same as before need not be converted again.
         let before = self.made_of.as_ref().filter(|(by, _)| Arc::ptr_eq(by, &picture.painter));
-        let rows = match before.filter(|_| painter.is_direct(&picture.frame)) {
-            Some((_, before)) => Some(differing_rows(before, &picture.frame, BAND)),
-            None => None,
-        };
+        let before = before.filter(|_| painter.is_direct(&picture.frame));
+        let rows = before.map(|(_, before)| differing_rows(before, &picture.frame, BAND));
         match &rows {
             Some(rows) if rows.is_empty() => return Ok(Painted::Same),
             Some(rows) => rows.iter().for_each(|rows| self.pool.mark(rows.clone())),

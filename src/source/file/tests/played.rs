@@ -67,7 +67,10 @@ fn a_lesson_waits_for_whoever_watches_and_goes_on_from_there() {
     let made = Made::new();
     let (source, frames) = play(&flickering(&made, "a.mp4", 25, 40), true, 30);
     source.set_active(true);
-    let mut last = (0..10).map(|_| frames.recv_timeout(DEADLINE).unwrap().grey).last().unwrap();
+    let mut last = 0;
+    for _ in 0..10 {
+        last = frames.recv_timeout(DEADLINE).unwrap().grey;
+    }
     source.set_active(false);
     while let Ok(frame) = frames.recv_timeout(Duration::from_millis(1_000)) {
         last = frame.grey;
