@@ -25,6 +25,7 @@ pub(super) mod picture;
 pub(super) mod playlist;
 mod screen;
 mod sound;
+mod streams;
 #[cfg(test)]
 mod tests;
 pub(super) mod turn;

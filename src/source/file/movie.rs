@@ -4,8 +4,6 @@
 //! left out. It knows no clock: times are by the file's beginning, or by where it was asked to begin.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -23,7 +21,7 @@ use super::colours;
 use super::picture::Painter;
 use super::playlist::{self, Wrong};
 use super::sound::Sound;
-use super::turn::Turn;
+use super::streams::{Input, best_video, sound_of, turn_of};
 use crate::audio::feed::time_of;
 use crate::frame::Size;
 use crate::orders::Orders;
@@ -102,7 +100,7 @@ impl Movie {
     /// # Errors
     /// Where it can't be read, has no video, or is shorter than that.
     pub(super) fn open(path: &Path, start: Duration) -> Result<Self, Wrong> {
-        let input = Input(BufReader::with_capacity(1 << 16, playlist::open(path)?));
+        let input = Input::new(playlist::open(path)?);
         let unreadable = |error: ac_ffmpeg::Error| {
             let found = format!("it is no video that FFmpeg can read ({error})");
             (found, "where its recording was cut off, it has no index: mend or convert it".to_owned())
@@ -388,59 +386,5 @@ impl Movie {
         } else {
             debug!("{}: {error}", self.name);
         }
-    }
-}
-
-/// The first video that is no cover picture, else the first one.
-fn best_video(streams: &[Stream]) -> Option<(usize, &Stream)> {
-    let videos = || streams.iter().enumerate().filter(|(_, stream)| stream.codec_parameters().is_video_codec());
-    let is_cover = |stream: &Stream| {
-        let codec = stream.codec_parameters().decoder_name();
-        codec.is_some_and(|codec| ["mjpeg", "png", "bmp", "gif", "webp", "tiff"].contains(&codec))
-    };
-    videos().find(|(_, stream)| !is_cover(stream)).or_else(|| videos().next())
-}
-
-/// The first sound that can be decoded.
-fn sound_of(streams: &[Stream], name: &str) -> Option<(usize, &'static str, Sound)> {
-    for (index, stream) in streams.iter().enumerate() {
-        let parameters = stream.codec_parameters();
-        let Some(codec) = parameters.decoder_name().filter(|_| parameters.is_audio_codec()) else { continue };
-        let Some(parameters) = parameters.into_audio_codec_parameters() else { continue };
-        match Sound::new(&parameters, stream.time_base()) {
-            Ok(sound) => return Some((index, codec, sound)),
-            Err(error) => warn!("the sound of {name} can't be decoded ({codec}: {error})"),
-        }
-    }
-    None
-}
-
-/// How its pictures are to be turned.
-fn turn_of(stream: &Stream) -> Turn {
-    let matrix = stream.side_data().find(|data| data.data_type().name() == "Display Matrix");
-    matrix.map_or(Turn::None, |data| Turn::of_matrix(data.data()))
-}
-
-/// A file for FFmpeg to read.
-struct Input(BufReader<File>);
-
-impl Read for Input {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            match self.0.read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => return result,
-            }
-        }
-    }
-}
-
-impl Seek for Input {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.0.seek(to)
-    }
-
-    fn stream_position(&mut self) -> io::Result<u64> {
-        self.0.stream_position()
     }
 }
