@@ -81,6 +81,7 @@ struct Player {
     /// When a picture was shown.
     shown: Option<Instant>,
     is_over: bool,
+    was_late: bool,
 }
 
 impl Player {
@@ -94,7 +95,7 @@ impl Player {
             match screen.paint(&picture) {
                 Ok(_) => {
                     let (clock, upcoming) = (Clock::new(fps), Vec::new());
-                    return Ok(Self { lesson, clock, screen, upcoming, shown: None, is_over: false });
+                    return Ok(Self { lesson, clock, screen, upcoming, shown: None, is_over: false, was_late: false });
                 }
                 Err(error) => problem = error.to_string(),
             }
@@ -130,6 +131,7 @@ impl Player {
                         self.clock.start(now);
                         self.play_sound();
                         self.screen.frame(None, now).into_iter().for_each(|frame| sink(frame));
+                        self.clock.handle_shown(now);
                         self.shown = Some(now);
                     }
                     self.play(orders, sink)
@@ -159,12 +161,18 @@ impl Player {
                 _ => Some(sound.map_or(now + RETRY, |sound| sound.max(now + RETRY))),
             };
         };
-        let Some(due) = self.clock.due(first.at) else { return None };
+        let due = self.clock.due(first.at)?;
         if now < due {
             return Some(sound.map_or(due, |sound| sound.min(due)));
         }
         if self.clock.handle_late(first.at, now) {
-            info!("the lesson could not be played in time: it goes on later by as much");
+            if std::mem::replace(&mut self.was_late, true) {
+                debug!("the lesson is late again");
+            } else {
+                warn!(
+                    "the lesson could not be played in time, so it goes on later; if that lasts, this machine is too slow for it"
+                );
+            }
             self.play_sound();
             return Some(now);
         }

@@ -22,6 +22,7 @@ mod independent;
 mod lab;
 mod lab_wayland;
 mod leaving;
+mod lesson;
 mod light;
 mod manual;
 mod mdn;

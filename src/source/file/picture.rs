@@ -3,8 +3,13 @@
 //! The usual formats are converted by `yuv` with the stream's own matrix and range, which FFmpeg's scaler as ac-ffmpeg wraps it can't be told; it turns the
 //! unusual ones into these first, and scales where pixels are not square. It holds no clock and reads no file.
 
+use std::ops::Range;
+
 use ac_ffmpeg::codec::video::scaler::Algorithm;
-use ac_ffmpeg::codec::video::{PixelFormat, VideoFrame, VideoFrameScaler, frame::get_pixel_format};
+use ac_ffmpeg::codec::video::{
+    PixelFormat, VideoFrame, VideoFrameScaler,
+    frame::{Plane, get_pixel_format},
+};
 use yuv::{YuvPlanarImage, yuv420_to_bgra, yuv422_to_bgra, yuv444_to_bgra};
 
 use super::colours::Told;
@@ -108,6 +113,33 @@ impl Painter {
         Ok(self.turn.turned(size.ok_or(PictureError::Extent(width, height))?))
     }
 
+    /// Whether rows of a decoded picture become the same rows of ours, so that each can be converted by itself.
+    pub(super) fn is_direct(&self, frame: &VideoFrame) -> bool {
+        let (_, is_so) = Layout::of(frame.pixel_format().name());
+        let as_it_is = Size::new(frame.width() as u32, frame.height() as u32);
+        is_so && self.turn == Turn::None && square(as_it_is, self.told.aspect) == as_it_is
+    }
+
+    /// Converts some rows of a picture for which [`Self::is_direct`], into rows as [`Self::paint`] does; the first one's number must be even.
+    ///
+    /// # Errors
+    /// As [`Self::paint`].
+    pub(super) fn paint_rows(
+        &mut self,
+        frame: &VideoFrame,
+        rows: Range<u32>,
+        into: &mut [u8],
+    ) -> Result<(), PictureError> {
+        let (layout, _) = Layout::of(frame.pixel_format().name());
+        convert(frame, layout, self.is_full(frame), self.told, into, self.size(frame)?, rows)
+    }
+
+    fn is_full(&self, frame: &VideoFrame) -> bool {
+        let format = frame.pixel_format().name();
+        // To the scaler, grey is full range whatever is said.
+        format.starts_with("yuvj") || (self.told.full == Some(true) && !format.starts_with("gray"))
+    }
+
     /// Converts a picture into rows of BGRX without a gap, as many as [`Self::size`] says.
     ///
     /// # Errors
@@ -116,8 +148,7 @@ impl Painter {
         let size = self.size(frame)?;
         let lying_size = self.turn.turned_back(size);
         let format = frame.pixel_format().name();
-        // To the scaler, grey is full range whatever is said.
-        let full = format.starts_with("yuvj") || (self.told.full == Some(true) && !format.starts_with("gray"));
+        let full = self.is_full(frame);
         let (layout, is_so) = Layout::of(format);
         let scaled = match (frame.width(), frame.height()) {
             (width, height) if is_so && lying_size == Size::new(width as u32, height as u32) => None,
@@ -125,11 +156,11 @@ impl Painter {
         };
         let frame = scaled.as_ref().unwrap_or(frame);
         if self.turn == Turn::None {
-            return convert(frame, layout, full, self.told, into, size);
+            return convert(frame, layout, full, self.told, into, size, 0..size.height);
         }
         let mut lying = std::mem::take(&mut self.lying);
         lying.resize(into.len(), 0);
-        let converted = convert(frame, layout, full, self.told, &mut lying, lying_size);
+        let converted = convert(frame, layout, full, self.told, &mut lying, lying_size, 0..lying_size.height);
         self.turn.apply(&lying, lying_size, into);
         self.lying = lying;
         converted
@@ -182,6 +213,7 @@ fn square(size: Size, aspect: Option<(u32, u32)>) -> Size {
     }
 }
 
+/// Converts rows of a picture, the first of them an even one.
 fn convert(
     frame: &VideoFrame,
     layout: Layout,
@@ -189,29 +221,32 @@ fn convert(
     told: Told,
     into: &mut [u8],
     size: Size,
+    rows: Range<u32>,
 ) -> Result<(), PictureError> {
     let planes = frame.planes();
     let count = if layout == Layout::Rgb { 1 } else { 3 };
     if let Some(plane) = planes.iter().take(count).find(|plane| plane.line_size() > LONGEST_ROW) {
         return Err(PictureError::Broken(format!("rows of {} bytes", plane.line_size() as isize)));
     }
-    let row = size.width as usize * 4;
+    let broken = || PictureError::Broken("it has too few rows".to_owned());
+    let (row, first) = (size.width as usize * 4, rows.start as usize);
+    let into = into.get_mut(first * row..rows.end as usize * row).ok_or_else(broken)?;
     if layout == Layout::Rgb {
-        for (from, to) in planes[0].lines().zip(into.chunks_exact_mut(row)) {
-            to.copy_from_slice(from.get(..row).ok_or_else(|| PictureError::Broken("rows too short".to_owned()))?);
+        for (from, to) in planes[0].lines().skip(first).zip(into.chunks_exact_mut(row)) {
+            to.copy_from_slice(from.get(..row).ok_or_else(broken)?);
         }
         return Ok(());
     }
-    let image = YuvPlanarImage {
-        y_plane: planes[0].data(),
-        y_stride: planes[0].line_size() as u32,
-        u_plane: planes[1].data(),
-        u_stride: planes[1].line_size() as u32,
-        v_plane: planes[2].data(),
-        v_stride: planes[2].line_size() as u32,
-        width: size.width,
-        height: size.height,
+    let plane = |number: usize, first: usize| {
+        let (data, stride) = (planes[number].data(), planes[number].line_size());
+        Ok((data.get(first * stride..).ok_or_else(broken)?, stride as u32))
     };
+    let first_of_colours = if layout == Layout::Yuv420 { first / 2 } else { first };
+    let (y_plane, y_stride) = plane(0, first)?;
+    let (u_plane, u_stride) = plane(1, first_of_colours)?;
+    let (v_plane, v_stride) = plane(2, first_of_colours)?;
+    let height = rows.end - rows.start;
+    let image = YuvPlanarImage { y_plane, y_stride, u_plane, u_stride, v_plane, v_stride, width: size.width, height };
     let convert = match layout {
         Layout::Yuv422 => yuv422_to_bgra,
         Layout::Yuv444 => yuv444_to_bgra,
@@ -220,6 +255,46 @@ fn convert(
     let told = Told { full: Some(full), ..told };
     let matrix = told.matrix(frame.height());
     convert(&image, into, row as u32, told.range(), matrix).map_err(|error| PictureError::Broken(error.to_string()))
+}
+
+/// The bands of `band` rows, an even number, in which decoded pictures of one shape differ; all where their shapes do.
+pub(super) fn differing_rows(before: &VideoFrame, now: &VideoFrame, band: u32) -> Vec<Range<u32>> {
+    let (width, height) = (now.width(), now.height() as u32);
+    let shape = |frame: &VideoFrame| (frame.pixel_format(), frame.width(), frame.height());
+    if shape(before) != shape(now) {
+        return std::iter::once(0..height).collect();
+    }
+    let (layout, _) = Layout::of(now.pixel_format().name());
+    // A plane's rows are a half where it has a half of the colours, and so are their lengths.
+    let (halves, planes, bytes) = match layout {
+        Layout::Yuv420 => ((2, 2), 3, 1),
+        Layout::Yuv422 => ((2, 1), 3, 1),
+        Layout::Yuv444 => ((1, 1), 3, 1),
+        Layout::Rgb => ((1, 1), 1, 4),
+    };
+    let (before, now) = (before.planes(), now.planes());
+    let differs = |rows: &Range<u32>| {
+        (0..planes).any(|number| {
+            let (columns, lines) = if number == 0 { (1, 1) } else { halves };
+            let length = width.div_ceil(columns) * bytes;
+            let lines = rows.start as usize / lines..(rows.end as usize).div_ceil(lines);
+            let (before, now): (&Plane<'_>, &Plane<'_>) = (&before[number], &now[number]);
+            if before.line_size() > LONGEST_ROW || now.line_size() > LONGEST_ROW {
+                return true;
+            }
+            let (old, new) = (before.data(), now.data());
+            let row = |data: &'_ [u8], stride: usize, line: usize| -> Option<Range<usize>> {
+                let range = line * stride..line * stride + length;
+                (range.end <= data.len()).then_some(range)
+            };
+            lines.into_iter().any(|line| {
+                let ranges = row(old, before.line_size(), line).zip(row(new, now.line_size(), line));
+                ranges.is_none_or(|(a, b)| old[a] != new[b])
+            })
+        })
+    };
+    let bands = (0..height).step_by(band as usize).map(|first| first..(first + band).min(height));
+    bands.filter(differs).collect()
 }
 
 #[cfg(test)]

@@ -2,21 +2,26 @@
 //!
 //! Says exactly which rows of a picture differ from the one before, so that a slide that stands still costs nothing further on.
 
-use std::sync::{Arc, PoisonError};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use ac_ffmpeg::codec::video::VideoFrame;
+
 use super::movie;
-use super::picture::PictureError;
+use super::picture::{Painter, PictureError, differing_rows};
 use crate::frame::{Damage, Frame, Picture, Rect, Size};
 use crate::source::pool::{Pick, Pool};
 
 /// Rows that are compared at once.
-const BAND: usize = 16;
+const BAND: u32 = 16;
 
 /// What is shown.
 pub(super) struct Screen {
     pool: Pool<Vec<u8>>,
     current: Option<Picture>,
+    /// What the current picture was made of.
+    made_of: Option<(Arc<Mutex<Painter>>, VideoFrame)>,
     /// When the last frame was, so that none seems to be older.
     captured: Option<Instant>,
 }
@@ -34,7 +39,7 @@ pub(super) enum Painted {
 
 impl Screen {
     pub(super) fn new() -> Self {
-        Self { pool: Pool::new(0), current: None, captured: None }
+        Self { pool: Pool::new(0), current: None, made_of: None, captured: None }
     }
 
     /// The size of the last picture.
@@ -51,28 +56,43 @@ impl Screen {
         let size = painter.size(&picture.frame)?;
         let stride = size.width as usize * 4;
         if self.size() != Some(size) {
-            self.pool = Pool::new(size.height);
+            (self.pool, self.made_of) = (Pool::new(size.height), None);
         }
-        self.pool.mark_all();
+        // Rows that are the same as before need not be converted again.
+        let before = self.made_of.as_ref().filter(|(by, _)| Arc::ptr_eq(by, &picture.painter));
+        let before = before.filter(|_| painter.is_direct(&picture.frame));
+        let rows = before.map(|(_, before)| differing_rows(before, &picture.frame, BAND));
+        match &rows {
+            Some(rows) if rows.is_empty() => return Ok(Painted::Same),
+            Some(rows) => rows.iter().for_each(|rows| self.pool.mark(rows.clone())),
+            None => self.pool.mark_all(),
+        }
         let at = match self.pool.pick() {
             Pick::Fresh(at) | Pick::Stale(at) => at,
             Pick::Create => self.pool.insert(vec![0; stride * size.height as usize]),
             Pick::Busy => return Ok(Painted::Busy),
         };
-        let Some((bgrx, _)) = self.pool.writable(at) else { return Ok(Painted::Busy) };
-        painter.paint(&picture.frame, bgrx)?;
-        let damage = match self.current.as_ref().filter(|current| current.size() == size) {
-            Some(current) => differing(current.bytes(), bgrx, size),
-            None => Damage::whole(size),
+        let Some((bgrx, stale)) = self.pool.writable(at) else { return Ok(Painted::Busy) };
+        let damage = match rows {
+            Some(rows) => {
+                stale.iter().try_for_each(|rows| painter.paint_rows(&picture.frame, rows, bgrx))?;
+                damage_of(rows, size)
+            }
+            None => {
+                painter.paint(&picture.frame, bgrx)?;
+                match self.current.as_ref().filter(|current| current.size() == size) {
+                    Some(current) => differing(current.bytes(), bgrx, size),
+                    None => Damage::whole(size),
+                }
+            }
         };
+        self.pool.handle_written(at);
+        self.made_of = Some((picture.painter.clone(), picture.frame.clone()));
         if damage.is_empty() {
             return Ok(Painted::Same);
         }
         let store: Option<Arc<Vec<u8>>> = self.pool.share(at);
-        let Some(picture) = store.and_then(|store| Picture::new(store, size, stride)) else {
-            return Ok(Painted::Busy);
-        };
-        self.current = Some(picture);
+        self.current = store.and_then(|store| Picture::new(store, size, stride));
         Ok(Painted::Differs(damage))
     }
 
@@ -88,22 +108,30 @@ impl Screen {
 
 /// The bands of rows that are not the same.
 fn differing(before: &[u8], now: &[u8], size: Size) -> Damage {
-    let band = size.width as usize * 4 * BAND;
+    let bands = before.chunks(size.width as usize * 4 * BAND as usize);
+    let bands =
+        bands.zip(now.chunks(size.width as usize * 4 * BAND as usize)).zip((0..size.height).step_by(BAND as usize));
+    let differing = bands.filter(|((before, now), _)| before != now);
+    damage_of(differing.map(|(_, first)| first..first + BAND), size)
+}
+
+/// Rows as damage; what touches is one.
+fn damage_of(rows: impl IntoIterator<Item = Range<u32>>, size: Size) -> Damage {
     let mut damage = Damage::none();
-    let mut run: Option<Rect> = None;
-    for (number, (before, now)) in before.chunks(band).zip(now.chunks(band)).enumerate() {
-        if before == now {
-            if let Some(rect) = run.take() {
-                damage.add(rect);
+    let mut run: Option<Range<u32>> = None;
+    let rect =
+        |rows: Range<u32>| Rect { x: 0, y: rows.start, width: size.width, height: rows.end - rows.start }.clipped(size);
+    for rows in rows {
+        run = match run {
+            Some(run) if run.end == rows.start => Some(run.start..rows.end),
+            Some(run) => {
+                damage.add(rect(run));
+                Some(rows)
             }
-            continue;
-        }
-        let rect = Rect { x: 0, y: (number * BAND) as u32, width: size.width, height: BAND as u32 }.clipped(size);
-        run = Some(run.map_or(rect, |run| run.bounding(rect)));
+            None => Some(rows),
+        };
     }
-    if let Some(rect) = run {
-        damage.add(rect);
-    }
+    run.map(rect).into_iter().for_each(|rect| damage.add(rect));
     damage
 }
 

@@ -114,10 +114,16 @@ impl Sound {
         let Some(resampler) = &mut self.resampler else { return Ok(()) };
         while let Some(frame) = resampler.inner.take()? {
             let planes = frame.planes();
-            let length = frame.samples() * CHANNELS * 2;
+            let length = frame.samples() * resampler.channels.min(2) as usize * 2;
             let bytes = planes.first().and_then(|plane| plane.data().get(..length)).unwrap_or_default();
+            let samples = bytes.chunks_exact(2).map(|pair| i16::from_ne_bytes([pair[0], pair[1]]));
             self.interleaved.clear();
-            self.interleaved.extend(bytes.chunks_exact(2).map(|pair| i16::from_ne_bytes([pair[0], pair[1]])));
+            if resampler.channels == 1 {
+                // One voice is as loud on both sides, as browsers play it; the resampler would take 3 dB away.
+                self.interleaved.extend(samples.flat_map(|sample| [sample; CHANNELS]));
+            } else {
+                self.interleaved.extend(samples);
+            }
             let at = self.next.unwrap_or_default();
             self.next = Some(at + frame.samples() as i64);
             let before = (at.min(0).unsigned_abs() as usize * CHANNELS).min(self.interleaved.len());
@@ -130,11 +136,12 @@ impl Sound {
 }
 
 fn resampler(frame: &AudioFrame) -> Result<AudioResampler, ac_ffmpeg::Error> {
+    let target = if frame.channel_layout().channels() == 1 { "mono" } else { "stereo" };
     AudioResampler::builder()
         .source_channel_layout(frame.channel_layout().to_owned())
         .source_sample_format(frame.sample_format())
         .source_sample_rate(frame.sample_rate())
-        .target_channel_layout(get_channel_layout("stereo"))
+        .target_channel_layout(get_channel_layout(target))
         .target_sample_format(get_sample_format("s16"))
         .target_sample_rate(SAMPLE_RATE)
         .build()

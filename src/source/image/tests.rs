@@ -39,7 +39,7 @@ fn images_of_each_kind_have_their_colours() {
         ("a.webp", &["-c:v", "libwebp", "-quality", "100"]),
         ("b.webp", &["-c:v", "libwebp", "-lossless", "1"]),
         ("a.bmp", &[]),
-        ("a.gif", &[]),
+        ("a.gif", &["-pix_fmt", "rgb8"]),
     ] {
         let picture =
             picture(&made(folder.path(), name, "52x38", more)).map_err(|wrong| format!("{name}: {wrong:?}")).unwrap();
