@@ -70,8 +70,8 @@ fn vivid(guest: &Guest, viewer: &Viewer, camera: &str) {
     guest.awaits("! laterna status | grep -q \"the camera was unplugged\"", LONG);
     viewer.sees_bars(VIVID);
     let log = log(guest);
-    assert_eq!(log.matches("the camera was unplugged").count(), 1, "{log}");
-    assert_eq!(log.matches("the camera is back").count(), 1, "{log}");
+    assert_eq!(log.matches("is lost (the camera was unplugged); trying it every second").count(), 1, "{log}");
+    assert_eq!(log.matches("the camera is back: camera \"vivid\"").count(), 1, "{log}");
     assert!(viewer.0.run::<bool>("return window.laterna.pc === lt.kept", &[]), "the page had to connect again");
 
     viewer.0.open("about:blank");
