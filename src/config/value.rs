@@ -256,7 +256,7 @@ pub(super) fn call(asked: Asked) -> Result<CallPolicy, ConfigError> {
 
 pub(super) fn audio(asked: Asked) -> Result<AudioSpec, ConfigError> {
     AudioSpec::parse(&asked.value).map_err(|error| {
-        let advice = "write auto, system, mic, mic:NAME, tone or off";
+        let advice = "write auto, system, mic, mic:NAME, file, tone or off";
         match error {
             AudioSpecError::NotYet { what, .. } => asked.not_yet(&format!("{what}; {advice}")),
             AudioSpecError::Unknown { .. } => asked.invalid("no such sound", advice),

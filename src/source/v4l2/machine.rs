@@ -230,7 +230,9 @@ fn tell(path: &Path) -> Option<Found> {
         let sizes = device.sizes(code, USUAL).into_iter();
         sizes.map(|sizes| (sizes, device.intervals(code, largest(sizes)))).collect::<Vec<_>>()
     };
-    let details = formats.iter().map(|code| mode::describe(*code, &entries(*code))).collect();
+    let shown = formats.iter().filter_map(|code| Some((Pixels::from_code(*code)?, *code)));
+    let details = shown.map(|(pixels, code)| mode::describe(pixels, &entries(code)));
+    let details = details.chain(mode::describe_others(&formats)).collect();
     Some(Found { spec, what: name, details })
 }
 

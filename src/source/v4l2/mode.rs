@@ -12,6 +12,8 @@ use crate::frame::Size;
 const UNASKED: Size = Size::new(1280, 720);
 /// Sizes past this are a driver's nonsense.
 const LARGEST: u32 = 16_384;
+/// So many formats that can't be shown are named.
+const MOST_OTHERS: usize = 8;
 /// A rate that is short of the asked one by less is the asked one: 29.97 for 30.
 const NEARLY: f64 = 0.98;
 
@@ -277,12 +279,8 @@ fn unasked_size(modes: &[Mode], fps: u32) -> Option<Size> {
 }
 
 /// One format as it is told to people: `YUYV: 1280x720 at 10 fps; 640x480, 320x240 at 30, 15 fps`.
-pub(super) fn describe(code: [u8; 4], entries: &[(Sizes, Intervals)]) -> String {
-    let pixels = Pixels::from_code(code);
-    let mut text = match pixels {
-        Some(pixels) => format!("{pixels}:"),
-        None => format!("{} (can't be shown):", name(code)),
-    };
+pub(super) fn describe(pixels: Pixels, entries: &[(Sizes, Intervals)]) -> String {
+    let mut text = format!("{pixels}:");
     for group in entries.chunk_by(|one, other| one.1 == other.1) {
         let sizes: Vec<_> = group.iter().map(|(sizes, _)| sizes.to_string()).collect();
         let rates = match &group[0].1 {
@@ -300,6 +298,21 @@ pub(super) fn describe(code: [u8; 4], entries: &[(Sizes, Intervals)]) -> String 
         text.push_str(&format!("{parted} {}{rates}", sizes.join(", ")));
     }
     text.trim_end_matches(':').to_owned()
+}
+
+/// The formats that can't be shown, as they are told to people; `None` where there are none.
+pub(super) fn describe_others(codes: &[[u8; 4]]) -> Option<String> {
+    let mut names: Vec<_> =
+        codes.iter().filter(|code| Pixels::from_code(**code).is_none()).map(|code| name(*code)).collect();
+    names.sort();
+    names.dedup();
+    let more = names.len().saturating_sub(MOST_OTHERS);
+    names.truncate(MOST_OTHERS);
+    match (names.is_empty(), more) {
+        (true, _) => None,
+        (false, 0) => Some(format!("can't be shown: {}", names.join(", "))),
+        (false, more) => Some(format!("can't be shown: {}, and {more} more", names.join(", "))),
+    }
 }
 
 #[cfg(test)]

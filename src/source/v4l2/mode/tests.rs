@@ -154,12 +154,16 @@ fn formats_are_told_a_line_each() {
     let one = |width, height| Sizes::One(Size::new(width, height));
     let entries =
         [(one(1280, 720), rates(&[5, 10])), (one(640, 480), rates(&[30, 15])), (one(320, 240), rates(&[30, 15]))];
-    assert_eq!(describe(*b"YUYV", &entries), "YUYV: 1280x720 at 10, 5 fps; 640x480, 320x240 at 30, 15 fps");
+    assert_eq!(describe(Pixels::Yuyv, &entries), "YUYV: 1280x720 at 10, 5 fps; 640x480, 320x240 at 30, 15 fps");
     let range = Sizes::Between { least: Size::new(16, 16), most: HD, step: Size::new(2, 2) };
     let between = Intervals::Between { shortest: Interval::of_rate(60), longest: Interval::of_rate(1) };
-    assert_eq!(describe(*b"MJPG", &[(range, between)]), "MJPEG: 16x16 to 1280x720 at 1 to 60 fps");
-    assert_eq!(describe(*b"H264", &[(one(640, 480), Intervals::Unknown)]), "H264 (can't be shown): 640x480");
-    assert_eq!(describe(*b"Y8  ", &[]), "Y8 (can't be shown)");
+    assert_eq!(describe(Pixels::Mjpeg, &[(range, between)]), "MJPEG: 16x16 to 1280x720 at 1 to 60 fps");
+    assert_eq!(describe(Pixels::I420, &[(one(640, 480), Intervals::Unknown)]), "YU12: 640x480");
+    assert_eq!(describe(Pixels::I420, &[]), "YU12");
+    assert_eq!(describe_others(&[*b"YUYV", *b"MJPG"]), None);
+    assert_eq!(describe_others(&[*b"YUYV", *b"Y8  ", *b"H264"]).unwrap(), "can't be shown: H264, Y8");
+    let many: Vec<_> = (b'A'..b'K').map(|letter| [letter; 4]).collect();
+    assert!(describe_others(&many).unwrap().ends_with("HHHH, and 2 more"));
 }
 
 #[test]
