@@ -28,7 +28,7 @@ pub fn run(data: &[u8]) {
     let endpoint = if &data[..end] == b"https" { "https://sfu.example/whip" } else { "http://sfu.example/whip" };
     let at = Url::parse(endpoint).unwrap();
     let whip = Whip::new(start(), at.clone(), sessions(), || 7);
-    let mut play = Play { whip, now: start(), at, world: World::default() };
+    let mut play = Play { whip, now: start(), endpoint: at.clone(), at, world: World::default() };
     for (verb, rest) in script(data.get(end + 1..).unwrap_or_default(), MOST_STEPS) {
         play.step(&Step { verb, rest: &rest });
         play.drain();
@@ -48,6 +48,8 @@ struct World {
     known: BTreeSet<SessionId>,
     live: Option<SessionId>,
     needs_relay: bool,
+    /// Whether the next offer is the first of its publication.
+    begins: bool,
     /// Sessions that responses have named, and those that were ended.
     named: u32,
     ended: u32,
@@ -56,7 +58,8 @@ struct World {
 struct Play {
     whip: Whip,
     now: Instant,
-    /// Where the last offer went.
+    endpoint: Url,
+    /// Where the last request went.
     at: Url,
     world: World,
 }
@@ -129,7 +132,7 @@ impl Play {
                     assert!(world.known.insert(session), "a session is made twice");
                     world.living.insert(session);
                     assert_eq!(world.living.len(), 1, "one publication at a time");
-                    world.question = Some((session, true));
+                    (world.question, world.begins) = (Some((session, true)), true);
                 }
                 Output::Accept { session, sdp } => {
                     assert!(sdp.starts_with("v=0"), "{sdp:?} is no answer");
@@ -164,11 +167,12 @@ impl Play {
         };
         assert!(matches!(to.scheme(), "http" | "https") && to.has_host(), "{to}");
         assert!(to.username().is_empty() && to.password().is_none() && to.fragment().is_none(), "{to}");
-        let begins = self.at.path() == "/whip" && to.path() == "/whip";
-        assert!(begins || self.at.scheme() == "http" || to.scheme() == "https", "{to} after {}", self.at);
-        if let Request::Offer { to, .. } = request {
-            self.at = to.clone();
+        if std::mem::take(&mut self.world.begins) {
+            assert_eq!(*to, self.endpoint, "each publication begins at the endpoint");
+        } else {
+            assert!(self.at.scheme() == "http" || to.scheme() == "https", "{to} after {}", self.at);
         }
+        self.at = to.clone();
     }
 
     fn check(&self) {
