@@ -40,7 +40,7 @@ Examples:
   laterna run --signaling mdn+ws://host:6503     for the pages of another signaling server
   laterna run --call joined                      for pages of the peerconnection protocol, which wait to be called
   DISPLAY=:1 laterna run --source screen         the screen of another X server
-  laterna run --source 'screen + camera'         the screen with the camera in a corner
+  laterna run --source screen+camera             the screen with the camera in a corner
   laterna run --source 'file:lesson.mp4?loop'    a recorded lesson, again and again
 
 It prints a line `open http://...`: open that address in a browser to watch.
