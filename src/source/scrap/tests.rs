@@ -114,9 +114,9 @@ fn a_screen_of_another_size_is_seen() {
     let upright = x11rb::protocol::randr::Rotation::ROTATE0;
     painter.connection.randr_set_crtc_config(crtc, now, config, 0, 0, 0, upright, &[]).unwrap().reply().unwrap();
     painter.connection.randr_set_screen_size(painter.root, 800, 600, 211, 158).unwrap().check().unwrap();
-    painter.open_window(0, 0, 800, 600);
     let small = await_frame(&frames, |frame| frame.picture.size() == Size::new(800, 600));
     assert_eq!(small.damage, Damage::whole(Size::new(800, 600)));
+    painter.open_window(0, 0, 800, 600);
     await_frame(&frames, |frame| pixels(frame).iter().all(|pixel| *pixel == 0x10_2030));
     assert_eq!(*source.health().borrow(), Health::Well);
 }

@@ -26,7 +26,12 @@ fn set_monitor(painter: &Painter, name: &str, at: Rect) {
         height_in_millimeters: 100,
         outputs: Vec::new(),
     };
+    // A name that is there is refused, so it is given anew, and in one step for whoever looks.
+    painter.connection.grab_server().unwrap();
+    let _none_before = painter.connection.randr_delete_monitor(painter.root, name).unwrap().check();
     painter.connection.randr_set_monitor(painter.root, monitor).unwrap().check().unwrap();
+    painter.connection.ungrab_server().unwrap();
+    painter.connection.sync().unwrap();
 }
 
 fn delete_monitor(painter: &Painter, name: &str) {

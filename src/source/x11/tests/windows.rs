@@ -1,5 +1,7 @@
 //! Windows: covered, moved, resized, hidden, closed.
 
+use std::sync::mpsc::Receiver;
+
 use x11rb::protocol::xproto::{AtomEnum, ConfigureWindowAux, CreateWindowAux, PropMode, StackMode, WindowClass};
 
 use super::*;
@@ -16,8 +18,6 @@ fn slides(options: SourceOptions) -> (Xvfb, Painter, Source, Receiver<Frame>) {
     let (source, frames) = server.open("window:slides", options).unwrap();
     (server, painter, source, frames)
 }
-
-use std::sync::mpsc::Receiver;
 
 /// A window over everything.
 fn cover(server: &Xvfb, shade: u32) -> Painter {
@@ -119,7 +119,7 @@ fn the_last_picture_of_a_hidden_window_stands() {
     source.set_active(false);
     source.set_active(true);
     assert!(pixels(&next(&frames)).iter().all(|pixel| *pixel == 0xff00), "its last picture stands");
-    let error = server.open("window:slides", OPTIONS).unwrap_err().to_string();
+    let error = server.open(&format!("window:{:#x}", painter.window), OPTIONS).unwrap_err().to_string();
     assert!(error.contains("the window 'Lesson 3: Slides' is not on the screen now; show it first"), "{error}");
     painter.configure(&ConfigureWindowAux::new().width(320).height(240));
     map(&painter);
