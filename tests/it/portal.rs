@@ -10,7 +10,8 @@ use crate::support::process::{Output, Process};
 
 /// How the daemon ends that is to show a Wayland screen.
 fn refused(variables: &[(&str, &str)]) -> String {
-    let mut setup = Setup::new(&["--source", "screen", "--capture", "portal", "--audio", "off", "--listen", "127.0.0.1:0"]);
+    let mut setup =
+        Setup::new(&["--source", "screen", "--capture", "portal", "--audio", "off", "--listen", "127.0.0.1:0"]);
     for (name, value) in variables {
         setup = setup.variable(name, value);
     }
@@ -26,7 +27,10 @@ fn without_a_session_bus_it_says_where_to_run() {
     for address in ["", "unix:path=/nonexistent/bus"] {
         let said = refused(&[("DBUS_SESSION_BUS_ADDRESS", address)]);
         assert!(said.contains("source screen: the session bus can't be reached ("), "{said}");
-        assert!(said.contains("; start laterna in the desktop's session, as the user who is logged in there"), "{said}");
+        assert!(
+            said.contains("; start laterna in the desktop's session, as the user who is logged in there"),
+            "{said}"
+        );
     }
 }
 
