@@ -18,11 +18,11 @@ use crate::orders::{Health, Mode, Orders};
 use crate::signaling::access::state_dir;
 
 mod asking;
-mod buffer;
 mod capture;
 mod news;
 mod params;
 mod pixels;
+mod raw;
 mod session;
 mod stream;
 mod token;
