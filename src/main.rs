@@ -136,7 +136,10 @@ fn fail(exit: Exit, why: &str) -> Exit {
 /// Gives what changes the level.
 fn start_logs(level: LevelFilter) -> Arc<dyn Fn(LevelFilter) + Send + Sync> {
     // The engine's crates (rtc, rtc_ice, rtc_dtls, ...) log what any remote can cause: sessions count it instead.
-    let targets = |level| Targets::new().with_default(level).with_target("rtc", LevelFilter::OFF);
+    // The bus's crate warns of properties that objects of the portal do not have.
+    let targets = |level| {
+        Targets::new().with_default(level).with_target("rtc", LevelFilter::OFF).with_target("zbus", LevelFilter::ERROR)
+    };
     let (filter, handle) = reload::Layer::new(targets(level));
     let destination = Destination::of_this_process();
     let lines = tracing_subscriber::fmt::layer()

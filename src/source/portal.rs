@@ -18,11 +18,11 @@ use crate::orders::{Health, Mode, Orders};
 use crate::signaling::access::state_dir;
 
 mod asking;
-mod buffer;
 mod capture;
 mod news;
 mod params;
 mod pixels;
+mod raw;
 mod session;
 mod stream;
 mod token;
@@ -35,8 +35,10 @@ use token::Keeper;
 
 /// How long somebody may take to answer the desktop's dialog.
 const ANSWER: Duration = Duration::from_secs(60);
-/// How long a start may take that nobody has to answer.
-const SILENT: Duration = Duration::from_millis(1500);
+/// How long a start may take before it is said that somebody has to answer.
+const TELLING: Duration = Duration::from_secs(3);
+/// How long a start may take that nobody should have to answer.
+const SILENT: Duration = Duration::from_secs(10);
 /// How long PipeWire may take to offer a format.
 const FORMAT: Duration = Duration::from_secs(8);
 /// How long opening may take in all.
@@ -120,7 +122,7 @@ pub(super) fn open(
     let options = options.clone();
     let open = move |orders: &Orders| {
         let mut keeper = Keeper::new(options.state.as_deref());
-        let live = start(&mut keeper, &options, orders).map_err(Failure::into_error)?;
+        let live = start(&mut keeper, &options, ANSWER, orders).map_err(Failure::into_error)?;
         let size = live.capture.size();
         let mut asking = Asking::new(Instant::now());
         asking.handle(Outcome::Granted, false, Instant::now());
@@ -209,10 +211,10 @@ impl Failure {
 }
 
 /// Starts a session and its stream, with the token that is kept, and keeps the next one.
-fn start(keeper: &mut Keeper, options: &SourceOptions, orders: &Orders) -> Result<Live, Failure> {
+fn start(keeper: &mut Keeper, options: &SourceOptions, patience: Duration, orders: &Orders) -> Result<Live, Failure> {
     let system = |error: &dyn std::fmt::Display| Failure::Ended(End::Failed(error.to_string()));
     let session = Session::begin(keeper.token(), options.pointer).map_err(|error| system(&error))?;
-    let grant = await_grant(&session, orders)?;
+    let grant = await_grant(&session, patience, orders)?;
     keeper.keep(grant.token);
     let stream = Stream::connect(grant.remote, grant.node, options.fps, grant.has_pointer)
         .map_err(|error| Failure::NoPictures(error.to_string()))?;
@@ -239,15 +241,14 @@ fn start(keeper: &mut Keeper, options: &SourceOptions, orders: &Orders) -> Resul
 }
 
 /// Waits until the portal grants a screen.
-fn await_grant(session: &Session, orders: &Orders) -> Result<Grant, Failure> {
-    let begun = Instant::now();
-    let deadline = begun + ANSWER;
+fn await_grant(session: &Session, patience: Duration, orders: &Orders) -> Result<Grant, Failure> {
+    let deadline = Instant::now() + patience;
     // When to say that somebody has to answer.
     let mut told_at = None;
     loop {
         while let Some(told) = session.poll() {
             match told {
-                Told::Asked => told_at = Some(Instant::now() + SILENT),
+                Told::Asked => told_at = Some(Instant::now() + TELLING),
                 Told::Granted(grant) => return Ok(grant),
                 Told::Ended(end) => return Err(Failure::Ended(end)),
             }
@@ -389,7 +390,9 @@ fn restore(
         }
         let has_token = keeper.token().is_some();
         if Instant::now() >= due && asking.may_start(has_token, Instant::now()) {
-            let outcome = match start(keeper, options, orders) {
+            let is_silent = asking.is_silent(has_token);
+            let patience = if is_silent { SILENT } else { ANSWER };
+            let outcome = match start(keeper, options, patience, orders) {
                 Ok(live) => {
                     asking.handle(Outcome::Granted, has_token, Instant::now());
                     return ControlFlow::Continue(live);
@@ -398,6 +401,7 @@ fn restore(
                 Err(failure) => {
                     debug!("{}", failure.why());
                     match failure {
+                        Failure::Unanswered if is_silent => Outcome::Silent,
                         Failure::Unanswered | Failure::Ended(End::Refused | End::Closed) => Outcome::Refused,
                         Failure::Ended(End::NoBus(_) | End::NoPortal(_)) => Outcome::Failed { asked: false },
                         _ => Outcome::Failed { asked: true },

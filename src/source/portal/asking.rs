@@ -12,8 +12,10 @@ const BETWEEN_DIALOGS: Duration = Duration::from_secs(60);
 pub(super) enum Outcome {
     /// Pictures flow.
     Granted,
-    /// The user has refused, or closed the dialog, or not answered.
+    /// The user has refused, or has not answered the dialog.
     Refused,
+    /// It should have needed no dialog, but was not answered at once.
+    Silent,
     /// It failed by itself, perhaps after a dialog was asked for.
     Failed {
         /// Whether a dialog was asked for.
@@ -36,9 +38,14 @@ impl Asking {
         Self { dialog: now, is_spent: false }
     }
 
+    /// Whether a start with a token need not be answered by anybody.
+    pub(super) fn is_silent(&self, has_token: bool) -> bool {
+        has_token && !self.is_spent
+    }
+
     /// Whether a start with, or without, a token is allowed.
     pub(super) fn may_start(&self, has_token: bool, now: Instant) -> bool {
-        (has_token && !self.is_spent) || now >= self.dialog
+        self.is_silent(has_token) || now >= self.dialog
     }
 
     /// Notes how a start that has just been made ended.
@@ -46,8 +53,11 @@ impl Asking {
         match outcome {
             Outcome::Granted => *self = Self { dialog: now + BETWEEN_DIALOGS, is_spent: false },
             Outcome::Refused => *self = Self { dialog: now + BETWEEN_DIALOGS, is_spent: true },
-            Outcome::Failed { asked: true } if !had_token || self.is_spent => self.dialog = now + BETWEEN_DIALOGS,
-            Outcome::Failed { .. } => {}
+            Outcome::Silent => self.is_spent = true,
+            // It was the portal that failed, which tells nothing of the token.
+            Outcome::Failed { .. } if had_token => self.is_spent = false,
+            Outcome::Failed { asked: true } => self.dialog = now + BETWEEN_DIALOGS,
+            Outcome::Failed { asked: false } => {}
         }
     }
 }
@@ -71,6 +81,19 @@ mod tests {
         assert!(asking.may_start(true, at(180)) && asking.may_start(false, at(180)));
         asking.handle(Outcome::Granted, true, at(180));
         assert!(asking.may_start(true, at(181)));
+    }
+
+    #[test]
+    fn a_token_that_is_not_answered_at_once_may_need_a_dialog() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut asking = Asking::new(start);
+        asking.handle(Outcome::Granted, true, start);
+        assert!(asking.is_silent(true) && !asking.is_silent(false));
+        asking.handle(Outcome::Silent, true, at(10));
+        assert!(!asking.is_silent(true) && !asking.may_start(true, at(11)) && asking.may_start(true, at(60)));
+        asking.handle(Outcome::Failed { asked: true }, true, at(80));
+        assert!(asking.is_silent(true), "the portal was started again meanwhile");
     }
 
     #[test]

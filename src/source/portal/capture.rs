@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use tracing::debug;
+use tracing::{debug, info};
 
 use super::news::{Fresh, News};
 use super::pixels::Pixels;
@@ -165,6 +165,7 @@ impl Capture {
 
     fn resize(&mut self, area: Rect) {
         self.area = area;
+        info!("the screen is now {}", self.size());
         self.pool.reset(area.height).for_each(drop);
         self.owed = Damage::whole(self.size());
         self.is_gap = true;

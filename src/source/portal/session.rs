@@ -191,6 +191,25 @@ async fn cast(token: Option<String>, with_pointer: bool, teller: &Teller) -> Res
     if !abilities.has_monitors {
         return Err(End::NoPortal("it shares no monitors".to_owned()));
     }
+    let mut owner = screencast.receive_owner_changed().await.map_err(|error| End::Failed(error.to_string()))?;
+    // A portal that dies answers nothing any more.
+    tokio::select! {
+        ended = share(&screencast, abilities, token, with_pointer, teller) => ended,
+        changed = owner.next() => {
+            let who = if changed.is_some() { "the desktop's portal" } else { "the session bus" };
+            Err(End::Failed(format!("{who} is gone")))
+        }
+    }
+}
+
+/// Asks a portal for a screen, and has it until the portal closes the session (`Ok`).
+async fn share(
+    screencast: &Screencast,
+    abilities: Abilities,
+    token: Option<String>,
+    with_pointer: bool,
+    teller: &Teller,
+) -> Result<(), End> {
     // Before version 2 there was no choice.
     let modes = screencast.available_cursor_modes().await.unwrap_or_default();
     let cursor = cursor(modes, with_pointer);

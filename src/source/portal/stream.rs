@@ -11,17 +11,16 @@ use pipewire as pw;
 use pw::context::ContextRc;
 use pw::core::CoreRc;
 use pw::loop_::Timeout;
-use pw::main_loop::MainLoopRc;
 use pw::properties::properties;
 use pw::spa::param::ParamType;
 use pw::spa::utils::Direction;
 use pw::stream::{StreamFlags, StreamListener, StreamRc, StreamState};
 use tracing::{debug, trace};
 
-use super::buffer::Taken;
 use super::news::{self, News, PointerShape};
 use super::params::{self, Format};
 use super::pixels::Pixels;
+use super::raw::{Entered, Taken};
 
 /// A connected stream; disconnected when dropped.
 pub(super) struct Stream {
@@ -30,7 +29,7 @@ pub(super) struct Stream {
     _core_listener: pw::core::Listener,
     stream: StreamRc,
     _core: CoreRc,
-    main_loop: MainLoopRc,
+    entered: Entered,
     shared: Rc<RefCell<Shared>>,
     is_active: bool,
 }
@@ -71,8 +70,8 @@ impl Stream {
     /// What PipeWire refuses.
     pub(super) fn connect(remote: OwnedFd, node: u32, fps: u32, with_pointer: bool) -> Result<Self, pw::Error> {
         pw::init();
-        let main_loop = MainLoopRc::new(None)?;
-        let context = ContextRc::new(&main_loop, None)?;
+        let entered = Entered::new()?;
+        let context = ContextRc::new(entered.main_loop(), None)?;
         let core = context.connect_fd_rc(remote, None)?;
         let shared = Rc::new(RefCell::new(Shared::default()));
         let core_listener = listen_to_core(&core, shared.clone());
@@ -95,7 +94,7 @@ impl Stream {
             _core_listener: core_listener,
             stream,
             _core: core,
-            main_loop,
+            entered,
             shared,
             is_active: true,
         })
@@ -103,7 +102,7 @@ impl Stream {
 
     /// Readable while there is something to [`Self::turn`] for.
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
-        self.main_loop.loop_().fd()
+        self.entered.main_loop().loop_().fd()
     }
 
     /// Handles what has come.
@@ -111,7 +110,7 @@ impl Stream {
     /// # Errors
     /// Why the stream is over.
     pub(super) fn turn(&self) -> Result<(), String> {
-        self.main_loop.loop_().iterate(Timeout::None);
+        self.entered.main_loop().loop_().iterate(Timeout::None);
         match self.shared.borrow_mut().fault.clone() {
             Some(why) => Err(why),
             None => Ok(()),

@@ -1,11 +1,12 @@
-//! A buffer of PipeWire that was taken out of its stream: its memory as slices. The only unsafe code of the portal.
+//! What of PipeWire is raw: the memory of buffers, and the loop that belongs to a thread. The only unsafe code of the portal.
 //!
 //! While a buffer is out of its stream, the other side does not write into it: that is the contract of `pw_stream_dequeue_buffer`.
 
-#![expect(unsafe_code, reason = "buffers are raw memory of PipeWire's")]
+#![expect(unsafe_code, reason = "buffers are raw memory of PipeWire's, and its loop is entered by hand")]
 
 use std::ptr::NonNull;
 
+use pipewire::main_loop::MainLoopRc;
 use pipewire::spa::sys::{self, SPA_CHUNK_FLAG_CORRUPTED};
 use pipewire::stream::Stream;
 use pipewire::sys::pw_buffer;
@@ -13,6 +14,33 @@ use pipewire::sys::pw_buffer;
 use super::news::Meta;
 use super::params::Format;
 use super::pixels::Pixels;
+
+/// A loop that belongs to this thread until it is dropped.
+///
+/// PipeWire has its own thread call back into a loop that nobody has entered, instead of waking it (`loop_invoke` of `spa/support/loop.c`).
+pub(super) struct Entered(MainLoopRc);
+
+impl Entered {
+    /// Makes a loop and enters it.
+    pub(super) fn new() -> Result<Self, pipewire::Error> {
+        let main_loop = MainLoopRc::new(None)?;
+        // SAFETY: it is left by `drop`, in this thread: an `Rc` stays where it is.
+        unsafe { main_loop.loop_().enter() };
+        Ok(Self(main_loop))
+    }
+
+    /// The loop.
+    pub(super) fn main_loop(&self) -> &MainLoopRc {
+        &self.0
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        // SAFETY: it was entered once, by this thread.
+        unsafe { self.0.loop_().leave() };
+    }
+}
 
 /// A buffer that is out of its stream; whoever has it gives it back, or is told that it is gone.
 #[derive(Debug, PartialEq, Eq)]
