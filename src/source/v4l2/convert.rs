@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use yuv::{
     YuvBiPlanarImage, YuvConversionMode, YuvError, YuvPackedImage, YuvPlanarImage, YuvRange, YuvStandardMatrix,
-    bgr_to_bgra, rgb_to_bgra, uyvy422_to_bgra, yuv_nv12_to_bgra, yuv420_to_bgra, yuyv422_to_bgra,
+    bgr_to_bgra, rgb_to_bgra, rgba_to_bgra, uyvy422_to_bgra, yuv_nv12_to_bgra, yuv420_to_bgra, yuyv422_to_bgra,
 };
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::zune_core::bytestream::ZCursor;
@@ -81,12 +81,14 @@ pub(super) struct Converter {
     broken: u32,
     /// A JPEG with the tables that it lacks.
     completed: Vec<u8>,
+    /// What the decoder makes of one.
+    rgba: Vec<u8>,
 }
 
 impl Converter {
     /// Makes one for pictures of this layout.
     pub(super) fn new(layout: Layout) -> Self {
-        Self { layout, whole: 0, broken: 0, completed: Vec::new() }
+        Self { layout, whole: 0, broken: 0, completed: Vec::new(), rgba: Vec::new() }
     }
 
     /// The bytes that a store needs: BGRX.
@@ -186,25 +188,31 @@ impl Converter {
         };
         let is_strict = self.whole > 0 || self.broken < LENIENT_AFTER;
         let size = self.layout.size;
+        self.rgba.resize(bgrx.len(), 0);
+        let rgba = self.rgba.as_mut_slice();
         // The decoder is foreign code at the mercy of a cable.
-        let decoded = catch_unwind(AssertUnwindSafe(|| decode_jpeg(jpeg, size, is_strict, bgrx)))
+        let decoded = catch_unwind(AssertUnwindSafe(|| decode_jpeg(jpeg, size, is_strict, rgba)))
             .unwrap_or_else(|_| Err(Damaged::Jpeg("the decoder panicked".to_owned())));
         match decoded {
             Ok(()) if is_strict => self.whole = self.whole.saturating_add(1),
             Ok(()) => {}
             Err(_) => self.broken = self.broken.saturating_add(1),
         }
-        decoded
+        decoded?;
+        let Size { width, height } = size;
+        Ok(rgba_to_bgra(&self.rgba, width * 4, bgrx, width * 4, width, height)?)
     }
 }
 
-fn decode_jpeg(jpeg: &[u8], size: Size, is_strict: bool, bgrx: &mut [u8]) -> Result<(), Damaged> {
+/// Decodes to RGBA: the decoder has no SIMD for BGRA, and with the swap of two bytes this takes three quarters of the time (2.3 ms for
+/// 1280x720, not 3.0).
+fn decode_jpeg(jpeg: &[u8], size: Size, is_strict: bool, rgba: &mut [u8]) -> Result<(), Damaged> {
     let broken = |error: zune_jpeg::errors::DecodeErrors| Damaged::Jpeg(error.to_string());
     let options = DecoderOptions::default()
         .set_strict_mode(is_strict)
         .set_max_width(size.width as usize)
         .set_max_height(size.height as usize)
-        .jpeg_set_out_colorspace(ColorSpace::BGRA);
+        .jpeg_set_out_colorspace(ColorSpace::RGBA);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(jpeg), options);
     decoder.decode_headers().map_err(broken)?;
     let found = decoder.info().map(|info| Size::new(info.width.into(), info.height.into()));
@@ -212,10 +220,10 @@ fn decode_jpeg(jpeg: &[u8], size: Size, is_strict: bool, bgrx: &mut [u8]) -> Res
     if found != size {
         return Err(Damaged::Resized { found, asked: size });
     }
-    if decoder.output_buffer_size() != Some(bgrx.len()) {
+    if decoder.output_buffer_size() != Some(rgba.len()) {
         return Err(Damaged::Jpeg("it has no colours".to_owned()));
     }
-    decoder.decode_into(bgrx).map_err(broken)
+    decoder.decode_into(rgba).map_err(broken)
 }
 
 /// Where Huffman tables belong in a JPEG that has none: before its scan. `None` where it has some, or no scan.

@@ -40,7 +40,7 @@ enum State<S> {
     /// Nobody watches.
     Closed,
     /// Pictures come.
-    Streaming(Showing<S>),
+    Streaming(Box<Showing<S>>),
     /// It is gone, and tried again at this time.
     Lost { due: Instant },
 }
@@ -111,7 +111,7 @@ impl<M: Machine> Watched<M> {
             Ok((camera, stream)) => {
                 debug!("{camera} streams");
                 self.camera = camera;
-                State::Streaming(Showing::new(&self.camera, self.wish.fps, stream, Instant::now()))
+                State::Streaming(Box::new(Showing::new(&self.camera, self.wish.fps, stream, Instant::now())))
             }
             Err(missing) => {
                 let why = self.missed(&missing, lost.as_deref());
