@@ -382,7 +382,7 @@ mod tests {
 
     #[tokio::test]
     async fn files_that_can_not_be_read_in_time_are_given_up() {
-        let (release, hanging) = mpsc::channel::<()>();
+        let (release, hanging) = mpsc::sync_channel::<()>(1);
         let hanging = Mutex::new(hanging);
         let load = Arc::new(move || {
             // As of a file server that is away, until the test is over.

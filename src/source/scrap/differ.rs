@@ -54,7 +54,7 @@ mod tests {
     fn changes_become_bands_as_wide_as_they_are() {
         let rect = |x, y, width, height| Rect { x, y, width, height };
         let before = with(&[]);
-        let cases: [(&[(usize, usize)], Vec<Rect>); 5] = [
+        let cases: [(&[_], Vec<Rect>); 5] = [
             (&[], vec![]),
             (&[(0, 0)], vec![rect(0, 0, 1, 1)]),
             (&[(49, 59), (0, 0)], vec![rect(0, 0, 1, 1), rect(49, 59, 1, 1)]),

@@ -165,12 +165,11 @@ impl Desk {
     }
 }
 
+/// A monitor's name, and the version of RANDR by which it is known.
+type Followed = (String, (u32, u32));
+
 /// Finds a monitor, and has the server tell of it.
-fn follow(
-    side: &RustConnection,
-    root: xproto::Window,
-    asked: &str,
-) -> Result<Result<(String, (u32, u32)), Trouble>, ReplyError> {
+fn follow(side: &RustConnection, root: xproto::Window, asked: &str) -> Result<Result<Followed, Trouble>, ReplyError> {
     let Some(version) = monitors::version(side)? else {
         return Ok(Err(Trouble::new("the display has no RANDR extension", "show all of it: screen")));
     };
