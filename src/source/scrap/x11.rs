@@ -35,8 +35,7 @@ pub(super) struct Desk {
     name: String,
     side: RustConnection,
     root: xproto::Window,
-    /// The monitor's name, and how the server is asked for it.
-    monitor: Option<(String, (u32, u32))>,
+    monitor: Option<Followed>,
     part: Rect,
     capturer: Option<Capturer>,
 }
@@ -63,7 +62,7 @@ impl Desk {
             .and_then(|asked| asked.check())
             .map_err(gone)?;
         let monitor = match monitor {
-            Some(asked) => Some(follow(&side, root, asked).map_err(gone)??),
+            Some(asked) => Some(follow(&side, root, &name, asked)?),
             None => None,
         };
         let part = Rect { x: 0, y: 0, width: 0, height: 0 };
@@ -165,17 +164,19 @@ impl Desk {
     }
 }
 
-/// A monitor's name, and the version of RANDR by which it is known.
+/// A monitor's name, and the version of RANDR by which the server is asked for it.
 type Followed = (String, (u32, u32));
 
 /// Finds a monitor, and has the server tell of it.
-fn follow(side: &RustConnection, root: xproto::Window, asked: &str) -> Result<Result<Followed, Trouble>, ReplyError> {
-    let Some(version) = monitors::version(side)? else {
-        return Ok(Err(Trouble::new("the display has no RANDR extension", "show all of it: screen")));
+fn follow(side: &RustConnection, root: xproto::Window, name: &str, asked: &str) -> Result<Followed, Trouble> {
+    let gone = |error: ReplyError| lost(name, &error);
+    let Some(version) = monitors::version(side).map_err(gone)? else {
+        return Err(Trouble::new("the display has no RANDR extension", "show all of it: screen"));
     };
-    side.randr_select_input(root, NotifyMask::SCREEN_CHANGE)?.check()?;
-    let all = monitors::all(side, root, version)?;
-    Ok(monitors::find(&all, asked).map(|monitor| (monitor.name.clone(), version)).map_err(Trouble::from))
+    let selected = side.randr_select_input(root, NotifyMask::SCREEN_CHANGE);
+    selected.map_err(ReplyError::from).and_then(|asked| asked.check()).map_err(gone)?;
+    let all = monitors::all(side, root, version).map_err(gone)?;
+    Ok((monitors::find(&all, asked)?.name.clone(), version))
 }
 
 /// Whether the server has told of something that may have moved.
