@@ -22,6 +22,7 @@
 //! until then, whatever that one asks for: parec too waited 0.4 to 1.7 s beside a player that wants no latency in particular
 //! (2 s), 0.03 to 0.09 s beside one of 200 ms, 0.01 s beside one of 20 ms.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -48,6 +49,7 @@ mod timeline;
 pub mod tone;
 
 use capture::Device;
+use feed::Feed;
 use opus::{OpusEncoder, OpusError};
 pub use spec::{AudioSpec, AudioSpecError};
 
@@ -112,22 +114,45 @@ impl AudioCapture {
             return Ok(Self { thread: None });
         }
         let (wanted, server) = (spec.clone(), server.map(str::to_owned));
-        let open = move |orders: &Orders| -> Result<_, InputError> {
-            let (device, description) = Device::choose(&wanted, server.as_deref(), orders)?;
-            Ok((description, (device, OpusEncoder::new()?)))
-        };
-        let run = move |(device, encoder), orders: &Orders| capture::run(&device, encoder, orders, &sink);
-        // Nobody looks at its beat: sound that hangs is no reason to take the pictures from everybody.
-        let error = match OrderedThread::spawn("audio", watch, Beat::default(), open, run) {
-            Ok(thread) => return Ok(Self { thread: Some(thread) }),
-            Err(SpawnError::Open(error)) => AudioError::Unavailable { spec: spec.clone(), found: error.to_string() },
-            Err(SpawnError::System(what, error)) => AudioError::System { spec: spec.clone(), what, error },
+        let choose = move |orders: &Orders| Device::choose(&wanted, server.as_deref(), orders);
+        let error = match Self::spawn(spec, sink, watch, choose) {
+            Ok(capture) => return Ok(capture),
+            Err(error) => error,
         };
         if *spec == AudioSpec::Auto {
             info!("without sound: {error}, then start laterna again, which looks for sound at its start only");
             return Ok(Self { thread: None });
         }
         Err(error)
+    }
+
+    /// Takes the sound that a source brings with its pictures; `sink` and `watch` as for [`AudioCapture::open`].
+    ///
+    /// # Errors
+    /// [`AudioError`] where no thread or no encoder can be had.
+    pub fn open_feed(feed: Arc<Feed>, sink: UnitSink, watch: &Watch) -> Result<Self, AudioError> {
+        Self::spawn(&AudioSpec::File, sink, watch, move |_: &Orders| Ok((Device::Feed(feed), "file".to_owned())))
+    }
+
+    fn spawn(
+        spec: &AudioSpec,
+        sink: UnitSink,
+        watch: &Watch,
+        choose: impl FnOnce(&Orders) -> Result<(Device, String), InputError> + Send + 'static,
+    ) -> Result<Self, AudioError> {
+        let open = move |orders: &Orders| -> Result<_, InputError> {
+            let (device, description) = choose(orders)?;
+            Ok((description, (device, OpusEncoder::new()?)))
+        };
+        let run = move |(device, encoder), orders: &Orders| capture::run(&device, encoder, orders, &sink);
+        // Nobody looks at its beat: sound that hangs is no reason to take the pictures from everybody.
+        match OrderedThread::spawn("audio", watch, Beat::default(), open, run) {
+            Ok(thread) => Ok(Self { thread: Some(thread) }),
+            Err(SpawnError::Open(error)) => {
+                Err(AudioError::Unavailable { spec: spec.clone(), found: error.to_string() })
+            }
+            Err(SpawnError::System(what, error)) => Err(AudioError::System { spec: spec.clone(), what, error }),
+        }
     }
 
     /// Whether there is any sound to listen to.

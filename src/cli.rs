@@ -12,8 +12,9 @@ use clap::{ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Su
 
 use crate::clock::wall_now;
 use crate::config::one_line;
-use crate::config::tables::expiry;
+use crate::config::tables::{NAME_ADVICE, expiry};
 use crate::control::client::Command as Operation;
+use crate::signaling::access::is_name;
 use crate::source::{SourceSpec, SpecError};
 
 pub mod manual;
@@ -39,7 +40,7 @@ Examples:
   laterna run --signaling mdn+ws://host:6503     for the pages of another signaling server
   laterna run --call joined                      for pages of the peerconnection protocol, which wait to be called
   DISPLAY=:1 laterna run --source screen         the screen of another X server
-  laterna run --source 'screen + camera'         the screen with the camera in a corner
+  laterna run --source screen+camera             the screen with the camera in a corner
   laterna run --source 'file:lesson.mp4?loop'    a recorded lesson, again and again
 
 It prints a line `open http://...`: open that address in a browser to watch.
@@ -198,7 +199,7 @@ enum CodesArgs {
         /// Its name: a-z A-Z 0-9 . _ -
         name: String,
         /// When it expires: after a time, as 45m, 8h, 7d or 2w, or at a date, as 2027-07-31T18:00:00+02:00
-        #[arg(long, value_name = "TIME")]
+        #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
         expires: Option<String>,
         /// As one line of JSON
         #[arg(long)]
@@ -395,12 +396,19 @@ fn codes(command: CodesArgs) -> Result<(Operation, DaemonArgs), CliError> {
     Ok(match command {
         CodesArgs::List { json, show, daemon } => (Operation::Codes { json, show }, daemon),
         CodesArgs::Revoke { name, daemon } => (Operation::RevokeCode { name }, daemon),
+        CodesArgs::Add { name, .. } if !is_name(&name) => {
+            return Err(CliError::Unknown {
+                asked: format!("codes add {}", one_line(&name)),
+                found: "no name of a code".to_owned(),
+                advice: NAME_ADVICE.to_owned(),
+            });
+        }
         CodesArgs::Add { name, expires, json, daemon } => {
             let expires = expires.map(|text| match expiry(&text, wall_now()) {
                 Some(expires) => Ok(expires),
                 None => Err(CliError::Unknown {
                     asked: format!("codes add --expires {}", one_line(&text)),
-                    found: "neither a time nor a date".to_owned(),
+                    found: "neither a time from now on nor a date".to_owned(),
                     advice: "write 45m, 8h, 7d or 2w, or a date as 2027-07-31T18:00:00+02:00".to_owned(),
                 }),
             });

@@ -164,7 +164,7 @@ impl SyncConfig {
     /// How it is for the sound of `audio`: what the machine plays belongs to its screen, what a microphone hears or a tone does not.
     pub fn resolve(self, audio: &AudioSpec) -> Sync {
         match (self, audio) {
-            (Self::Lip, _) | (Self::Auto, AudioSpec::Auto | AudioSpec::System) => Sync::Lip,
+            (Self::Lip, _) | (Self::Auto, AudioSpec::Auto | AudioSpec::System | AudioSpec::File) => Sync::Lip,
             (Self::LowLatency | Self::Auto, _) => Sync::LowLatency,
         }
     }

@@ -25,6 +25,7 @@ use crate::control::wire::Event;
 use crate::events::{Events, Listener};
 use crate::hooks;
 use crate::ice_server::{IceServer, IceServers, Scheme};
+use crate::private_file;
 use crate::service::{self, ServiceManager};
 use crate::session::engine::identity::Identity;
 use crate::session::inbox::Inbox;
@@ -41,7 +42,7 @@ use crate::session::tcp::MediaListener;
 use crate::session::udp::{MediaSocket, local_addresses};
 use crate::session::wake::Waker;
 use crate::signaling::SignalIn;
-use crate::signaling::access::OwnNames;
+use crate::signaling::access::{OwnNames, state_dir};
 use crate::signaling::ask::Asker;
 use crate::signaling::client;
 use crate::signaling::server::{ConnectionLimits, Deadlines, Looks, RoomConfig, Server, ServerConfig};
@@ -61,7 +62,7 @@ use access::Codes;
 use announce::{announce, report};
 use closing::close;
 use makers::Makers;
-use operate::{Desks, Facts};
+use operate::{Desks, Facts, Queues};
 pub use steering::Reloads;
 use steering::{ClientKit, LiveTerms, RoomFor, Steering};
 
@@ -239,6 +240,7 @@ impl Daemon {
                 (Some(server), Some(looks))
             }
         };
+        state_dir().as_deref().into_iter().for_each(private_file::warn_of_others);
         let control = operate::open(config.control.as_deref(), config.control_group.as_deref())?;
         let waker = || Waker::new().context("no descriptors left");
         let media_waker = waker()?;
@@ -303,6 +305,7 @@ impl Daemon {
         let (join_sink, media_sink) = (sink()?, sink()?);
         let udp_port = socket.local_port();
         let join_state = Join::new(join_config, join_sink, join.clone(), media.clone(), demand);
+        let queues = Queues { pictures: pictures.clone(), sound: sound.clone() };
         let media_state = Media::new(
             media_sink,
             media,
@@ -329,6 +332,7 @@ impl Daemon {
             http: server.as_ref().map(|server| server.local_addrs().to_vec()).unwrap_or_default(),
             udp: udp_port,
             has_tcp: listener.is_ok(),
+            queues,
             tls: server.as_ref().and_then(Server::tls).cloned(),
             ice_servers: ice_standings,
         };

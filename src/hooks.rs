@@ -18,16 +18,19 @@ static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
 pub enum Fault {
     /// Encoders fail at each picture.
     EncodeError,
+    /// An encoder's thread hangs at its next picture, for good.
+    EncodeHang,
     /// Whatever is done for the viewer whose number is in the file panics.
     SessionPanic,
 }
 
 impl Fault {
-    const ALL: [Self; 2] = [Self::EncodeError, Self::SessionPanic];
+    const ALL: [Self; 3] = [Self::EncodeError, Self::EncodeHang, Self::SessionPanic];
 
     fn file(self) -> &'static str {
         match self {
             Self::EncodeError => "encode-error",
+            Self::EncodeHang => "encode-hang",
             Self::SessionPanic => "session-panic",
         }
     }
@@ -63,6 +66,15 @@ pub fn is_asked(fault: Fault) -> bool {
 /// Whether a fault is asked for now of what has this number.
 pub fn is_asked_of(fault: Fault, number: u32) -> bool {
     DIRECTORY.get().is_some_and(|directory| names(&directory.join(fault.file()), number))
+}
+
+/// Does not return where this fault is asked for now.
+pub fn hang_if_asked(fault: Fault) {
+    if is_asked(fault) {
+        loop {
+            std::thread::park();
+        }
+    }
 }
 
 fn names(file: &Path, number: u32) -> bool {

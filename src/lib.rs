@@ -12,6 +12,7 @@ pub mod encoder;
 pub mod events;
 pub mod fanout;
 pub mod frame;
+pub mod heap;
 pub mod hooks;
 pub mod ice_server;
 pub mod id;

@@ -73,6 +73,7 @@ fn places() -> Vec<PathBuf> {
 }
 
 fn run(loaded: Loaded, args: Box<RunArgs>) -> Exit {
+    laterna::heap::give_back();
     let log = start_logs(loaded.config.log);
     match &loaded.file {
         Some(file) => info!(file = %file.display(), "the config file is read"),

@@ -1,11 +1,13 @@
 //! Files of the state directory that nobody else may read: made whole or not at all, never through a link.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::id::random_base32;
+
+const DIRECTORY: &str = "a directory";
 
 /// What is wrong with such a file.
 #[derive(Debug, thiserror::Error)]
@@ -36,20 +38,15 @@ pub enum FileError {
 /// Where it can't be read, or is no file.
 pub fn read(path: &Path, most: u64, what: &str) -> Result<Option<Vec<u8>>, FileError> {
     let failed = |what| move |error| FileError::Io { path: path.to_owned(), what, error };
-    // Not blocking: a named pipe must not hang the start.
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
-    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
-        Ok(file) => file,
+    let not_a_file = |found| FileError::NotAFile { path: path.to_owned(), found };
+    let (file, metadata) = match open(path, libc::O_NOFOLLOW) {
+        Ok(opened) => opened,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
-            return Err(FileError::NotAFile { path: path.to_owned(), found: "a symbolic link" });
-        }
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return Err(not_a_file("a symbolic link")),
         Err(error) => return Err(failed("can't be opened")(error)),
     };
-    let metadata = file.metadata().map_err(failed("can't be examined"))?;
-    if !metadata.is_file() {
-        let found = if metadata.is_dir() { "a directory" } else { "a special file" };
-        return Err(FileError::NotAFile { path: path.to_owned(), found });
+    if let Some(found) = found_instead(&metadata) {
+        return Err(not_a_file(found));
     }
     if metadata.mode() & 0o004 != 0 {
         tracing::warn!(path = %path.display(), "every user of this machine can read {what}; chmod 600 it");
@@ -64,14 +61,15 @@ pub fn read(path: &Path, most: u64, what: &str) -> Result<Option<Vec<u8>>, FileE
 /// # Errors
 /// Where it can't be read, is larger, or is no file.
 pub fn read_plain(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
-    let metadata = file.metadata()?;
+    let (file, metadata) = open(path, 0)?;
     let is_null = metadata.file_type().is_char_device() && metadata.rdev() == libc::makedev(1, 3);
-    if metadata.is_dir() {
-        return Err(io::ErrorKind::IsADirectory.into());
-    }
-    if !metadata.is_file() && !is_null {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a special file where a plain file must be"));
+    match found_instead(&metadata).filter(|_| !is_null) {
+        None => {}
+        Some(DIRECTORY) => return Err(io::ErrorKind::IsADirectory.into()),
+        Some(found) => {
+            let why = format!("{found} where a plain file must be");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
     }
     let mut bytes = Vec::new();
     file.take(most + 1).read_to_end(&mut bytes)?;
@@ -79,6 +77,34 @@ pub fn read_plain(path: &Path, most: u64) -> io::Result<Vec<u8>> {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {most} bytes")));
     }
     Ok(bytes)
+}
+
+/// Warns where others than its owner may look into a directory that has secrets in it, or put something there. It keeps its mode, which its owner
+/// may have a reason for: the secrets in it are their owner's alone anyway.
+pub fn warn_of_others(directory: &Path) {
+    let Ok(metadata) = fs::metadata(directory) else { return };
+    let is_empty = fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none());
+    if metadata.mode() & 0o066 != 0 && !is_empty {
+        let mode = format!("{:03o}", metadata.mode() & 0o777);
+        tracing::warn!(path = %directory.display(), mode, "secrets are kept in a directory that others can read or change; chmod 700 it");
+    }
+}
+
+/// Opens a file to be read, and looks what it is. It waits for nobody: a named pipe must not hang the start.
+fn open(path: &Path, flags: i32) -> io::Result<(File, Metadata)> {
+    let flags = flags | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let metadata = file.metadata()?;
+    Ok((file, metadata))
+}
+
+/// What is there in the place of a plain file; nothing where it is one.
+fn found_instead(metadata: &Metadata) -> Option<&'static str> {
+    match metadata.file_type() {
+        kind if kind.is_file() => None,
+        kind if kind.is_dir() => Some(DIRECTORY),
+        _ => Some("a special file"),
+    }
 }
 
 /// Makes a file (0600, in directories of 0700) with `content`; returns whether it did: not where there is one by now.

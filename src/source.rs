@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::alive::Watch;
 use crate::audio::feed::Feed;
 use crate::frame::{Frame, Size};
@@ -28,7 +30,7 @@ mod spec;
 pub mod stage;
 mod still;
 #[cfg(feature = "camera")]
-mod v4l2;
+pub(crate) mod v4l2;
 pub mod x11;
 
 pub use spec::{GRAMMAR, Kind, Layer, Overlay, Region, SourceSpec, SpecError, WindowSpec};
@@ -167,9 +169,9 @@ impl Source {
         self.thread.opened().sound.clone()
     }
 
-    /// Whether its frames can be had at present.
-    fn health(&self) -> Health {
-        self.thread.health().borrow().clone()
+    /// Whether its frames can be had, now and from now on.
+    fn health(&self) -> watch::Receiver<Health> {
+        self.thread.health()
     }
 
     /// Has somebody hear whether its frames can be had, from now on, on the source's thread; to be called once.

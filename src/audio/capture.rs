@@ -2,10 +2,12 @@
 //!
 //! A shell: what is said and when a lost device is tried again is for `outage`, where blocks are in time for `timeline`.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use tracing::{error, info, warn};
 
+use super::feed::{Feed, Next, Reader};
 use super::opus::OpusEncoder;
 use super::outage::Outage;
 use super::pace::Pace;
@@ -21,6 +23,8 @@ use crate::orders::{Health, Mode, Orders};
 pub(super) enum Device {
     /// The test tone.
     Tone,
+    /// What a source brings with its pictures.
+    Feed(Arc<Feed>),
     /// A device of the sound server: the one named, or that which libpulse finds.
     #[cfg(feature = "pulse")]
     Pulse(Option<String>, super::pulse::Wanted),
@@ -32,6 +36,7 @@ pub(super) enum Device {
 /// A device that is open.
 enum Input {
     Tone(Tone),
+    Feed(Reader),
     #[cfg(feature = "pulse")]
     Pulse(Box<super::pulse::Recording>),
     #[cfg(feature = "alsa")]
@@ -53,6 +58,10 @@ impl Device {
                 found: "no sound was asked for".to_owned(),
                 advice: "write auto, system, mic or tone",
             }),
+            AudioSpec::File => Err(InputError::Missing {
+                found: "the source has no sound of its own".to_owned(),
+                advice: "show a file that has some, or write auto, system, mic or tone",
+            }),
             AudioSpec::Tone => Ok((Self::Tone, format!("tone ({FREQUENCY} Hz, {LEVEL} dB)"))),
             AudioSpec::Auto | AudioSpec::System => system(server, orders),
             AudioSpec::Mic(name) => match served_microphone(server, name.as_deref(), orders) {
@@ -65,6 +74,7 @@ impl Device {
     fn open(&self, _orders: &Orders) -> Result<Input, InputError> {
         match self {
             Self::Tone => Ok(Input::Tone(Tone::new(Instant::now()))),
+            Self::Feed(feed) => Ok(Input::Feed(Reader::new(feed.clone()))),
             #[cfg(feature = "pulse")]
             Self::Pulse(server, wanted) => {
                 super::pulse::Recording::open(server.as_deref(), wanted, _orders).map(Box::new).map(Input::Pulse)
@@ -128,6 +138,12 @@ impl Input {
                     return Ok(Event::Block);
                 }
                 let waited = orders.wait(None, Some(tone.poll_timeout()));
+                waited.map_err(|error| InputError::Lost(format!("waiting: {error}")))?;
+                Ok(Event::Order)
+            }
+            Self::Feed(reader) => {
+                let Next::Wait(until) = reader.poll(Instant::now(), block) else { return Ok(Event::Block) };
+                let waited = orders.wait(Some(reader.bell()), until);
                 waited.map_err(|error| InputError::Lost(format!("waiting: {error}")))?;
                 Ok(Event::Order)
             }
@@ -213,6 +229,46 @@ pub(super) fn run(device: &Device, mut encoder: OpusEncoder, orders: &Orders, si
                     orders.tell(Health::Lost { why: error.to_string() });
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::time::Duration;
+
+    use super::*;
+    use crate::alive::Watch;
+    use crate::audio::{AudioCapture, BLOCK};
+
+    #[test]
+    fn packets_carry_the_moments_at_which_their_sound_is_due() {
+        let feed = Arc::new(Feed::new().unwrap());
+        let (sender, units) = std::sync::mpsc::sync_channel(1000);
+        let sink = Arc::new(move |unit| sender.send(unit).unwrap());
+        let capture = AudioCapture::open_feed(feed.clone(), sink, &Watch::new().0).unwrap();
+        assert_eq!((capture.describe().as_str(), capture.is_there()), ("file", true));
+        let tone =
+            |at: u64| -> Vec<i16> { (at..at + 48_000).flat_map(|n| [((n % 48) as i16 - 24) * 300; 2]).collect() };
+        feed.push(0, &tone(0));
+        capture.set_active(true);
+        let deadline = Duration::from_secs(10);
+        assert!(units.recv_timeout(Duration::from_millis(100)).is_err(), "the source pauses");
+        let zero = Instant::now();
+        feed.play(Some(zero));
+        let first: Vec<_> = (0..50).map(|_| units.recv_timeout(deadline).unwrap()).collect();
+        for (number, unit) in first.iter().enumerate() {
+            assert_eq!((unit.sample, unit.captured), (number as u64 * 960, zero + BLOCK * number as u32));
+        }
+        // The source paused for two seconds, by its own clock.
+        let later = zero + Duration::from_secs(2);
+        feed.play(Some(later));
+        feed.push(48_000, &tone(48_000));
+        let second: Vec<_> = (0..50).map(|_| units.recv_timeout(deadline).unwrap()).collect();
+        for (number, unit) in second.iter().enumerate() {
+            let due = later + BLOCK * (50 + number as u32);
+            assert_eq!((unit.sample, unit.captured), (144_000 + number as u64 * 960, due));
         }
     }
 }

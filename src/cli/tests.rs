@@ -61,6 +61,12 @@ fn what_the_contract_lacks_is_explained_in_one_line() {
         ("laterna kick x", "<VIEWER>: can't be 'x'; see `laterna kick --help`"),
         ("laterna kick 1 2", "2: not a flag"),
         ("laterna call", "<NAME|ID>: it is missing"),
+        ("laterna codes add a/b", "codes add a/b: no name of a code; write 1 to 64 of a-z A-Z 0-9 . _ -"),
+        (
+            "laterna codes add x --expires -5m",
+            "codes add --expires -5m: neither a time from now on nor a date; write 45m",
+        ),
+        ("laterna codes add x --expires 0h", "codes add --expires 0h: neither a time from now on nor a date"),
         ("laterna status --jso", "--jso: no such flag; did you mean --json? See `laterna status --help`"),
         ("laterna peers --control", "--control <PATH>: its value is missing; see `laterna peers --help`"),
     ];

@@ -11,9 +11,23 @@ use toml::de::{DeTable, DeValue};
 
 use super::setting::{Kind, Setting};
 use super::tables::{self, TABLES, Tables};
-use super::written::{Asked, Given, Origin, Place, Written};
+use super::value::scaled;
+use super::written::{Asked, Given, Origin, Place, Written, without_secrets};
 use super::{ConfigError, one_line};
 use crate::cli::FLAGS_NOT_YET;
+
+/// What the parser says of a value without quotes that is no number.
+const BARE: &[&str] = &[
+    "string values must be quoted",
+    "invalid boolean",
+    "invalid float",
+    "invalid integer",
+    "invalid mantissa",
+    "invalid fraction",
+    "invalid exponent",
+];
+/// What it says at the end of the text.
+const UNCLOSED: &[&str] = &["unclosed array,", "unclosed inline table,"];
 
 /// Reads the text of `file`. What can be read is given along with what is wrong, so that the values can be judged too.
 pub fn parse(file: &Arc<Path>, text: &str) -> (Written, Tables, Vec<ConfigError>) {
@@ -28,10 +42,12 @@ pub fn parse(file: &Arc<Path>, text: &str) -> (Written, Tables, Vec<ConfigError>
         broken.extend(more.into_iter().filter(|error| !known.contains(&told(error))));
     }
     let text = Text { file, text, starts: line_starts(text) };
-    let mut errors: Vec<_> = broken.iter().map(|error| text.syntax(error)).collect();
+    let opened = text.opened(&broken);
+    let mut errors = text.syntax(&broken, opened);
     let broken: BTreeSet<usize> = errors.iter().filter_map(|error| error.place()).map(|place| place.line).collect();
     // What is made of a line that is no TOML is a guess, so nothing more is said of it.
-    let is_broken = |place: &Place| broken.contains(&place.line);
+    let unclosed = opened.map_or(usize::MAX, |opened| text.place(opened).line);
+    let is_broken = |place: &Place| broken.contains(&place.line) || place.line >= unclosed;
     let (mut written, mut tables) = (Written::default(), Tables::default());
     for (key, value) in table.get_ref() {
         let place = text.place(key.span().start);
@@ -77,6 +93,11 @@ fn without_stray_lines(text: &str, broken: &[toml::de::Error]) -> Option<String>
     found.then_some(rest)
 }
 
+/// The byte at which an error is.
+fn start(error: &toml::de::Error) -> usize {
+    error.span().map_or(0, |span| span.start)
+}
+
 /// The line that a byte is in, from 1.
 fn line_of(starts: &[usize], byte: usize) -> usize {
     starts.partition_point(|start| *start <= byte).max(1)
@@ -105,17 +126,66 @@ impl Text<'_> {
         ConfigError::File { place: self.place(span.start), found, advice: advice.into() }
     }
 
-    /// What is no TOML.
-    fn syntax(&self, error: &toml::de::Error) -> ConfigError {
-        let message = error.message();
-        let unquoted =
-            ["invalid boolean", "string values must be quoted"].iter().any(|start| message.starts_with(start));
-        let (found, advice) = if unquoted {
-            ("neither a number nor a text in quotes".to_owned(), "put texts in quotes, as room = \"open\"")
-        } else {
-            (one_line(message), "`laterna config default` shows how settings are written")
-        };
-        self.error(error.span().unwrap_or(0..0), format!("not TOML: {found}"), advice)
+    /// What is no TOML: one error for a line, as what follows in it is a guess, and none after something that is never closed.
+    fn syntax(&self, broken: &[toml::de::Error], opened: Option<usize>) -> Vec<ConfigError> {
+        let mut all: Vec<_> = broken.iter().map(|error| (start(error), error.message())).collect();
+        all.sort_by_key(|(at, _)| *at);
+        all.dedup_by_key(|(at, _)| line_of(&self.starts, *at));
+        all.retain(|(at, _)| opened.is_none_or(|opened| line_of(&self.starts, *at) < line_of(&self.starts, opened)));
+        let unclosed = opened.map(|opened| {
+            let (what, end) = if self.text[opened..].starts_with('[') { ("list", ']') } else { ("table", '}') };
+            let found = format!("not TOML: a {what} begins here and has no end");
+            self.error(opened..opened, found, format!("write {end} where it ends"))
+        });
+        all.into_iter().map(|(at, message)| self.no_toml(at, message)).chain(unclosed).collect()
+    }
+
+    fn no_toml(&self, at: usize, message: &str) -> ConfigError {
+        if BARE.iter().any(|start| message.starts_with(start)) {
+            let found = "not TOML: neither a number nor a text in quotes".to_owned();
+            return self.error(at..at, found, self.how_to_write(at));
+        }
+        let advice = "`laterna config default` shows how settings are written";
+        self.error(at..at, format!("not TOML: {}", one_line(message)), advice)
+    }
+
+    /// How the setting of a line is written whose value has no quotes.
+    fn how_to_write(&self, at: usize) -> String {
+        let (_, line) = self.line(line_of(&self.starts, at));
+        let (key, value) = line.split_once('=').map_or(("", ""), |(key, value)| (key.trim(), value.trim()));
+        let is_plain = (1..=64).contains(&value.len()) && !value.contains(['"', '\'', '#', '\\']);
+        match Setting::of(key) {
+            Some(setting) if setting.kind == Kind::Switch => advice(setting),
+            Some(setting) if setting.kind == Kind::Number && scaled(value).is_none() => advice(setting),
+            Some(setting) if is_plain && one_line(&without_secrets(setting, value)) == value => {
+                format!("put it in quotes: {key} = \"{value}\"")
+            }
+            _ => "put texts in quotes, as room = \"open\"".to_owned(),
+        }
+    }
+
+    /// Where the first list or table begins that is never closed.
+    fn opened(&self, broken: &[toml::de::Error]) -> Option<usize> {
+        let is_unclosed = |message: &str| UNCLOSED.iter().any(|start| message.starts_with(start));
+        let unclosed = broken.iter().filter(|error| is_unclosed(error.message()));
+        unclosed.filter_map(|error| self.opening(start(error))).min()
+    }
+
+    /// Where a list or a table begins that has no end by then: in the last line with such a value.
+    fn opening(&self, at: usize) -> Option<usize> {
+        (1..=line_of(&self.starts, at)).rev().find_map(|number| {
+            let (start, line) = self.line(number);
+            let value = line.get(line.find('=')? + 1..)?.trim_start();
+            let count = |bracket| value.matches(bracket).count();
+            let is_open = count('[') > count(']') || count('{') > count('}');
+            (is_open && value.starts_with(['[', '{'])).then(|| start + line.len() - value.len())
+        })
+    }
+
+    /// A line, and the byte at which it starts.
+    fn line(&self, number: usize) -> (usize, &str) {
+        let start = self.starts[number - 1];
+        (start, self.text.get(start..).and_then(|rest| rest.lines().next()).unwrap_or_default())
     }
 
     /// What is wrong with a key that no setting has.

@@ -197,7 +197,7 @@ pub const SETTINGS: &[Setting] = &[
         "audio",
         "SPEC",
         "auto",
-        "Where sound comes from: auto (system where a sound server runs, else off), system, mic, mic:NAME, tone, off",
+        "Where sound comes from: auto (a lesson's own; else system where a sound server runs, else off), system, mic, mic:NAME, file, tone, off",
     ),
     text(
         "sync",

@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::file::{Text, name};
 use super::{ConfigError, one_line};
-use crate::signaling::access::{OFFERS_PER_MINUTE, WRONG_PER_MINUTE};
+use crate::signaling::access::{OFFERS_PER_MINUTE, WRONG_PER_MINUTE, is_name};
 use crate::signaling::room::RoomLimits;
 use crate::signaling::server::{ConnectionLimits, Deadlines};
 use crate::source::{SourceSpec, SpecError};
@@ -88,7 +88,8 @@ const LIMITS: &[(&str, u64, u64)] = &[
     ("wrong-codes-per-minute", 1, 1_000_000),
     ("offers-per-minute-per-address", 1, 1_000_000),
 ];
-const NAME_ADVICE: &str = "write 1 to 64 of a-z A-Z 0-9 . _ -";
+/// What may be a name.
+pub const NAME_ADVICE: &str = "write 1 to 64 of a-z A-Z 0-9 . _ -";
 
 /// Reads a table that is one of [`TABLES`]; what is wrong goes to `errors`.
 pub(super) fn read(
@@ -240,11 +241,6 @@ impl Reader<'_> {
             }
         }
     }
-}
-
-fn is_name(text: &str) -> bool {
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    (1..=64).contains(&text.len()) && text.bytes().all(fits) && !matches!(text, "." | "..")
 }
 
 /// The moment that a date names (RFC 3339), since the Unix epoch.

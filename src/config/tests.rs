@@ -130,9 +130,9 @@ fn rates_are_read_exactly() {
 #[test]
 fn what_can_not_be_parsed_says_what_was_asked_what_was_found_and_what_to_do() {
     let table: &[(&str, &str, &str)] = &[
-        ("--source", "moon", "no such source"),
-        ("--source", "", "no such source"),
-        ("--source", "Screen", "no such source"),
+        ("--source", "moon", "no source is called"),
+        ("--source", "", "no source at all"),
+        ("--source", "Screen", "no source is called"),
         ("--name", "", "an empty name"),
         ("--name", " ", "an empty name"),
         ("--name", "a\nb", "a control character"),
@@ -162,9 +162,9 @@ fn what_can_not_be_parsed_says_what_was_asked_what_was_found_and_what_to_do() {
         ("--bitrate", "49999", "too low a rate"),
         ("--bitrate", "100.000001M", "too high a rate"),
         ("--bitrate", "99999999999999999999999999M", "too high a rate"),
-        ("--fps", "0", "not a frame rate"),
-        ("--fps", "121", "not a frame rate"),
-        ("--fps", "29.97", "not a frame rate"),
+        ("--fps", "0", "too low"),
+        ("--fps", "121", "too high"),
+        ("--fps", "29.97", "not a whole number"),
         ("--size", "1280", "not a size"),
         ("--size", "1280x", "not a size"),
         ("--size", "x720", "not a size"),
@@ -175,8 +175,8 @@ fn what_can_not_be_parsed_says_what_was_asked_what_was_found_and_what_to_do() {
         ("--size", "3841x2160", "too large"),
         ("--size", "2161x2161", "too large"),
         ("--cursor", "yes", "neither on nor off"),
-        ("--max-viewers", "0", "not a number of viewers"),
-        ("--max-viewers", "10001", "not a number of viewers"),
+        ("--max-viewers", "0", "too low"),
+        ("--max-viewers", "10001", "too high"),
         ("--auth", "password", "no such way to sign in"),
         ("--tls", "yes", "no certificate"),
         ("--tls-cert", "/c", "a certificate without its key"),
@@ -202,15 +202,7 @@ fn what_can_not_be_parsed_says_what_was_asked_what_was_found_and_what_to_do() {
 
 #[test]
 fn what_comes_later_is_refused_as_not_yet() {
-    let table = [
-        ("--source", "screen:HDMI-1"),
-        ("--source", "file:/a.mp4"),
-        ("--source", "camera"),
-        ("--codec", "av1"),
-        ("--codec", "h264,av1"),
-        ("--audio", "file"),
-        ("--audio", "system+mic"),
-    ];
+    let table = [("--codec", "av1"), ("--codec", "h264,av1"), ("--audio", "system+mic")];
     for (flag, value) in table {
         let line = resolve(&[flag, value]).unwrap_err();
         assert!(line.starts_with(flag) && line.contains("not yet"), "{flag} {value}: {line}");

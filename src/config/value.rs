@@ -24,7 +24,7 @@ const BITRATE_MIN: u64 = 50_000;
 /// Above this no browser's decoder keeps up.
 const BITRATE_MAX: u64 = 100_000_000;
 const FPS_MAX: u32 = 120;
-const VIEWERS_MAX: usize = 10_000;
+const VIEWERS_MAX: u32 = 10_000;
 const NAME_MAX: usize = 128;
 
 pub(super) fn source(asked: Asked) -> Result<SourceSpec, ConfigError> {
@@ -114,7 +114,7 @@ pub(super) fn bitrate(asked: Asked) -> Result<Bitrate, ConfigError> {
 }
 
 /// Reads decimal digits with at most one point and a suffix k or M; parts of a bit are cut.
-fn scaled(text: &str) -> Option<u64> {
+pub(super) fn scaled(text: &str) -> Option<u64> {
     let (number, scale) = match text.strip_suffix(['k', 'K']) {
         Some(number) => (number, 1_000),
         None => match text.strip_suffix(['m', 'M']) {
@@ -140,7 +140,20 @@ fn scaled(text: &str) -> Option<u64> {
 pub(super) fn fps(asked: Asked) -> Result<u32, ConfigError> {
     match asked.value.parse() {
         Ok(fps @ 1..=FPS_MAX) => Ok(fps),
-        _ => Err(asked.invalid("not a frame rate", format!("write a whole number from 1 to {FPS_MAX}"))),
+        _ => {
+            let found = no_whole_number(&asked.value, FPS_MAX, "not a frame rate");
+            Err(asked.invalid(found, format!("write a whole number from 1 to {FPS_MAX}")))
+        }
+    }
+}
+
+/// What is wrong with a text that is no whole number from 1 to `most`; `what` it is not where it is no number at all.
+fn no_whole_number(text: &str, most: u32, what: &'static str) -> &'static str {
+    match text.parse::<f64>() {
+        Ok(number) if number < 1.0 => "too low",
+        Ok(number) if number > f64::from(most) => "too high",
+        Ok(_) => "not a whole number",
+        Err(_) => what,
     }
 }
 
@@ -191,8 +204,11 @@ pub(super) fn cursor(asked: Asked) -> Result<bool, ConfigError> {
 
 pub(super) fn max_viewers(asked: Asked) -> Result<usize, ConfigError> {
     match asked.value.parse() {
-        Ok(viewers @ 1..=VIEWERS_MAX) => Ok(viewers),
-        _ => Err(asked.invalid("not a number of viewers", format!("write a whole number from 1 to {VIEWERS_MAX}"))),
+        Ok(viewers @ 1..=VIEWERS_MAX) => Ok(viewers as usize),
+        _ => {
+            let found = no_whole_number(&asked.value, VIEWERS_MAX, "not a number of viewers");
+            Err(asked.invalid(found, format!("write a whole number from 1 to {VIEWERS_MAX}")))
+        }
     }
 }
 
@@ -240,7 +256,7 @@ pub(super) fn call(asked: Asked) -> Result<CallPolicy, ConfigError> {
 
 pub(super) fn audio(asked: Asked) -> Result<AudioSpec, ConfigError> {
     AudioSpec::parse(&asked.value).map_err(|error| {
-        let advice = "write auto, system, mic, mic:NAME, tone or off";
+        let advice = "write auto, system, mic, mic:NAME, file, tone or off";
         match error {
             AudioSpecError::NotYet { what, .. } => asked.not_yet(&format!("{what}; {advice}")),
             AudioSpecError::Unknown { .. } => asked.invalid("no such sound", advice),

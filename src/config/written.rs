@@ -117,8 +117,11 @@ impl Written {
 
 /// A value as a config file has it.
 pub(super) fn in_toml(setting: &Setting, value: &str) -> String {
-    let is_number = value.bytes().all(|byte| byte.is_ascii_digit()) && (value == "0" || !value.starts_with('0'));
-    if setting.kind == Kind::Number && is_number && !value.is_empty() {
+    let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = value.strip_prefix('-').unwrap_or(value);
+    let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
+    let is_number = is_digits(whole) && is_digits(part) && (whole == "0" || !whole.starts_with('0'));
+    if setting.kind == Kind::Number && is_number {
         return value.to_owned();
     }
     quoted(&without_secrets(setting, value))
@@ -140,7 +143,7 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 /// A value without what may be a secret: the code in the address of another laterna's room, and the options in a URL that are the server's own.
-fn without_secrets(setting: &Setting, value: &str) -> String {
+pub(super) fn without_secrets(setting: &Setting, value: &str) -> String {
     let shown_options: &[&str] = match setting.key {
         "signaling" => &["call", "token-file", "ca-file", "sign-in"],
         "ice-server" => &["transport", "user", "password-file", "secret-file", "ca-file"],
@@ -209,6 +212,9 @@ mod tests {
         let place = Place { file: Path::new("/a\nb").into(), line: 3, column: 7 };
         for (key, value, expected) in [
             ("fps", "500", "/a\\nb:3:7: fps = 500"),
+            ("fps", "30.5", "/a\\nb:3:7: fps = 30.5"),
+            ("fps", "-1", "/a\\nb:3:7: fps = -1"),
+            ("fps", "--1", "/a\\nb:3:7: fps = \"--1\""),
             ("fps", "007", "/a\\nb:3:7: fps = \"007\""),
             ("bitrate", "2.5M", "/a\\nb:3:7: bitrate = \"2.5M\""),
             ("name", "a \"b\"\\\u{1}\n", "/a\\nb:3:7: name = \"a \\\"b\\\"\\\\\\u0001\\n\""),

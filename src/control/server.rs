@@ -43,11 +43,17 @@ struct Patience {
     closed: Duration,
     /// The same, where all places are taken and another client comes.
     gives_way: Duration,
+    /// The same of who has asked nothing yet: whoever comes to ask does so at once.
+    new_gives_way: Duration,
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { closed: Duration::from_secs(10), gives_way: Duration::from_secs(2) }
+        Self {
+            closed: Duration::from_secs(10),
+            gives_way: Duration::from_secs(2),
+            new_gives_way: Duration::from_millis(250),
+        }
     }
 }
 
@@ -124,40 +130,54 @@ struct Places {
 }
 
 impl Places {
-    /// Whether there is a place for another client; where there is none, whoever has been silent longest may have to give way.
+    /// Whether there is a place for another client; where there is none, whoever has been silent longest beyond what is borne has to give way.
     fn have_one(&mut self, now: Instant) -> bool {
         self.taken.retain(|(_, task)| !task.is_finished());
         if self.taken.len() < MOST_CLIENTS {
             return true;
         }
-        let silent = self.taken.iter().enumerate().filter_map(|(at, (silence, _))| Some((silence.since()?, at)));
-        let Some((_, at)) = silent.min().filter(|(since, _)| now >= *since + self.patience.gives_way) else {
-            return false;
+        let due = |silence: &Silence| match silence.standing() {
+            Standing::New(since) => Some(since + self.patience.new_gives_way),
+            Standing::Asked(since) => Some(since + self.patience.gives_way),
+            Standing::Answered => None,
         };
+        let silent = self.taken.iter().enumerate().filter_map(|(at, (silence, _))| Some((due(silence)?, at)));
+        let Some((_, at)) = silent.min().filter(|(due, _)| now >= *due) else { return false };
         let (_, task) = self.taken.swap_remove(at);
         task.abort();
         true
     }
 }
 
-/// Since when a client has sent no whole line; nothing while it is being answered.
+/// How a client stands, as whoever gives places away sees it.
+#[derive(Debug, Clone, Copy)]
+enum Standing {
+    /// It has sent no whole line since it came.
+    New(Instant),
+    /// It has sent none since its last answer.
+    Asked(Instant),
+    /// It is being answered, or follows what happens.
+    Answered,
+}
+
+/// The standing of a client, which its task and the listener share.
 #[derive(Clone)]
-struct Silence(Arc<Mutex<Option<Instant>>>);
+struct Silence(Arc<Mutex<Standing>>);
 
 impl Silence {
     fn new(since: Instant) -> Self {
-        Self(Arc::new(Mutex::new(Some(since))))
+        Self(Arc::new(Mutex::new(Standing::New(since))))
     }
 
-    fn since(&self) -> Option<Instant> {
+    fn standing(&self) -> Standing {
         *self.lock()
     }
 
-    fn set(&self, since: Option<Instant>) {
-        *self.lock() = since;
+    fn set(&self, standing: Standing) {
+        *self.lock() = standing;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
+    fn lock(&self) -> MutexGuard<'_, Standing> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -189,7 +209,7 @@ impl<O: Operator> Client<O> {
             let Ok(Ok(count @ 1..)) = read else { return };
             lines.handle_bytes(&bytes[..count]);
             while let Some(line) = lines.poll_line() {
-                self.silence.set(None);
+                self.silence.set(Standing::Answered);
                 let request = match line {
                     Ok(line) => Request::parse(&line),
                     Err(error) => Err(Complaint::new(Kind::BadRequest, format!("{error}; requests are short"))),
@@ -214,7 +234,7 @@ impl<O: Operator> Client<O> {
                     return;
                 }
                 heard = Instant::now();
-                self.silence.set(Some(heard));
+                self.silence.set(Standing::Asked(heard));
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,8 @@ use crate::signaling::access::{Access, Book, BookError, Code, Entry, Origin, Pas
 
 /// The most bytes of the file of added codes.
 const MOST_BYTES: u64 = 1 << 20;
+/// The most files that are kept aside as none that could be read.
+const MOST_BROKEN: usize = 9;
 /// The wall clock may be set at any time: so often it is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(20);
 
@@ -101,7 +103,7 @@ impl Codes {
                 let (code, main) = main_code(file.as_deref(), directory.as_deref())?;
                 state.book.set_main(code);
                 state.main = main;
-                state.load_added(&config.tables);
+                state.load_added();
             }
         }
         let secrets = read(&config.tables)?;
@@ -115,25 +117,39 @@ impl Codes {
         self.access.clone()
     }
 
+    /// How many wrong codes came within a minute, of late.
+    pub(super) fn wrong(&self, now: Instant) -> u32 {
+        self.lock_access().wrong_codes(now)
+    }
+
     /// The daemon's own code, where one is needed.
     pub(super) fn main(&self) -> Option<Code> {
         let state = self.state();
         state.book.entries().iter().find(|entry| entry.origin == Origin::Main).map(|entry| entry.code.clone())
     }
 
-    /// Takes over what a configuration has; gives the codes that are revoked by it, and whether any is another.
+    /// Takes over what a configuration has, which goes before what operators added; gives the codes that are revoked by it, and whether any is
+    /// another.
     ///
     /// # Errors
-    /// Where a name is taken; then nothing is changed.
+    /// Where one code has two names; then nothing is changed.
     pub(super) fn take_over(&self, secrets: Secrets, config: &RunConfig) -> Result<(Vec<PassId>, bool), BookError> {
         let mut state = self.state();
         let before = state.book.entries().to_vec();
-        let revoked = if state.is_open { Vec::new() } else { state.book.set_config(secrets.codes)? };
+        let gone = if state.is_open { Vec::new() } else { state.book.set_config(secrets.codes)? };
         let is_new = state.book.entries() != before;
+        for entry in gone.iter().filter(|entry| entry.origin == Origin::Added) {
+            let name = &entry.name;
+            warn!(name, "an added code is revoked: the config file has its name or is the same code, and holds");
+            state.unkept.added = true;
+        }
+        if let Err(error) = state.keep() {
+            warn!(%error, "what was revoked is in the state directory still; it is tried again");
+        }
         state.tokens = secrets.tokens;
         self.lock_access().set_wrong_per_minute(config.tables.limits.wrong_codes);
         self.refresh(&state);
-        Ok((revoked, is_new))
+        Ok((gone.into_iter().map(|entry| entry.pass).collect(), is_new))
     }
 
     /// All codes.
@@ -226,8 +242,8 @@ impl Codes {
 }
 
 impl State {
-    /// Reads the codes that operators added; what the config file has by now goes before them.
-    fn load_added(&mut self, tables: &Tables) {
+    /// Reads the codes that operators added.
+    fn load_added(&mut self) {
         let Some(path) = self.added.clone() else { return };
         let read = private_file::read(&path, MOST_BYTES, "access codes").map_err(|error| error.to_string());
         let parsed = read.and_then(|bytes| match bytes {
@@ -239,13 +255,10 @@ impl State {
         let all = match parsed {
             Ok(all) => all,
             Err(why) => {
-                let aside = path.with_extension("json.broken");
+                let aside = free_beside(&path);
                 // Where it can't be moved either, the next code that is added can't be kept and says so.
                 let moved = std::fs::rename(&path, &aside).is_ok();
-                warn!(
-                    why,
-                    moved, "the added codes can't be read and hold no more; the file is kept as codes.json.broken"
-                );
+                warn!(why, moved, to = %aside.display(), "the added codes can't be read and hold no more; their file is put aside");
                 return;
             }
         };
@@ -254,13 +267,6 @@ impl State {
                 warn!(name = added.name, "an added code is none; it is left out");
                 continue;
             };
-            if tables.codes.iter().any(|code| code.name == added.name) {
-                warn!(
-                    name = added.name,
-                    "the config file has a code of this name, which holds in place of the added one"
-                );
-                continue;
-            }
             if let Err(error) = self.book.add(&added.name, code, added.expires_s.map(Duration::from_secs)) {
                 warn!(%error, "an added code is left out");
             }
@@ -294,6 +300,15 @@ impl State {
         private_file::replace(path, format!("{text}\n").as_bytes())?;
         Ok(())
     }
+}
+
+/// Where a file that can't be read is put aside, beside those that were before; the last place is taken again and again.
+fn free_beside(path: &Path) -> PathBuf {
+    let first = path.with_extension("json.broken");
+    let others = (2..=MOST_BROKEN).map(|number| path.with_extension(format!("json.broken-{number}")));
+    let mut places = std::iter::once(first).chain(others);
+    let is_free = |place: &PathBuf| place.symlink_metadata().is_err();
+    places.find(is_free).unwrap_or_else(|| path.with_extension(format!("json.broken-{MOST_BROKEN}")))
 }
 
 /// Reads all codes and tokens of the config file.
@@ -361,5 +376,28 @@ fn main_code(file: Option<&Path>, directory: Option<&Path>) -> anyhow::Result<(C
             warn!("there is no state directory (set HOME or STATE_DIRECTORY): the code lasts for this run");
             Ok((Code::random(), None))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn files_that_can_not_be_read_are_kept_beside_each_other_up_to_a_bound() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("codes.json");
+        let mut places = Vec::new();
+        for number in 0..MOST_BROKEN + 2 {
+            std::fs::write(&path, number.to_string()).unwrap();
+            let place = free_beside(&path);
+            std::fs::rename(&path, &place).unwrap();
+            places.push(place.file_name().unwrap().to_str().unwrap().to_owned());
+        }
+        assert_eq!(places[..3], ["codes.json.broken", "codes.json.broken-2", "codes.json.broken-3"]);
+        assert_eq!(places[MOST_BROKEN - 1..], ["codes.json.broken-9"; 3]);
+        assert_eq!(std::fs::read_to_string(directory.path().join("codes.json.broken")).unwrap(), "0");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), MOST_BROKEN);
     }
 }

@@ -1,10 +1,8 @@
 //! What makes units: a source, an encoder for each video codec, and sound; each runs while somebody takes what it makes (rule 1).
 
-use std::ffi::OsString;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use anyhow::bail;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::herald;
 use crate::alive::Watch;
@@ -23,9 +21,6 @@ use crate::signaling::access::state_dir;
 use crate::source::SourceOptions;
 use crate::source::stage::{Stage, StageConfig};
 
-/// A hook for tests of the watchdog: with the value `encode`, an encoder's thread hangs at its first picture.
-const HANG: &str = "LATERNA_TEST_HANG";
-
 /// One for each video codec.
 type Workers = Vec<(Codec, Arc<EncodeWorker>)>;
 
@@ -40,7 +35,6 @@ struct Inner {
     canvas: Size,
     sound_queue: Inbox<Arc<Unit>>,
     watch: Watch,
-    hangs: bool,
     events: Events,
     /// Dropped last, so that they end here and not in a source's thread.
     workers: Workers,
@@ -101,19 +95,18 @@ impl Makers {
         watch: &Watch,
         events: &Events,
     ) -> anyhow::Result<Self> {
-        let hangs = encoders_hang(std::env::var_os(HANG))?;
         let outlet: Arc<OnceLock<Workers>> = Arc::default();
         let source = open_source(config, None, &outlet, watch)?;
         let canvas = canvas_size(source.maker.size(), config.size);
         let start = |codec: &Codec| -> anyhow::Result<(Codec, Arc<EncodeWorker>)> {
             let worker_config =
                 WorkerConfig { codec: *codec, canvas, bitrate: config.bitrate, fps: config.fps, fit: config.fit };
-            let sink = unit_sink(pictures, hangs, Gate::open());
+            let sink = unit_sink(pictures, Gate::open());
             Ok((*codec, Arc::new(EncodeWorker::start(worker_config, sink, watch)?)))
         };
         let workers = config.codecs.iter().map(start).collect::<anyhow::Result<Workers>>()?;
         let feed = feed(&config.audio, &source.maker);
-        let audio = open_sound(&config.audio, feed.clone(), sound, hangs, watch)?;
+        let audio = open_sound(&config.audio, feed.clone(), sound, watch)?;
         info!(source = source.maker.describe(), audio = audio.maker.describe(), %canvas, fps = config.fps, bitrate = config.bitrate.0, "ready");
         herald::follow_source(&source.maker, events);
         herald::follow_sound(&audio.maker, events);
@@ -127,7 +120,6 @@ impl Makers {
             canvas,
             sound_queue: sound.clone(),
             watch: watch.clone(),
-            hangs,
             events: events.clone(),
         })))
     }
@@ -182,8 +174,8 @@ impl Makers {
             _ => true,
         };
         let sound = if is_other || running.audio != wanted.audio {
-            let (queue, hangs) = (&self.0.sound_queue, self.0.hangs);
-            Some((open_sound(&wanted.audio, feed.clone(), queue, hangs, &self.0.watch)?, feed))
+            let queue = &self.0.sound_queue;
+            Some((open_sound(&wanted.audio, feed.clone(), queue, &self.0.watch)?, feed))
         } else {
             None
         };
@@ -272,7 +264,7 @@ impl Makers {
 
 /// The sound that comes with a source, where that is what is to be heard.
 fn feed(spec: &AudioSpec, stage: &Stage) -> Option<Arc<Feed>> {
-    matches!(spec, AudioSpec::Auto).then(|| stage.sound()).flatten()
+    matches!(spec, AudioSpec::Auto | AudioSpec::File).then(|| stage.sound()).flatten()
 }
 
 fn open_source(
@@ -309,54 +301,28 @@ fn open_source(
 
 fn open_sound(
     spec: &AudioSpec,
-    _feed: Option<Arc<Feed>>,
+    feed: Option<Arc<Feed>>,
     queue: &Inbox<Arc<Unit>>,
-    hangs: bool,
     watch: &Watch,
 ) -> anyhow::Result<Gated<AudioCapture>> {
     let gate = Gate::open();
-    let maker = AudioCapture::open(spec, unit_sink(queue, hangs, gate.clone()), watch)?;
+    let sink = unit_sink(queue, gate.clone());
+    let maker = match (spec, feed) {
+        (_, Some(feed)) => AudioCapture::open_feed(feed, sink, watch)?,
+        // The source has none.
+        (AudioSpec::File, None) => AudioCapture::open(&AudioSpec::Off, sink, watch)?,
+        (spec, None) => AudioCapture::open(spec, sink, watch)?,
+    };
     Ok(Gated { maker: Arc::new(maker), gate })
 }
 
-fn unit_sink(queue: &Inbox<Arc<Unit>>, hangs: bool, gate: Gate) -> UnitSink {
+fn unit_sink(queue: &Inbox<Arc<Unit>>, gate: Gate) -> UnitSink {
     let queue = queue.clone();
     Arc::new(move |unit: AccessUnit| {
-        if hangs && unit.codec != Codec::Opus {
-            loop {
-                std::thread::park();
-            }
-        }
         gate.pass(|| queue.push_newest(Arc::new(Unit::new(unit))));
     })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Whether a test asks for encoders that hang.
-fn encoders_hang(asked: Option<OsString>) -> anyhow::Result<bool> {
-    let Some(asked) = asked else { return Ok(false) };
-    if asked != "encode" {
-        bail!("{HANG} {asked:?}: encode is all that can hang; it is for tests of the watchdog, so leave it unset");
-    }
-    warn!("{HANG}: the encoder will hang at its first picture; this is for tests of the watchdog only");
-    Ok(true)
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn nothing_hangs_unless_a_test_asks_and_anything_else_is_refused() {
-        assert!(!encoders_hang(None).unwrap());
-        assert!(encoders_hang(Some("encode".into())).unwrap());
-        for other in ["", "1", "media"] {
-            let error = encoders_hang(Some(other.into())).unwrap_err().to_string();
-            assert!(error.contains(HANG) && error.contains("leave it unset"), "{error}");
-        }
-    }
 }

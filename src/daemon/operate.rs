@@ -16,7 +16,7 @@ use super::access::{Codes, CodesError};
 use super::announce::urls;
 use super::herald;
 use super::makers::Makers;
-use super::problems::{self, Chronicle, Known};
+use super::problems::{self, Chronicle, Known, Lost};
 use super::steering::Order;
 use crate::clock::wall_now;
 use crate::config::one_line;
@@ -27,6 +27,7 @@ use crate::control::target;
 use crate::control::wire::{self, Called, Complaint, Event, Kicked, Kind, Reply, Request, Stage, Status};
 use crate::encoder::Codec;
 use crate::events::{Events, Listener};
+use crate::fanout::Unit;
 use crate::id::{PeerId, SessionId};
 use crate::session::broadcast::{BroadcastState, Place, ViewerState, Way};
 use crate::session::inbox::Inbox;
@@ -73,8 +74,21 @@ pub(super) struct Facts {
     pub(super) tls: Option<Tls>,
     /// Whether viewers can come by TCP too.
     pub(super) has_tcp: bool,
+    pub(super) queues: Queues,
     /// The URLs of STUN and TURN servers, and where each one's task tells how it stands.
     pub(super) ice_servers: Vec<(String, watch::Receiver<relay::Standing>)>,
+}
+
+/// Where makers put what they have made.
+pub(super) struct Queues {
+    pub(super) pictures: Inbox<Arc<Unit>>,
+    pub(super) sound: Inbox<Arc<Unit>>,
+}
+
+impl Queues {
+    fn lost(&self, now: Instant, join: &Inbox<JoinIn>) -> Lost {
+        Lost { pictures: self.pictures.overflow(now), sound: self.sound.overflow(now), requests: join.overflow(now) }
+    }
 }
 
 /// What of the daemon a reload may change.
@@ -195,7 +209,14 @@ impl Desks {
             config: live.file.map(|file| file.to_string_lossy().into_owned()),
             problems: Vec::new(),
         };
-        let known = Known { now, fps: live.fps, has_tcp: facts.has_tcp, descriptors: descriptors() };
+        let known = Known {
+            now,
+            fps: live.fps,
+            has_tcp: facts.has_tcp,
+            descriptors: descriptors(),
+            wrong_codes: self.codes.wrong(now),
+            lost: facts.queues.lost(now, &self.join),
+        };
         let chronicle = self.chronicle.lock().unwrap_or_else(PoisonError::into_inner);
         status.problems = problems::problems(&status, &known, &chronicle);
         Ok(status)

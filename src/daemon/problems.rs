@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::control::wire::{Event, IceStanding, Problem, Quality, Stage, Standing, Status, Way};
+use crate::session::inbox::Overflow;
 
 /// Loss, in percent, and round trips from which on a viewer is served less well.
 const FAIR_LOSS: u32 = 3;
@@ -12,6 +13,11 @@ const FAIR_ROUND_TRIP_MS: u64 = 250;
 const BAD_ROUND_TRIP_MS: u64 = 600;
 /// So many viewers are told one by one, at most.
 const MOST_VIEWERS: usize = 5;
+/// So many wrong codes in a minute are no slips.
+const MANY_WRONG_CODES: u32 = 20;
+/// What to do where threads have more to do than they can.
+const BEHIND: &str = "see what else this machine does, or lower --size, --fps or --bitrate";
+const BUSY: &str = "whoever was not heard asks again: see what else this machine does, and who asks so often";
 
 /// What is away, and since when: by what was told of it.
 #[derive(Debug, Default)]
@@ -81,6 +87,18 @@ pub(super) struct Known {
     pub(super) has_tcp: bool,
     /// Descriptors that are open, and how many there may be.
     pub(super) descriptors: Option<(u64, u64)>,
+    /// Wrong codes that came within a minute, of late.
+    pub(super) wrong_codes: u32,
+    /// What the queues before the media thread and the join thread have lost in the last minute.
+    pub(super) lost: Lost,
+}
+
+/// What full queues have lost.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Lost {
+    pub(super) pictures: Option<Overflow>,
+    pub(super) sound: Option<Overflow>,
+    pub(super) requests: Option<Overflow>,
 }
 
 /// How well a viewer is served, and why not better; `None` where nothing is known.
@@ -178,6 +196,21 @@ pub(super) fn problems(status: &Status, known: &Known, chronicle: &Chronicle) ->
         let what = format!("{open} of {most} descriptors are in use: newcomers may be refused");
         problems.push(problem(what, None, "raise the limit (LimitNOFILE= of the unit)"));
     }
+    let lost = [
+        (known.lost.pictures, "pictures were lost for all viewers", BEHIND),
+        (known.lost.sound, "pieces of sound were lost for all viewers", BEHIND),
+        (known.lost.requests, "requests and packets of those who join were lost", BUSY),
+    ];
+    for (overflow, what, advice) in lost {
+        let Some(Overflow { since, items, .. }) = overflow else { continue };
+        problems.push(problem(format!("the daemon fell behind: {items} {what}"), Some(age(&since)), advice));
+    }
+    if known.wrong_codes >= MANY_WRONG_CODES {
+        let what =
+            format!("{} wrong codes came within a minute: somebody guesses, or has an old address", known.wrong_codes);
+        let advice = "who guesses has to wait, and who has the right code does not: give the address out again (laterna codes list --show)";
+        problems.push(problem(what, None, advice));
+    }
     if status.viewers.len() >= status.max_viewers {
         let what = format!("all {} places are taken", status.max_viewers);
         problems.push(problem(what, None, "raise --max-viewers, or end somebody (laterna kick)"));
@@ -221,7 +254,7 @@ mod tests {
     }
 
     fn known(now: Instant) -> Known {
-        Known { now, fps: 30, has_tcp: true, descriptors: Some((20, 1024)) }
+        Known { now, fps: 30, has_tcp: true, descriptors: Some((20, 1024)), wrong_codes: 0, lost: Lost::default() }
     }
 
     fn whats(status: &Status, known: &Known, chronicle: &Chronicle) -> Vec<String> {
@@ -272,6 +305,24 @@ mod tests {
         slow.max_viewers = 0;
         let worse = Known { has_tcp: false, descriptors: Some((950, 1024)), ..known(now) };
         assert_eq!(whats(&slow, &worse, &chronicle).len(), 4);
+    }
+
+    #[test]
+    fn what_full_queues_lose_and_many_wrong_codes_are_problems() {
+        let (now, chronicle, status) = (Instant::now(), Chronicle::default(), status(""));
+        let slips = Known { wrong_codes: MANY_WRONG_CODES - 1, ..known(now) };
+        assert!(whats(&status, &slips, &chronicle).is_empty());
+        let overflow = |items| Some(Overflow { since: now, last: now + Duration::from_secs(2), items });
+        let lost = Lost { pictures: overflow(7), sound: None, requests: overflow(2) };
+        let known = Known { wrong_codes: MANY_WRONG_CODES, lost, now: now + Duration::from_secs(5), ..known(now) };
+        let found = problems(&status, &known, &chronicle);
+        let told: Vec<_> = found.iter().map(|problem| (problem.what.as_str(), problem.since_s)).collect();
+        let expected = [
+            ("the daemon fell behind: 7 pictures were lost for all viewers", Some(5)),
+            ("the daemon fell behind: 2 requests and packets of those who join were lost", Some(5)),
+            ("20 wrong codes came within a minute: somebody guesses, or has an old address", None),
+        ];
+        assert_eq!(told, expected);
     }
 
     #[test]

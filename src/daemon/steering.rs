@@ -204,10 +204,8 @@ impl Steering {
 
     /// Reads the configuration again and takes over what can change; where anything of it makes no sense or can't be had, all goes on as it was.
     pub(super) async fn reload(&mut self, desks: &Desks) {
-        let load = self.reloads.load.clone();
-        let why = match timeout(READING, spawn_blocking(move || load())).await {
-            Err(_) => format!("its files could not be read within {READING:?}"),
-            Ok(Ok(Ok(Loaded { config, file, .. }))) => match self.take_over(config).await {
+        let why = match read(self.reloads.load.clone(), READING).await {
+            Ok(Loaded { config, file, .. }) => match self.take_over(config).await {
                 Ok(()) => {
                     self.file = file;
                     desks.set_live(self.live());
@@ -215,8 +213,7 @@ impl Steering {
                 }
                 Err(error) => format!("{error:#}"),
             },
-            Ok(Ok(Err(error))) => error.to_string(),
-            Ok(Err(error)) => format!("reading it has failed by a bug: {error}"),
+            Err(why) => why,
         };
         self.kit.events.tell(Event::ReloadRefused { why: why.clone() });
         for why in why.lines() {
@@ -300,6 +297,8 @@ impl Steering {
         let prepared = self.prepare(RunConfig { source: spec.clone(), ..self.running.clone() }, true).await?;
         self.let_take_over(prepared).await?;
         self.shown = spec;
+        // Who comes from now on has the sound that there is now.
+        self.join.push_always(JoinIn::Terms(terms(&self.running, &self.makers)));
         Ok(self.makers.source().what)
     }
 
@@ -360,5 +359,41 @@ impl Steering {
         if tokio::time::timeout(MOST_SIGNING_OUT, signed_out).await.is_err() {
             tracing::debug!("signing out has taken too long");
         }
+    }
+}
+
+/// Reads the configuration anew in a thread that may hang with its files; or why it could not be.
+async fn read(
+    load: Arc<dyn Fn() -> Result<Loaded, LoadError> + Send + Sync>,
+    within: Duration,
+) -> Result<Loaded, String> {
+    match timeout(within, spawn_blocking(move || load())).await {
+        Err(_) => Err(format!("its files could not be read within {within:?}")),
+        Ok(Ok(read)) => read.map_err(|error| error.to_string()),
+        Ok(Err(error)) => Err(format!("reading it has failed by a bug: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, mpsc};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn files_that_can_not_be_read_in_time_are_given_up() {
+        let (release, hanging) = mpsc::sync_channel::<()>(1);
+        let hanging = Mutex::new(hanging);
+        let load = Arc::new(move || {
+            // As of a file server that is away, until the test is over.
+            let _ = hanging.lock().map(|hanging| hanging.recv());
+            Err(LoadError::Invalid(Vec::new()))
+        });
+        let why = read(load, Duration::from_millis(20)).await.err();
+        assert_eq!(why.as_deref(), Some("its files could not be read within 20ms"));
+        drop(release);
+        let broken = Arc::new(|| panic!("a bug"));
+        let why = read(broken, READING).await.err();
+        assert!(why.is_some_and(|why| why.starts_with("reading it has failed by a bug")));
     }
 }

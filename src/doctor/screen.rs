@@ -180,26 +180,19 @@ pub struct Camera {
     pub path: String,
     /// What the kernel calls it.
     pub name: String,
-    /// What the system says to opening it, where it refuses.
-    pub refusal: Option<String>,
+    /// What it would show, or why it can't be had and what to do: `found; advice`.
+    pub shows: Result<String, String>,
 }
 
-/// Judges the cameras, which this version does not show yet.
+/// Judges the cameras.
 pub fn cameras(cameras: &[Camera]) -> Vec<Finding> {
     if cameras.is_empty() {
-        return vec![Finding::ok("cameras", "none (/dev/video*); this version shows none yet")];
+        return vec![Finding::ok("cameras", "none (no /dev/video* captures pictures)")];
     }
-    let judge = |camera: &Camera| {
-        let told = format!("{} ({})", camera.path, camera.name);
-        match &camera.refusal {
-            None => Finding::ok("cameras", format!("{told} can be read; cameras come with a later version")),
-            Some(refusal) => Finding::new(
-                "cameras",
-                Level::Warn,
-                format!("{told} can't be opened: {refusal}; cameras come with a later version"),
-                "for then: sudo usermod -aG video $USER, and log in again (the service has the group)",
-            ),
-        }
+    let judge = |Camera { path, name, shows }: &Camera| match shows {
+        Ok(shows) => Finding::ok("cameras", format!("{path} ({name}): {shows}")),
+        // What is in use, by this daemon perhaps, or not to be opened, matters to whoever wants to show it.
+        Err(error) => Finding::of_error("cameras", Level::Warn, &format!("{name}: {error}")),
     };
     cameras.iter().map(judge).collect()
 }
@@ -306,13 +299,15 @@ mod tests {
 
     #[test]
     fn a_camera_that_is_closed_to_us_is_a_matter_of_a_group() {
-        let camera = |refusal: Option<&str>| Camera {
+        let camera = |shows: Result<&str, &str>| Camera {
             path: "/dev/video0".to_owned(),
             name: "HD".to_owned(),
-            refusal: refusal.map(str::to_owned),
+            shows: shows.map(str::to_owned).map_err(str::to_owned),
         };
-        let findings = cameras(&[camera(None), camera(Some("permission denied"))]);
+        let closed = "/dev/video0 may not be opened; its group video may: sudo usermod -aG video $USER";
+        let findings = cameras(&[camera(Ok("1280x720 30 fps MJPEG")), camera(Err(closed))]);
         assert_eq!(findings.iter().map(|f| f.level).collect::<Vec<_>>(), [Level::Ok, Level::Warn]);
+        assert_eq!(findings[0].found, "/dev/video0 (HD): 1280x720 30 fps MJPEG");
         assert!(findings[1].advice.as_deref().is_some_and(|advice| advice.contains("video")));
         assert_eq!(cameras(&[]).len(), 1);
     }

@@ -104,19 +104,32 @@ impl Fit {
 
     /// The canvas pixels that a change of `damaged` picture pixels reaches, extended to even borders.
     pub fn reached(&self, damaged: Rect) -> Rect {
-        let damaged = damaged.intersection(self.view);
+        let (across, down) = self.ratio();
+        let damaged = damaged.intersection(self.seen(across, down));
         if damaged.is_empty() {
             return damaged;
         }
-        let (across, down) = self.ratio();
-        let (left, right) = self.reached_span(damaged.x - self.view.x, damaged.width, across);
-        let (top, bottom) = self.reached_span(damaged.y - self.view.y, damaged.height, down);
+        let within = |at: u32, start: u32| f64::from(at) - f64::from(start);
+        let (left, right) = self.reached_span(within(damaged.x, self.view.x), damaged.width, across);
+        let (top, bottom) = self.reached_span(within(damaged.y, self.view.y), damaged.height, down);
         self.covering(left, top, right, bottom)
     }
 
+    /// The part of the picture that is looked at: filters see a little beyond what is shown.
+    fn seen(&self, across: f64, down: f64) -> Rect {
+        if self.scale == Scale::Exact {
+            return self.view;
+        }
+        let margin = |ratio: f64| ratio.max(1.0).ceil() as u32 + 1;
+        let (x, y) = (self.view.x.saturating_sub(margin(across)), self.view.y.saturating_sub(margin(down)));
+        let right = self.view.x + self.view.width + margin(across);
+        let bottom = self.view.y + self.view.height + margin(down);
+        Rect { x, y, width: right - x, height: bottom - y }
+    }
+
     /// One axis of [`Self::reached`], in pixels of the content.
-    fn reached_span(&self, start: u32, length: u32, ratio: f64) -> (i64, i64) {
-        let (start, end) = (f64::from(start), f64::from(start) + f64::from(length));
+    fn reached_span(&self, start: f64, length: u32, ratio: f64) -> (i64, i64) {
+        let end = start + f64::from(length);
         match self.scale {
             Scale::Exact => (start as i64, end as i64),
             Scale::Resampled => {

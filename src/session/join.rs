@@ -28,11 +28,15 @@ use crate::encoder::Codec;
 use crate::events::Events;
 use crate::id::{SessionId, random_base32};
 use crate::signaling::Life;
+use crate::trouble::Passed;
 
 mod news;
+mod refusals;
 mod signals;
 #[cfg(test)]
 mod tests;
+
+use refusals::Refusals;
 
 /// Starts and stops what makes the units of a codec.
 pub type Demand = Box<dyn FnMut(Codec, bool) + Send>;
@@ -69,6 +73,8 @@ pub struct Join {
     dialogues: HashMap<SessionId, Dialogue>,
     /// Who is told how a session goes.
     lives: HashMap<SessionId, watch::Sender<Life>>,
+    /// What the log has of those who were refused.
+    refusals: Refusals,
     /// Once the daemon ends: until when live sessions may say goodbye.
     closing: Option<Instant>,
 }
@@ -106,6 +112,7 @@ impl Join {
             joining: HashMap::new(),
             dialogues: HashMap::new(),
             lives: HashMap::new(),
+            refusals: Refusals::default(),
             closing: None,
         }
     }
@@ -273,9 +280,18 @@ impl Join {
         for session in ready {
             self.attend(now, session, |viewer, sink| viewer.handle_timeout(now, sink));
         }
+        while let Some((why, Passed { lasted, times })) = self.refusals.poll_passed(now) {
+            if times > 1 {
+                info!(why = ?why, times, lasted_s = lasted.as_secs_f64(), "viewers were refused, and are no more");
+            }
+        }
         let soonest = now + Duration::from_millis(1);
         let sessions = self.joining.values_mut().filter_map(|viewer| viewer.poll_timeout());
-        sessions.chain(self.broadcast.poll_timeout()).min().map(|due| due.max(soonest))
+        sessions
+            .chain(self.broadcast.poll_timeout())
+            .chain(self.refusals.poll_timeout())
+            .min()
+            .map(|due| due.max(soonest))
     }
 
     /// Does and says what the broadcast wants.

@@ -449,3 +449,25 @@ fn a_renegotiation_turns_pictures_off_and_on_and_to_another_codec() {
     assert_eq!((sequences.len(), sequences[1]), (2, sequences[0] + 1), "sequence numbers go on");
     assert_eq!(link.packets[1][1] & 0x7f, 100);
 }
+
+#[test]
+fn what_is_over_sends_and_wants_nothing_more_whatever_comes() {
+    let start = Instant::now();
+    let mut viewer = viewer(start, Some(97));
+    let path = PlainEngine::default().path().unwrap();
+    let mut no = |_: u64, _: &[u8]| false;
+    let mut link = Link::new(start, TICK, &mut no);
+    viewer.handle_datagram(start, path, &[], &mut link);
+    viewer.handle_unit(start, &unit(start, true, 3_000), &mut link);
+    viewer.end(start, EndReason::Left);
+    while viewer.poll_event().is_some() {}
+    let (sent, sequences) = (link.packets.len(), media_sequences(&link.packets));
+    let later = start + TICK * 300;
+    viewer.engine_for_test().feed(Feedback::Missing { ssrc: SSRC, sequences: vec![sequences[0] as u16] });
+    viewer.engine_for_test().feed(Feedback::KeyframeRequest { ssrc: SSRC });
+    viewer.handle_datagram(later, path, &[], &mut link);
+    viewer.handle_timeout(later, &mut link);
+    viewer.handle_unit(later, &unit(later, true, 100), &mut link);
+    assert!(!viewer.handle_catchup(later, &Fanout::default(), 10, &mut link));
+    assert_eq!((link.packets.len(), viewer.poll_event(), viewer.poll_timeout()), (sent, None, None));
+}

@@ -220,8 +220,11 @@ impl<E: Engine> Viewer<E> {
         self.hears
     }
 
-    /// Takes a datagram of this session.
+    /// Takes a datagram of this session; one that is over hears nothing more.
     pub fn handle_datagram(&mut self, now: Instant, path: Path, data: &[u8], sink: &mut dyn PacketSink) {
+        if self.state == State::Ended {
+            return;
+        }
         if self.engine.handle_datagram(now, path, data) {
             (self.heard, self.restarted) = (now, None);
         } else {
@@ -254,6 +257,9 @@ impl<E: Engine> Viewer<E> {
 
     /// Sends what leads up to now, at most about `packets` of it; returns whether there is more.
     pub fn handle_catchup(&mut self, now: Instant, fanout: &Fanout, packets: usize, sink: &mut dyn PacketSink) -> bool {
+        if self.state != State::Connected {
+            return false;
+        }
         let (Picture::CatchingUp(mut next), Some(stream)) = (self.picture, &mut self.video) else { return false };
         let (mut sent, mut wanted) = (0, false);
         self.picture = loop {
@@ -436,6 +442,7 @@ impl<E: Engine> Viewer<E> {
                     self.events.push_back(ViewerEvent::Connected);
                 }
                 EngineEvent::Connected => {}
+                EngineEvent::Feedback(_) if self.state == State::Ended => {}
                 EngineEvent::Feedback(feedback) => self.handle_feedback(now, &feedback, sink),
                 EngineEvent::Ended(end) => self.end(now, end.into()),
             }

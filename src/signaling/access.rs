@@ -16,7 +16,7 @@ mod pace;
 #[cfg(test)]
 mod tests;
 
-pub use book::{Book, BookError, Entry, Origin};
+pub use book::{Book, BookError, Entry, Origin, is_name};
 pub use code::{AccessError, Code, Token, state_dir};
 pub use host::OwnNames;
 pub use origin::Origins;
@@ -73,6 +73,34 @@ struct Gate {
     addresses: HashMap<Network, Wrongs>,
     window_start: Option<Instant>,
     window_wrongs: u32,
+    tried: Tried,
+}
+
+/// Wrong codes of the last minute or two, whatever they were answered.
+#[derive(Debug, Default)]
+struct Tried {
+    since: Option<Instant>,
+    count: u32,
+    before: u32,
+}
+
+impl Tried {
+    fn note(&mut self, now: Instant) {
+        if self.since.is_none_or(|since| now >= since + MINUTE) {
+            let before = self.count(now);
+            *self = Self { since: Some(now), count: 0, before };
+        }
+        self.count = self.count.saturating_add(1);
+    }
+
+    /// The most of a minute, this or the one before.
+    fn count(&self, now: Instant) -> u32 {
+        match self.since {
+            Some(since) if now < since + MINUTE => self.count.max(self.before),
+            Some(since) if now < since + MINUTE * 2 => self.count,
+            _ => 0,
+        }
+    }
 }
 
 /// What is counted as one place: an IPv4 address, or an IPv6 /64 (one subscriber has them all).
@@ -99,6 +127,7 @@ impl Access {
             addresses: HashMap::new(),
             window_start: None,
             window_wrongs: 0,
+            tried: Tried::default(),
         };
         Self { codes: None, tokens: Vec::new(), gate }
     }
@@ -121,6 +150,11 @@ impl Access {
     /// Gives so many wrong codes a minute, of all addresses together, an ordinary answer.
     pub fn set_wrong_per_minute(&mut self, count: u32) {
         self.gate.wrong_per_minute = count;
+    }
+
+    /// How many wrong codes came within a minute, of late.
+    pub fn wrong_codes(&self, now: Instant) -> u32 {
+        self.gate.tried.count(now)
     }
 
     /// Decides about a viewer's request from `from` that carries the code `bearer`.
@@ -147,6 +181,7 @@ impl Access {
 
 impl Gate {
     fn handle_wrong(&mut self, from: Network, now: Instant) -> Verdict {
+        self.tried.note(now);
         if let Some(retry_after) = self.blocked(from, now) {
             return Verdict::TooMany { retry_after };
         }

@@ -492,7 +492,7 @@ pub fn default_listen() -> SocketAddr {
 }
 
 /// The IPv4 address that takes the place of `[::]` on a machine without IPv6.
-fn ipv4_instead_of(address: SocketAddr) -> Option<SocketAddr> {
+pub(crate) fn ipv4_instead_of(address: SocketAddr) -> Option<SocketAddr> {
     (address.is_ipv6() && address.ip().is_unspecified())
         .then(|| SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()))
 }

@@ -33,7 +33,7 @@ pub fn all(display: Option<&str>) -> Vec<Found> {
     let mut found = Vec::new();
     #[cfg(feature = "wayland")]
     found.extend(super::portal::list());
-    found.extend(super::x11::list(display));
+    found.extend(super::x11::list_of(display));
     #[cfg(feature = "camera")]
     found.extend(super::v4l2::list());
     #[cfg(feature = "files")]

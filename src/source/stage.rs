@@ -1,29 +1,27 @@
 //! The stage: what is broadcast. One source, what stands over it, and what is shown where it is lost.
 //!
-//! Owns the layers' sources and the thread `stage`, which opens and closes fallbacks, tries again to open what could not be opened, and
-//! gives the frames that no layer gives. What is shown is for `core` to decide. With one layer a frame takes no step more than without.
+//! Owns the layers' sources and the thread `stage`. What is shown is for `core` to decide. With one layer a frame takes no step more than without.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use tracing::{error, info, warn};
+use tracing::error;
 
-use super::{FrameSink, Kind, Layer, Source, SourceError, SourceOptions, SourceSpec};
-use crate::alive::{Alive, Watch};
+use super::{FrameSink, Kind, Layer, SourceError, SourceOptions, SourceSpec};
+use crate::alive::Watch;
 use crate::audio::feed::Feed;
-use crate::frame::{Frame, Size};
+use crate::frame::Size;
 use crate::orders::Health;
 
 mod core;
+mod shared;
 #[cfg(test)]
 mod tests;
+mod thread;
 
 use core::{Core, Instead, Origin};
-
-/// How long to wait before a source that could not be opened is tried again.
-const RETRY: Duration = Duration::from_secs(5);
+use shared::{Lent, Shared, lock};
 
 /// What is broadcast.
 #[derive(Debug, Clone)]
@@ -44,78 +42,13 @@ pub struct Stage {
     first: Lent,
 }
 
-/// What a stage tells of a source that another may take over.
-#[derive(Debug, Clone)]
-struct Lent {
-    size: Size,
-    sound: Option<Arc<Feed>>,
-}
-
-struct Shared {
-    config: StageConfig,
-    watch: Watch,
-    sink: FrameSink,
-    core: Mutex<Core>,
-    sources: Mutex<Sources>,
-    /// What the thread is to see to.
-    errands: Mutex<Errands>,
-    changed: Condvar,
-    health: watch::Sender<Health>,
-}
-
-#[derive(Default)]
-struct Sources {
-    base: Option<Held>,
-    fallback: Option<Held>,
-    overlays: Vec<Held>,
-    active: bool,
-    /// What is to be taken from the stage before.
-    claims: Vec<(Origin, Layer)>,
-}
-
-impl Sources {
-    /// Whether the first layer is not there, and nobody brings it.
-    fn lacks_base(&self) -> bool {
-        self.base.is_none() && !self.claims.iter().any(|(origin, _)| *origin == Origin::Base)
-    }
-
-    /// Gives the source of this layer away.
-    fn take(&mut self, layer: &Layer) -> Option<Held> {
-        if let Some(held) = self.base.take_if(|held| held.layer == *layer) {
-            return Some(held);
-        }
-        let at = self.overlays.iter().position(|held| held.layer == *layer)?;
-        Some(self.overlays.remove(at))
-    }
-
-    fn all(&self) -> impl Iterator<Item = &Held> {
-        self.base.iter().chain(&self.overlays).chain(&self.fallback)
-    }
-}
-
-/// A layer's source, and to whom its frames and its health go.
-struct Held {
-    layer: Layer,
-    source: Source,
-    outlet: Arc<Outlet>,
-}
-
-type Outlet = Mutex<(Weak<Shared>, Origin)>;
-
-#[derive(Default)]
-struct Errands {
-    stop: bool,
-    /// Something has happened since the last look.
-    look: bool,
-}
-
 impl Stage {
     /// Opens all layers; `sink` gets the frames of the whole while it is active, from the threads of its layers. It may take seconds.
     ///
     /// What the stage `before` has open already is not opened again, since a camera can be open once only: [`Self::succeed`] takes it over.
     ///
     /// # Errors
-    /// [`SourceError`] where a layer can't be opened, but for the first one where there is a fallback.
+    /// [`SourceError`] where a layer can't be opened, but for the first one where there is a fallback and no stage before.
     pub fn open(
         config: StageConfig,
         before: Option<&Self>,
@@ -138,15 +71,15 @@ impl Stage {
         });
         let first = shared.open_layers(before)?;
         let (for_thread, alive) = (shared.clone(), watch.guard());
-        let thread = std::thread::Builder::new()
+        let handle = std::thread::Builder::new()
             .name("stage".to_owned())
-            .spawn(move || run(&for_thread, alive))
+            .spawn(move || thread::run(&for_thread, alive))
             .map_err(|error| SourceError::System {
                 spec: shared.config.spec.to_string(),
                 what: "starting its thread",
                 error,
             })?;
-        Ok(Self { shared, thread: Some(thread), first })
+        Ok(Self { shared, thread: Some(handle), first })
     }
 
     /// The source's own size when it was opened.
@@ -223,7 +156,7 @@ impl Stage {
             let mut sources = lock(&self.shared.sources);
             held.source.set_active(sources.active);
             held.source.refresh();
-            let health = held.source.health();
+            let health = held.source.health().borrow().clone();
             match origin {
                 Origin::Base => sources.base = Some(held),
                 Origin::Fallback => sources.fallback = Some(held),
@@ -274,232 +207,4 @@ impl Drop for Stage {
             error!("the stage's thread panicked");
         }
     }
-}
-
-impl Shared {
-    /// Opens what the stage begins with; gives its size.
-    fn open_layers(self: &Arc<Self>, before: Option<&Stage>) -> Result<Lent, SourceError> {
-        let mut claims = Vec::new();
-        let mut claimed = |origin, layer: &Layer| {
-            let is_free = !claims.iter().any(|(_, claimed)| claimed == layer);
-            let lent = before.filter(|_| is_free).and_then(|before| before.lends(layer, &self.config))?;
-            claims.push((origin, layer.clone()));
-            Some(lent)
-        };
-        let spec = &self.config.spec;
-        let lent = claimed(Origin::Base, &spec.base);
-        let (base, fallback) = match lent.as_ref().map_or_else(|| self.open_base().map(Some), |_| Ok(None)) {
-            Ok(base) => (base, None),
-            Err(error) => match &self.config.fallback {
-                None => return Err(error),
-                Some(_) => {
-                    let fallback = self.open_fallback()?;
-                    warn!("{error}; the fallback is shown, and it is tried again every {} s", RETRY.as_secs());
-                    self.lose(error.to_string());
-                    (None, Some(fallback))
-                }
-            },
-        };
-        let mut overlays = Vec::new();
-        for (at, overlay) in spec.overlays.iter().enumerate() {
-            if claimed(Origin::Overlay(at), &overlay.layer).is_none() {
-                overlays.push(self.open_layer(Origin::Overlay(at), &overlay.layer)?);
-            }
-        }
-        let opened = base.as_ref().or(fallback.as_ref()).map(|held| held.source.size());
-        *lock(&self.sources) = Sources { base, fallback, overlays, active: false, claims };
-        Ok(lent.unwrap_or(Lent { size: opened.unwrap_or(Size::new(1280, 720)), sound: None }))
-    }
-
-    fn open_base(self: &Arc<Self>) -> Result<Held, SourceError> {
-        self.open_layer(Origin::Base, &self.config.spec.base)
-    }
-
-    fn open_fallback(self: &Arc<Self>) -> Result<Held, SourceError> {
-        let off = SourceSpec::OFF;
-        let fallback = self.config.fallback.as_ref().unwrap_or(&off);
-        self.open_layer(Origin::Fallback, &fallback.base)
-    }
-
-    fn open_layer(self: &Arc<Self>, origin: Origin, layer: &Layer) -> Result<Held, SourceError> {
-        let outlet = Arc::new(Mutex::new((Arc::downgrade(self), origin)));
-        let put = outlet.clone();
-        let sink = Arc::new(move |frame: Frame| with(&put, |shared, origin| shared.put(origin, frame)));
-        let source = Source::open(layer, &self.config.options, sink, &self.watch)?;
-        let told = outlet.clone();
-        source.follow(Box::new(move |health| with(&told, |shared, origin| shared.handle_health(origin, health))));
-        Ok(Held { layer: layer.clone(), source, outlet })
-    }
-
-    /// Takes a layer's frame; the whole goes on while no other layer's can overtake it.
-    fn put(&self, origin: Origin, frame: Frame) {
-        let mut core = lock(&self.core);
-        let had_fallback = core.wants_fallback();
-        if let Some(frame) = core.handle_frame(origin, frame, Instant::now()) {
-            (self.sink)(frame);
-        }
-        let look = core.poll_timeout(Instant::now()).is_some() || had_fallback != core.wants_fallback();
-        drop(core);
-        if look {
-            self.look();
-        }
-    }
-
-    fn handle_health(&self, origin: Origin, health: &Health) {
-        match (origin, health) {
-            (Origin::Base, Health::Lost { why }) => self.lose(why.clone()),
-            (Origin::Base, Health::Well) => {
-                lock(&self.core).handle_back();
-                self.health.send_replace(Health::Well);
-            }
-            (Origin::Fallback, Health::Lost { .. }) => lock(&self.core).handle_no_fallback(),
-            (Origin::Overlay(at), Health::Lost { .. }) => lock(&self.core).handle_overlay_lost(at, Instant::now()),
-            (Origin::Fallback | Origin::Overlay(_), Health::Well) => {}
-        }
-        self.look();
-    }
-
-    fn lose(&self, why: String) {
-        lock(&self.core).handle_lost(&why);
-        self.health.send_replace(Health::Lost { why });
-    }
-
-    fn look(&self) {
-        lock(&self.errands).look = true;
-        self.changed.notify_one();
-    }
-
-    /// Opens and closes what is to be; says when it has to be looked at again, whatever happens.
-    fn see_to_sources(self: &Arc<Self>, tried: &mut Tried, now: Instant) -> Option<Instant> {
-        let mut again = None;
-        if lock(&self.sources).lacks_base() {
-            match tried.base.due(now) {
-                Err(later) => again = Some(later),
-                Ok(()) => match self.open_base() {
-                    Ok(base) => {
-                        info!(source = base.source.describe(), "the source is there now");
-                        let mut sources = lock(&self.sources);
-                        base.source.set_active(sources.active);
-                        sources.base = Some(base);
-                        drop(sources);
-                        lock(&self.core).handle_back();
-                        self.health.send_replace(Health::Well);
-                    }
-                    Err(error) => {
-                        tracing::debug!("{error}");
-                        again = Some(tried.base.failed(Instant::now()));
-                    }
-                },
-            }
-        }
-        let wanted = lock(&self.core).wants_fallback();
-        let has = lock(&self.sources).fallback.is_some();
-        match (wanted, has) {
-            (true, false) => match tried.fallback.due(now) {
-                Err(later) => again = Some(again.map_or(later, |other: Instant| other.min(later))),
-                Ok(()) => match self.open_fallback() {
-                    Ok(fallback) => {
-                        let mut sources = lock(&self.sources);
-                        fallback.source.set_active(sources.active);
-                        sources.fallback = Some(fallback);
-                    }
-                    Err(error) => {
-                        if tried.fallback.is_news() {
-                            warn!("the fallback can't be shown either: {error}");
-                        }
-                        lock(&self.core).handle_no_fallback();
-                        let later = tried.fallback.failed(Instant::now());
-                        again = Some(again.map_or(later, |other: Instant| other.min(later)));
-                    }
-                },
-            },
-            (false, true) => {
-                let fallback = lock(&self.sources).fallback.take();
-                drop(fallback);
-            }
-            (false, false) => tried.fallback = Attempt::default(),
-            (true, true) => {}
-        }
-        again
-    }
-}
-
-/// When what could not be opened was tried last.
-#[derive(Default)]
-struct Tried {
-    base: Attempt,
-    fallback: Attempt,
-}
-
-#[derive(Default)]
-struct Attempt(Option<Instant>);
-
-impl Attempt {
-    /// Whether it is time, or when it is.
-    fn due(&self, now: Instant) -> Result<(), Instant> {
-        match self.0.map(|failed| failed + RETRY) {
-            Some(due) if due > now => Err(due),
-            _ => Ok(()),
-        }
-    }
-
-    fn is_news(&self) -> bool {
-        self.0.is_none()
-    }
-
-    fn failed(&mut self, now: Instant) -> Instant {
-        self.0 = Some(now);
-        now + RETRY
-    }
-}
-
-/// Sees to the sources, and gives the frames that no layer gives, until the stage is dropped.
-fn run(shared: &Arc<Shared>, alive: Alive) {
-    let mut tried = Tried::default();
-    if lock(&shared.sources).lacks_base() {
-        tried.base.failed(Instant::now());
-    }
-    loop {
-        let again = shared.see_to_sources(&mut tried, Instant::now());
-        let due = {
-            let mut core = lock(&shared.core);
-            let now = Instant::now();
-            if let Some(frame) = core.poll_frame(now) {
-                (shared.sink)(frame);
-            }
-            core.poll_timeout(now)
-        };
-        let next = [again, due].into_iter().flatten().min();
-        let mut errands = lock(&shared.errands);
-        while !errands.stop && !errands.look {
-            let Some(left) = next.map(|next| next.saturating_duration_since(Instant::now())) else {
-                errands = shared.changed.wait(errands).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
-            if left.is_zero() {
-                break;
-            }
-            errands = shared.changed.wait_timeout(errands, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        if errands.stop {
-            break;
-        }
-        errands.look = false;
-    }
-    // What was opened while the stage was being dropped.
-    let sources = std::mem::take(&mut *lock(&shared.sources));
-    drop(sources);
-    alive.release();
-}
-
-/// Does something with the stage that a source is on, which may be gone.
-fn with(outlet: &Outlet, act: impl FnOnce(&Shared, Origin)) {
-    let (shared, origin) = lock(outlet).clone();
-    if let Some(shared) = shared.upgrade() {
-        act(&shared, origin);
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,37 +1,45 @@
-//! The X11 screen: MIT-SHM with fd passing, DAMAGE, XFixes and XInput2 (extensions' specs: xorgproto).
+//! X11: a screen, a monitor or a part of it, or a window. MIT-SHM with fd passing, DAMAGE, XFixes, XInput2, RANDR and
+//! Composite (extensions' specs: xorgproto).
 //!
 //! Owns the thread `capture-x11`: it sleeps until the server or the handle has something to say, and outlives the
-//! server. What is captured and when is for `capture` to decide; `screen` has the requests.
+//! server and the target. What is captured and when is for `capture` to decide; `screen` has the requests.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use tracing::{error, info, warn};
-use x11rb::errors::ReplyOrIdError;
+use tracing::{debug, error, info, warn};
 
-use super::list::Found;
-use super::{FrameSink, Opened, Region, Source, SourceError, SourceOptions, WindowSpec};
+use super::{FrameSink, Kind, Opened, Region, Source, SourceError, SourceOptions, WindowSpec};
 use crate::alive::Watch;
 use crate::orders::{Health, Mode, Orders};
 
 mod capture;
+mod list;
+pub(super) mod monitors;
 mod pointer;
 pub mod probe;
-mod screen;
+pub(super) mod screen;
 mod segment;
 #[cfg(test)]
+pub(super) mod testing;
+#[cfg(test)]
 mod tests;
+pub(super) mod trouble;
+mod windows;
 
 use capture::{Capture, Sleep};
+#[allow(unused_imports, reason = "for `laterna sources`")]
+pub(crate) use list::list_of;
 use screen::Screen;
+use trouble::{Miss, Trouble};
 
-/// How long to wait before trying again to reach a server that is gone.
+/// How long to wait before trying again to reach what is gone.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// What is captured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    /// All of the screen, or one monitor.
+    /// All of the screen, or one monitor: by its name, or by its number as they are listed, from 1 on.
     Screen(Option<String>),
     /// One window, wherever it is.
     Window(WindowSpec),
@@ -39,17 +47,53 @@ pub enum Target {
     Region(Region),
 }
 
-/// What the server of `display` has to show; nothing where it can't be reached.
-pub(super) fn list(display: Option<&str>) -> Vec<Found> {
-    let display = display.filter(|name| !name.is_empty());
-    let probe = display.and_then(|name| Some((name, probe::probe(name).ok()?)));
-    probe
-        .map(|(name, probe)| Found::new("screen", format!("all of display {name}, {}", probe.size)))
-        .into_iter()
-        .collect()
+impl Target {
+    /// The target as it is written.
+    fn spec(&self) -> String {
+        match self.clone() {
+            Self::Screen(name) => Kind::Screen(name),
+            Self::Window(window) => Kind::Window(window),
+            Self::Region(region) => Kind::Region(region),
+        }
+        .to_string()
+    }
+
+    /// Whether it can be found again once it is gone: numbers of windows are given to others.
+    fn can_come_back(&self) -> bool {
+        !matches!(self, Self::Window(WindowSpec::Id(_)))
+    }
 }
 
-/// Opens the screen of `display` (as in `$DISPLAY`), or a part of it.
+/// One target of one display.
+struct Place {
+    display: String,
+    target: Target,
+    spec: String,
+}
+
+/// Why a target can't be had.
+enum Unreached {
+    /// The display is not there, or won't do.
+    Display(SourceError),
+    /// The target is not there.
+    Target(Miss),
+}
+
+impl Place {
+    /// Connects, and finds the target; gives what it is, for people.
+    fn reach(&self) -> Result<(Screen, String), Unreached> {
+        let mut screen = Screen::connect(&self.display, &self.spec).map_err(Unreached::Display)?;
+        match screen.aim(&self.target) {
+            Ok(what) => Ok((screen, what)),
+            Err(Trouble::Target(miss)) => Err(Unreached::Target(miss)),
+            Err(Trouble::Display(error)) => {
+                Err(Unreached::Display(screen::connect::disobedient_display(&self.spec, &self.display, &error)))
+            }
+        }
+    }
+}
+
+/// Opens the screen of `display` (as in `$DISPLAY`), a part of it, or a window there.
 ///
 /// # Errors
 /// [`SourceError::Unavailable`] with what was found and what to do.
@@ -60,47 +104,72 @@ pub(super) fn open(
     sink: FrameSink,
     watch: &Watch,
 ) -> Result<Source, SourceError> {
-    let Some(name) = display.filter(|name| !name.is_empty()).map(str::to_owned) else {
+    let spec = target.spec();
+    let Some(display) = display.filter(|name| !name.is_empty()).map(str::to_owned) else {
         let advice = "set it to a running X server (DISPLAY=:0), or use the source pattern";
-        return Err(SourceError::unavailable("screen", "DISPLAY is not set", advice));
+        return Err(SourceError::unavailable(spec, "DISPLAY is not set", advice));
     };
-    if target != Target::Screen(None) {
-        return Err(SourceError::unavailable("screen", "not yet", "use the whole screen"));
-    }
-    let (options, capture_options) = (options.clone(), options.clone());
+    let mut place = Place { display, target, spec: spec.clone() };
+    let options = options.clone();
     let open = move || {
-        let screen = Screen::connect(&name)?;
-        if screen.is_xwayland() {
+        let (screen, what) = place.reach().map_err(|error| match error {
+            Unreached::Display(error) => error,
+            Unreached::Target(miss) => SourceError::unavailable(&place.spec, miss.found, miss.advice),
+        })?;
+        if screen.is_xwayland() && !matches!(place.target, Target::Window(_)) {
+            let name = &place.display;
             warn!("display {name} is Xwayland and shows X11 windows only; an Xorg session would show all");
         }
-        let description = format!("screen {name} {}", screen.size());
-        Ok((Opened::silent(screen.size(), description), (name, Capture::new(screen, capture_options))))
+        // A number is that of another monitor when one is unplugged.
+        if let Some(name) = screen.monitor() {
+            place.target = Target::Screen(Some(name.to_owned()));
+        }
+        let size = screen.size();
+        let description = match place.target {
+            Target::Screen(None) => format!("screen {} {size}", place.display),
+            _ => format!("{what} of {} {size}", place.display),
+        };
+        let capture = Capture::new(screen, options.clone());
+        Ok((Opened::silent(size, description), (place, options, capture)))
     };
-    Source::spawn("screen", "capture-x11", watch, open, move |(name, capture), orders| {
-        run(&name, capture, &options, orders, &sink);
+    Source::spawn(&spec, "capture-x11", watch, open, move |(place, options, capture), orders| {
+        run(&place, &options, capture, orders, &sink);
     })
 }
 
-/// Serves the display until the source is stopped, over as many servers as it takes.
-fn run(name: &str, mut capture: Capture, options: &SourceOptions, orders: &Orders, sink: &FrameSink) {
+/// Serves the target until the source is stopped, over as many servers as it takes.
+fn run(place: &Place, options: &SourceOptions, mut capture: Capture, orders: &Orders, sink: &FrameSink) {
+    let Place { display: name, spec, target } = place;
     loop {
-        match serve(&mut capture, orders, sink) {
-            Ok(()) => return,
-            Err(error) => {
-                warn!("display {name} is lost ({error}); trying to reach it every second");
-                orders.tell(Health::Lost { why: error.to_string() });
-            }
-        }
+        let Err(trouble) = serve(&mut capture, orders, sink) else { return };
+        let trouble = capture.explain(trouble);
         drop(capture);
-        let ControlFlow::Continue(screen) = reconnect(name, orders) else { return };
-        info!("display {name} is back: {}", screen.size());
+        let again =
+            if target.can_come_back() { "trying to reach it every second" } else { "its number won't come back" };
+        let why = match &trouble {
+            Trouble::Display(error) => {
+                warn!("display {name} is lost ({error}); {again}");
+                error.to_string()
+            }
+            Trouble::Target(miss) => {
+                warn!("source {spec} is lost: {}; {again}", miss.found);
+                miss.found.clone()
+            }
+        };
+        orders.tell(Health::Lost { why: why.clone() });
+        let was_closed = matches!(&trouble, Trouble::Target(miss) if miss.absent);
+        let ControlFlow::Continue((screen, what)) = reach_again(place, why, was_closed, orders) else { return };
+        match &trouble {
+            Trouble::Display(_) => info!("display {name} is back: {what} {}", screen.size()),
+            Trouble::Target(_) => info!("source {spec} is back: {what} {}", screen.size()),
+        }
         orders.tell(Health::Well);
         capture = Capture::new(screen, options.clone());
     }
 }
 
-/// Captures until the source is stopped (`Ok`) or the server is lost (`Err`).
-fn serve(capture: &mut Capture, orders: &Orders, sink: &FrameSink) -> Result<(), ReplyOrIdError> {
+/// Captures until the source is stopped (`Ok`), or the server or the target is lost (`Err`).
+fn serve(capture: &mut Capture, orders: &Orders, sink: &FrameSink) -> Result<(), Trouble> {
     loop {
         let wanted = orders.take();
         if wanted.mode == Mode::Stopped {
@@ -123,22 +192,38 @@ fn serve(capture: &mut Capture, orders: &Orders, sink: &FrameSink) -> Result<(),
     }
 }
 
-/// Tries until the display is there again; breaks off when the source is stopped.
-fn reconnect(name: &str, orders: &Orders) -> ControlFlow<(), Screen> {
+/// Tries until the target is there again, which is lost because of `why`; breaks off when the source is stopped.
+///
+/// While it `was_closed`, that there is none is no news.
+fn reach_again(
+    place: &Place,
+    mut why: String,
+    mut was_closed: bool,
+    orders: &Orders,
+) -> ControlFlow<(), (Screen, String)> {
+    let may_come = place.target.can_come_back();
     let mut due = Instant::now() + RETRY;
     loop {
         if orders.take().mode == Mode::Stopped {
             return ControlFlow::Break(());
         }
-        if Instant::now() >= due {
+        if may_come && Instant::now() >= due {
             // A server that takes the connection and says nothing is gone too.
-            match orders.waiting(|| Screen::connect(name)) {
-                Ok(screen) => return ControlFlow::Continue(screen),
-                Err(error) => tracing::debug!("{error}"),
+            match orders.waiting(|| place.reach()) {
+                Ok(reached) => return ControlFlow::Continue(reached),
+                Err(Unreached::Display(error)) => debug!("{error}"),
+                Err(Unreached::Target(miss)) => {
+                    was_closed &= miss.absent;
+                    if !was_closed && miss.found != why {
+                        warn!("source {}: {}", place.spec, miss.found);
+                        why = miss.found;
+                        orders.tell(Health::Lost { why: why.clone() });
+                    }
+                }
             }
             due = Instant::now() + RETRY;
         }
-        if let Err(error) = orders.wait(None, Some(due)) {
+        if let Err(error) = orders.wait(None, may_come.then_some(due)) {
             error!("waiting for the display: {error}");
             return ControlFlow::Break(());
         }

@@ -115,6 +115,46 @@ fn codes_and_tokens_of_the_config_file_come_and_go_by_a_reload() {
 }
 
 #[test]
+fn a_code_of_the_config_file_takes_the_place_of_an_added_one_by_a_reload_and_at_the_start() {
+    let setup = Setup::new(&["--source", "pattern"]);
+    let place = |name: &str| setup.state().join(name).to_str().unwrap().to_owned();
+    std::fs::write(place("friday"), "abcdefgh23\n").unwrap();
+    std::fs::set_permissions(place("friday"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    let (config, kept) = (place("laterna.toml"), setup.state().join("codes.json"));
+    std::fs::write(&config, "").unwrap();
+    let setup = setup.clone().args(&["--config", &config]);
+    let daemon = setup.start();
+    let added = code_in(&json_of(&control(&daemon), &["codes", "add", "friday", "--json"]));
+    let before = std::fs::read(&kept).unwrap();
+    std::fs::write(&config, format!("[codes.friday]\nfile = \"{}\"\n", place("friday"))).unwrap();
+    daemon.signal(Signal::HUP);
+    daemon.logged(&["the configuration is taken over"], SOON);
+    let holds = |daemon: &Daemon| {
+        daemon.logged(&["WARN", "an added code is revoked", "friday"], SOON);
+        assert_eq!((offered(daemon, &added), offered(daemon, "abcdefgh23")), (401, 201));
+        assert_eq!(std::fs::read_to_string(&kept).unwrap().trim(), "[]");
+    };
+    holds(&daemon);
+    daemon.stop();
+    std::fs::write(&kept, before).unwrap();
+    let daemon = setup.start();
+    holds(&daemon);
+    daemon.stop();
+}
+
+#[test]
+fn a_state_directory_that_others_can_read_is_told_once_and_keeps_its_mode() {
+    let setup = Setup::new(&["--source", "pattern"]);
+    std::fs::set_permissions(setup.state(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let daemon = setup.start();
+    daemon.logged(&["WARN", "a directory that others can read or change", "mode=\"755\"", "chmod 700"], SOON);
+    assert_eq!(daemon.count_logged(&["others can read or change"]), 1);
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(setup.state()), mode(&setup.state().join("code"))), (0o755, 0o600));
+    daemon.stop();
+}
+
+#[test]
 fn a_revoked_code_that_can_not_be_taken_out_of_its_file_is_told_and_tried_again() {
     let setup = Setup::new(&["--source", "pattern"]);
     let daemon = setup.start();

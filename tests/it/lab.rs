@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::stage::millis;
 use crate::support::browser::Browser;
 
+mod camera;
 pub mod guest;
 
 use guest::Guest;
@@ -123,13 +124,14 @@ fn watchdog(guest: &Guest, viewer: &Viewer) {
     guest.step("an encoder that hangs: the watchdog starts it again");
     viewer.marks();
     let unit = "/run/systemd/system/laterna.service.d";
-    let text = "[Service]\\nWatchdogSec=10\\nEnvironment=LATERNA_TEST_HANG=encode\\n";
+    let text = "[Service]\\nWatchdogSec=10\\nEnvironment=LATERNA_TEST_FAULTS=/run/lab-faults\\n";
+    guest.root("mkdir -p /run/lab-faults && touch /run/lab-faults/encode-hang");
     guest.root(&format!("mkdir -p {unit} && printf '{text}' > {unit}/hang.conf && systemctl daemon-reload"));
     guest.root("systemctl restart laterna");
     // The page comes back by itself, asks for a picture, and the encoder hangs.
     guest.awaits("test $(systemctl show -p NRestarts --value laterna) -ge 1", LONG);
     assert!(guest.root("journalctl --no-pager -u laterna").contains("Watchdog timeout"));
-    guest.root(&format!("rm -r {unit} && systemctl daemon-reload && systemctl restart laterna"));
+    guest.root(&format!("rm -r {unit} /run/lab-faults && systemctl daemon-reload && systemctl restart laterna"));
     viewer.comes_back();
     viewer.sees_the_card();
 }
@@ -236,6 +238,7 @@ fn the_package_lives_in_a_machine() {
     viewer.open(&code);
     viewer.sees_the_card();
     sandbox(&guest);
+    camera::cameras(&guest, &viewer, &code);
     watchdog(&guest, &viewer);
     reboot(&guest, &viewer, &code);
     reload(&guest, &viewer);

@@ -22,6 +22,7 @@ mod independent;
 mod lab;
 mod lab_wayland;
 mod leaving;
+mod lesson;
 mod light;
 mod manual;
 mod mdn;
@@ -44,9 +45,11 @@ mod socketio;
 mod sound;
 mod stage;
 mod support_check;
+mod switching;
 mod tls;
 mod units;
 mod whip;
+mod windows;
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -196,7 +196,7 @@ fn bash_completes_a_command_and_a_flag() {
     assert_eq!(completes(&["laterna", "run", "--fp"]), "--fps");
     assert_eq!(completes(&["laterna", "config", "che"]), "check");
     assert_eq!(completes(&["laterna", "completions", "zs"]), "zsh");
-    assert_eq!(completes(&["laterna", "run", "--fallb"]), "", "comes in a later version");
+    assert_eq!(completes(&["laterna", "run", "--reco"]), "", "comes in a later version");
 }
 
 #[test]

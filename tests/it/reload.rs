@@ -100,8 +100,8 @@ fn sources_are_switched_by_hand_and_by_scene_under_a_viewer_and_one_that_can_not
     }
     let refused = |to: &str, code| refused(&control, &["switch", to], code);
     assert!(refused("scene:moon", 1).contains("there is no such scene; the config file has slides"));
-    assert!(refused("moon", 2).contains("no such source"));
-    assert!(refused("camera", 2).contains("not yet"));
+    assert!(refused("moon", 2).contains("no source is called 'moon'"));
+    assert!(refused("camera:/dev/nothing", 1).contains("pattern 1280x720 is shown as before"));
     drop((client, screen));
     let why = refused("screen", 1);
     assert!(why.contains("source screen") && why.contains("pattern 1280x720 is shown as before"), "{why}");

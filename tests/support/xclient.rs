@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use laterna::clock::Clock;
 use x11rb::connection::Connection;
 use x11rb::protocol::xproto::{
-    ConnectionExt as _, CreateGCAux, CreateWindowAux, EventMask, ImageFormat, MOTION_NOTIFY_EVENT, Pixmap, Rectangle,
-    Window, WindowClass,
+    AtomEnum, ConnectionExt as _, CreateGCAux, CreateWindowAux, EventMask, ImageFormat, MOTION_NOTIFY_EVENT, Pixmap,
+    PropMode, Rectangle, Window, WindowClass,
 };
 use x11rb::protocol::xtest::ConnectionExt as _;
 use x11rb::rust_connection::RustConnection;
@@ -70,7 +70,7 @@ const COLOURS: [(&str, [u8; 3]); 12] = [
     ("magenta", [255, 0, 255]),
 ];
 
-/// A client with a window over the whole screen.
+/// A client with a window, over the whole screen unless it was told another place.
 pub struct XClient {
     connection: RustConnection,
     root: Window,
@@ -91,9 +91,16 @@ pub struct XClient {
 impl XClient {
     /// Connects and covers the screen with a white window.
     pub fn open(display: &str) -> Self {
+        Self::open_window(display, None, "")
+    }
+
+    /// Connects and opens a white window of this place and size (all of the screen where there is none) and title.
+    pub fn open_window(display: &str, place: Option<Rectangle>, title: &str) -> Self {
         let (connection, screen) = RustConnection::connect(Some(display)).unwrap();
         let screen = connection.setup().roots[screen].clone();
-        let (root, width, height) = (screen.root, screen.width_in_pixels, screen.height_in_pixels);
+        let root = screen.root;
+        let all = Rectangle { x: 0, y: 0, width: screen.width_in_pixels, height: screen.height_in_pixels };
+        let Rectangle { x, y, width, height } = place.unwrap_or(all);
         let ids: Vec<u32> = (0..6).map(|_| connection.generate_id().unwrap()).collect();
         let (window, strip, black, white, font, cursor) = (ids[0], ids[1], ids[2], ids[3], ids[4], ids[5]);
 
@@ -112,8 +119,8 @@ impl XClient {
                 screen.root_depth,
                 window,
                 root,
-                0,
-                0,
+                x,
+                y,
                 width,
                 height,
                 0,
@@ -122,6 +129,8 @@ impl XClient {
                 &look,
             )
             .unwrap();
+        let (replace, name) = (PropMode::REPLACE, AtomEnum::WM_NAME);
+        connection.change_property8(replace, window, name, AtomEnum::STRING, title.as_bytes()).unwrap();
         connection.map_window(window).unwrap();
 
         let text = connection.generate_id().unwrap();
@@ -159,7 +168,7 @@ impl XClient {
         client
     }
 
-    /// The screen's size.
+    /// The window's size.
     pub fn size(&self) -> (u16, u16) {
         (self.width, self.height)
     }

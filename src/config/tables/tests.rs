@@ -38,8 +38,8 @@ fn all_tables_are_read() {
 fn what_is_wrong_in_a_table_is_an_error_with_its_line() {
     for (text, place, found) in [
         ("[scenes]\na = 1", "f:2:5", "scenes.a: a number; write a = \"SPEC\""),
-        ("[scenes]\na = \"moon\"", "f:2:5", "scenes.a: no such source"),
-        ("[scenes]\na = \"camera\"", "f:2:5", "scenes.a: not yet"),
+        ("[scenes]\na = \"moon\"", "f:2:5", "scenes.a: no source is called"),
+        ("[scenes]\na = \"screen + off\"", "f:2:5", "scenes.a: auto and off"),
         ("[scenes]\n\"a b\" = \"screen\"", "f:2:9", "scenes.a b: no name of a scene"),
         ("scenes = 1", "f:1:10", "scenes: a number where a table must be"),
         ("[codes]\nmonday = \"abcdefgh23\"", "f:2:10", "codes.monday: a text; write [codes.monday] with file"),

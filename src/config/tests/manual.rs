@@ -137,6 +137,13 @@ fn what_it_says_of_the_allowed_is_what_is_allowed() {
     ] {
         assert_eq!(loaded(text).is_ok(), is_valid, "{text}");
     }
+    for line in tables().lines().filter_map(|line| line.strip_prefix('#')) {
+        let Some((setting, range)) = line.split_once(" # ") else { continue };
+        let [least, most] =
+            range.split_once(" to ").map(|(least, most)| [least, most].map(|n| n.parse().unwrap())).unwrap();
+        let is_valid = |number: u64| loaded(&format!("[limits]\n{} = {number}", key(setting))).is_ok();
+        assert!(is_valid(least) && !is_valid(least - 1) && is_valid(most) && !is_valid(most + 1), "{line}");
+    }
     // Each value that stands at the beginning of a line of its explanation.
     let (mut setting, mut found) = (None, 0);
     for line in MANUAL.lines().rev() {

@@ -58,7 +58,7 @@ struct Served {
 
 fn served() -> Served {
     let long = Duration::from_secs(3600);
-    served_with(Patience { closed: long, gives_way: long })
+    served_with(Patience { closed: long, gives_way: long, new_gives_way: long })
 }
 
 fn served_with(patience: Patience) -> Served {
@@ -215,7 +215,8 @@ async fn who_sends_no_whole_line_is_closed_however_many_bytes_come() {
 
 #[tokio::test]
 async fn where_all_places_are_taken_the_one_silent_longest_gives_way() {
-    let served = served_with(Patience { gives_way: Duration::ZERO, closed: Duration::from_secs(3600) });
+    let long = Duration::from_secs(3600);
+    let served = served_with(Patience { closed: long, gives_way: Duration::ZERO, new_gives_way: long });
     let mut asking = Client::new(&served.path).await;
     asking.kick(0).await;
     served.operator.asked.notified().await;
@@ -239,6 +240,32 @@ async fn where_all_places_are_taken_the_one_silent_longest_gives_way() {
     }
     served.operator.go.notify_one();
     assert_eq!(asking.kicked().await, 0, "whoever waits for an answer stays");
+}
+
+#[tokio::test]
+async fn who_has_asked_nothing_gives_way_before_who_has() {
+    let long = Duration::from_secs(3600);
+    let served = served_with(Patience { closed: long, gives_way: long, new_gives_way: Duration::ZERO });
+    let mut asked = Client::new(&served.path).await;
+    asked.kick(1).await;
+    assert_eq!(asked.kicked().await, 1);
+    let mut idle = Vec::new();
+    for _ in 1..MOST_CLIENTS {
+        idle.push(Client::new(&served.path).await);
+    }
+    // Each newcomer stays, so that in the end all idle ones have given way.
+    let mut newcomers = Vec::new();
+    for viewer in 2..=MOST_CLIENTS as u32 {
+        let mut newcomer = Client::new(&served.path).await;
+        newcomer.kick(viewer).await;
+        assert_eq!(newcomer.kicked().await, viewer);
+        newcomers.push(newcomer);
+    }
+    for client in &mut idle {
+        assert_eq!(client.reply().await, None);
+    }
+    asked.kick(3).await;
+    assert_eq!(asked.kicked().await, 3);
 }
 
 #[tokio::test]

@@ -1,13 +1,14 @@
 //! Facts of ports, firewalls and addresses.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::config::RunConfig;
 use crate::doctor::network::{AddressFacts, FirewallFacts, Holder, PortFacts, Purpose, drops_input, holders, ports_of};
 use crate::session::reach::{CandidateKind, NetworkFilter, Reach, ReachConfig};
+use crate::signaling::server::ipv4_instead_of;
 
 pub(in crate::doctor) use super::servers::servers;
 
@@ -29,13 +30,9 @@ fn bind(purpose: Purpose, address: SocketAddr) -> io::Result<()> {
         Purpose::Media => UdpSocket::bind(address).map(drop),
         Purpose::Page | Purpose::MediaTcp => TcpListener::bind(address).map(drop),
     };
-    match bound(address) {
-        Err(error)
-            if address.is_ipv6() && address.ip().is_unspecified() && error.kind() != io::ErrorKind::AddrInUse =>
-        {
-            bound(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()))
-        }
-        result => result,
+    match (bound(address), ipv4_instead_of(address)) {
+        (Err(error), Some(instead)) if error.kind() != io::ErrorKind::AddrInUse => bound(instead),
+        (result, _) => result,
     }
 }
 

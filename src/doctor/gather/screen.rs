@@ -1,7 +1,5 @@
 //! Facts of displays and cameras.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
@@ -97,22 +95,18 @@ fn is_black(picture: &Picture) -> bool {
     rows.into_iter().all(|bytes| bytes[..row.min(bytes.len())].chunks_exact(4).all(is_dark))
 }
 
-/// The devices of cameras.
+/// The cameras, and what each would show.
+#[cfg(feature = "camera")]
 pub(in crate::doctor) fn cameras() -> Vec<Camera> {
-    let entries = std::fs::read_dir("/dev").into_iter().flatten().flatten();
-    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let mut names: Vec<_> =
-        names.filter(|name| name.strip_prefix("video").is_some_and(|n| n.parse::<u32>().is_ok())).collect();
-    names.sort_by_key(|name| (name.len(), name.clone()));
-    let camera = |device: String| {
-        let path = format!("/dev/{device}");
-        let name = std::fs::read_to_string(format!("/sys/class/video4linux/{device}/name"));
-        let opened = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(&path);
-        let refusal = opened.err().map(|error| error.to_string());
-        let name = name.map_or_else(|_| "without a name".to_owned(), |name| name.trim().to_owned());
-        Camera { path, name, refusal }
-    };
-    names.into_iter().map(camera).collect()
+    let camera =
+        |(path, name, shows): (std::path::PathBuf, _, _)| Camera { path: path.display().to_string(), name, shows };
+    crate::source::v4l2::check().into_iter().map(camera).collect()
+}
+
+/// None: this program was built without them.
+#[cfg(not(feature = "camera"))]
+pub(in crate::doctor) fn cameras() -> Vec<Camera> {
+    Vec::new()
 }
 
 #[cfg(test)]

@@ -217,6 +217,7 @@ impl Rung {
                 VideoEncoder::new(codec, canvas, plan.tool, bitrate, fps)?
             }
         };
+        hooks::hang_if_asked(Fault::EncodeHang);
         if hooks::is_asked(Fault::EncodeError) {
             return Err(EncoderError::Nothing("a test"));
         }

@@ -252,3 +252,29 @@ fn cost_of_a_whole_redraw() {
         eprintln!("{source:?}: median {:?}, best {:?}", times[25], times[0]);
     }
 }
+
+/// Prints what a camera of 640x480 over a 1080p screen costs; run with `--ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn cost_of_an_overlay() {
+    let shown = picture(Size::new(1920, 1080), 0, 3);
+    let cameras = [1, 2].map(|seed| picture(Size::new(640, 480), 0, seed));
+    let mut canvas = Canvas::new(shown.size(), FitMode::Letterbox);
+    let mut median = |alone: bool| {
+        let mut times: Vec<Duration> = (0..50_u64)
+            .map(|serial| {
+                let layer =
+                    Layer { picture: cameras[serial as usize % 2].clone(), place: Placement::default(), serial };
+                let damage = if alone { Damage::none() } else { Damage::whole(shown.size()) };
+                let whole = Frame { overlays: vec![layer], ..frame(&shown, damage, None) };
+                let start = Instant::now();
+                canvas.compose(&whole);
+                start.elapsed()
+            })
+            .collect();
+        times.sort();
+        times[25]
+    };
+    let (alone, both) = (median(true), median(false));
+    eprintln!("the overlay alone: median {alone:?}; with a whole screen that has changed: {both:?}");
+}

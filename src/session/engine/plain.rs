@@ -4,7 +4,9 @@ use std::collections::{HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::{Base, Engine, EngineEvent, Feedback, LocalTransport, Path, RemoteTransport, Transmit, TransportError};
+use super::{
+    Base, Engine, EngineEvent, Feedback, LocalTransport, Path, RemoteTransport, Transmit, TransportError, feedback,
+};
 
 /// An engine without a network or a cipher.
 #[derive(Default)]
@@ -51,7 +53,8 @@ impl Engine for PlainEngine {
         self.restarts += 1;
         Ok(())
     }
-    fn handle_datagram(&mut self, _: Instant, _: Path, _: &[u8]) -> bool {
+    fn handle_datagram(&mut self, _: Instant, _: Path, data: &[u8]) -> bool {
+        feedback::parse(data).into_iter().for_each(|said| self.feed(said));
         true
     }
     fn handle_timeout(&mut self, _: Instant) {}

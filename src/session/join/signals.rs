@@ -79,7 +79,11 @@ impl Join {
         reply: oneshot::Sender<Result<Answer, Refusal>>,
     ) {
         if let Err(refusal) = &said {
-            info!(who = ?who.to_string(), why = ?refusal.to_string(), "viewer refused");
+            if self.refusals.handle_refusal(now, refusal) {
+                info!(who = ?who.to_string(), why = ?refusal.to_string(), "viewer refused");
+            } else {
+                debug!(who = ?who.to_string(), why = ?refusal.to_string(), "viewer refused, as others were just before");
+            }
             self.config.events.tell(news::refused(who, refusal));
         }
         if reply.send(said).is_err() {

@@ -135,7 +135,12 @@ fn check_section(verdict: &mut Verdict, offer: &Text<'_>, its: &[&str], ours: &[
     let same = |index| word(its, index) == word(ours, index);
     verdict.demand(same(0) && same(2), || "media and protocol are the offer's".into());
     let (mids, mid): (Vec<_>, Vec<_>) = (values(its, "mid:").collect(), values(ours, "mid:").collect());
-    let right = if mids.is_empty() { mid.is_empty() } else { mid.len() == 1 && mids.contains(&mid[0]) };
+    // What has a space in it is none (RFC 5888, section 4), and what is too long is as if it was not said.
+    let can_be_one = |mid: &&str| (1..=64).contains(&mid.len()) && mid.bytes().all(|byte| byte.is_ascii_graphic());
+    let right = match mids.iter().any(can_be_one) {
+        false => mid.is_empty(),
+        true => mid.len() == 1 && mids.contains(&mid[0]),
+    };
     verdict.demand(right, || format!("the mid is {mid:?}, offered was {mids:?}"));
     verdict.demand(!has(ours, "bundle-only"), || "bundle-only is for offers".into());
     let direction: Vec<_> = DIRECTIONS.into_iter().filter(|direction| has(ours, direction)).collect();

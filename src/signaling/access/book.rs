@@ -85,23 +85,26 @@ impl Book {
         before.first().map(|entry| entry.pass)
     }
 
-    /// Puts what the config file has into the book; gives those that are not in it any more, or under another code.
+    /// Puts what the config file has into the book; gives those that are in it no more: the file's that are gone or have another code now, and
+    /// added ones whose name or code the file has.
     ///
     /// # Errors
-    /// Where a name is taken; then nothing is changed.
-    pub fn set_config(&mut self, wanted: Vec<(String, Code, Option<Duration>)>) -> Result<Vec<PassId>, BookError> {
+    /// Where two are the same code, or one has the name of the daemon's own; then nothing is changed.
+    pub fn set_config(&mut self, wanted: Vec<(String, Code, Option<Duration>)>) -> Result<Vec<Entry>, BookError> {
         for (at, (name, code, _)) in wanted.iter().enumerate() {
             check_name(name)?;
-            let others = self.entries.iter().filter(|entry| entry.origin != Origin::Config);
-            let others = others.map(|entry| (&entry.name, &entry.code));
-            let mut others = others.chain(wanted[..at].iter().map(|(name, code, _)| (name, code)));
+            if name == MAIN {
+                return Err(BookError::Taken(name.clone()));
+            }
+            let own = self.entries.iter().filter(|entry| entry.origin == Origin::Main);
+            let own = own.map(|entry| (&entry.name, &entry.code));
+            let mut others = own.chain(wanted[..at].iter().map(|(name, code, _)| (name, code)));
             if let Some((other, _)) = others.find(|(_, other)| *other == code) {
                 return Err(BookError::Same(name.clone(), other.clone()));
             }
-            if self.entries.iter().any(|entry| entry.origin != Origin::Config && entry.name == *name) {
-                return Err(BookError::Taken(name.clone()));
-            }
         }
+        let is_wanted = |entry: &Entry| wanted.iter().any(|(name, code, _)| *name == entry.name || *code == entry.code);
+        let displaced = self.take(|entry| entry.origin == Origin::Added && is_wanted(entry));
         let mut before = self.take(|entry| entry.origin == Origin::Config);
         for (name, code, expires) in wanted {
             let known = before.iter().position(|entry| entry.name == name && entry.code == code);
@@ -111,7 +114,8 @@ impl Book {
             };
             self.entries.push(entry);
         }
-        Ok(before.into_iter().map(|entry| entry.pass).collect())
+        before.extend(displaced);
+        Ok(before)
     }
 
     /// Adds an operator's code.
@@ -174,10 +178,15 @@ impl Book {
     }
 }
 
+/// Whether this can be the name of a code, or of anything else that an operator names.
+pub fn is_name(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    (1..=NAME_BYTES).contains(&text.len()) && text.bytes().all(fits) && !matches!(text, "." | "..")
+}
+
 /// Checks that this can be the name of a code.
 fn check_name(name: &str) -> Result<(), BookError> {
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    if (1..=NAME_BYTES).contains(&name.len()) && name.bytes().all(fits) {
+    if is_name(name) {
         return Ok(());
     }
     Err(BookError::Name(name.chars().filter(|c| !c.is_control()).take(NAME_BYTES).collect()))
@@ -201,7 +210,7 @@ mod tests {
         let monday = book.add("monday", Code::random(), Some(DAY)).unwrap().clone();
         assert_eq!(book.add("monday", Code::random(), None), Err(BookError::Taken("monday".into())));
         assert_eq!(book.add("main", Code::random(), None), Err(BookError::Taken("main".into())));
-        for name in ["", "a b", "a/b", &"x".repeat(65), "é"] {
+        for name in ["", "a b", "a/b", "..", &"x".repeat(65), "é"] {
             assert!(matches!(book.add(name, Code::random(), None), Err(BookError::Name(_))), "{name}");
         }
         assert_eq!(book.next_expiry(Duration::ZERO), Some(DAY));
@@ -221,16 +230,31 @@ mod tests {
         book.set_config(vec![code("a", &one), code("b", &two)]).unwrap();
         let [a, b] = [1, 2].map(|at: usize| book.entries()[at].pass);
         let gone = book.set_config(vec![code("b", &Code::random()), code("a", &one)]).unwrap();
-        assert_eq!(gone, [b], "b has another code now, a the same");
+        let passes: Vec<_> = gone.iter().map(|entry| entry.pass).collect();
+        assert_eq!(passes, [b], "b has another code now, a the same");
         assert_eq!(book.entries().iter().find(|entry| entry.name == "a").unwrap().pass, a);
         assert_eq!(book.revocable("a"), Err(BookError::Config("a".into())));
         assert_eq!(
             book.set_config(vec![code("a", &one), code("z", &one)]),
             Err(BookError::Same("z".into(), "a".into()))
         );
-        book.add("c", Code::random(), None).unwrap();
-        assert_eq!(book.set_config(vec![code("c", &two)]), Err(BookError::Taken("c".into())));
-        assert_eq!(names(&book), ["main", "b", "a", "c"], "nothing is changed");
+        let own = book.entries()[0].code.clone();
+        assert_eq!(book.set_config(vec![code("c", &own)]), Err(BookError::Same("c".into(), "main".into())));
+        assert_eq!(book.set_config(vec![code("main", &two)]), Err(BookError::Taken("main".into())));
+        assert_eq!(names(&book), ["main", "b", "a"], "nothing is changed");
+    }
+
+    #[test]
+    fn an_added_code_gives_way_to_one_of_the_config_file_that_has_its_name_or_is_the_same() {
+        let (mut book, one, two) = (Book::default(), Code::random(), Code::random());
+        let friday = book.add("friday", Code::random(), None).unwrap().clone();
+        let guests = book.add("guests", two.clone(), None).unwrap().clone();
+        book.add("monday", Code::random(), None).unwrap();
+        let wanted = || vec![("friday".to_owned(), one.clone(), None), ("visitors".to_owned(), two.clone(), None)];
+        assert_eq!(book.set_config(wanted()).unwrap(), [friday, guests]);
+        assert_eq!(names(&book), ["monday", "friday", "visitors"]);
+        assert!(book.entries()[1..].iter().all(|entry| entry.origin == Origin::Config));
+        assert_eq!(book.set_config(wanted()).unwrap(), []);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! that name, and only names that nobody else can claim are answered. It never resolves a name.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The names that are answered, besides IP addresses and `localhost`.
 #[derive(Debug, Clone, Default)]
@@ -54,7 +54,8 @@ impl OwnNames {
             return v6.parse::<Ipv6Addr>().is_ok();
         }
         let name = plain(name);
-        name == "localhost" || name.parse::<IpAddr>().is_ok() || self.names.contains(&name)
+        // An address of IPv6 has brackets around it, so `:::` is not `::` with an empty port.
+        name == "localhost" || name.parse::<Ipv4Addr>().is_ok() || self.names.contains(&name)
     }
 }
 

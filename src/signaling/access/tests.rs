@@ -88,6 +88,23 @@ fn wrong_codes_in_all_are_slowed_for_the_rest_of_the_minute() {
 }
 
 #[test]
+fn wrong_codes_are_counted_by_the_minute_and_forgotten() {
+    let start = Instant::now();
+    let mut access = gate();
+    assert_eq!(access.wrong_codes(start), 0);
+    for _ in 0..30 {
+        access.check(address(1), WRONG, start);
+    }
+    access.check(address(1), Some(CODE), start);
+    assert_eq!(access.wrong_codes(start + MINUTE / 2), 30, "those that had to wait too, and no right one");
+    assert_eq!(access.wrong_codes(start + MINUTE), 30);
+    access.check(address(1), WRONG, start + MINUTE);
+    assert_eq!(access.wrong_codes(start + MINUTE), 30, "the minute before counts still");
+    assert_eq!(access.wrong_codes(start + MINUTE * 2), 1);
+    assert_eq!(access.wrong_codes(start + MINUTE * 3), 0);
+}
+
+#[test]
 fn a_slash_64_and_a_mapped_address_count_as_one() {
     let now = Instant::now();
     let mut access = gate();
@@ -144,6 +161,9 @@ fn own_names_and_addresses_are_allowed_and_no_other() {
         "localhost:x",
         "a b",
         ":80",
+        ":::",
+        "::1:80",
+        "fe80:::",
     ] {
         assert!(!own.allows(bad), "{bad}");
     }

@@ -1,8 +1,10 @@
 #![allow(clippy::unwrap_used)]
 use std::sync::mpsc::{Receiver, sync_channel};
 
+use std::time::{Duration, Instant};
+
 use super::*;
-use crate::frame::Damage;
+use crate::frame::{Damage, Frame};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 

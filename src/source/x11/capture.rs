@@ -1,4 +1,4 @@
-//! Capture: what of a screen is fetched, when, and what the frame says about it (rule 2).
+//! Capture: what of the target is fetched, when, and what the frame says about it (rule 2).
 //!
 //! Drawing is first taken off the server's account and then grabbed, so that nothing drawn in between is lost.
 
@@ -12,18 +12,26 @@ use x11rb::errors::{ConnectionError, ReplyOrIdError};
 use super::pointer::PointerWatch;
 use super::screen::{Change, Screen};
 use super::segment::Store;
+use super::trouble::Trouble;
 use crate::frame::pacing::CapturePacer;
-use crate::frame::{Damage, Frame, Picture, Pointer, Size};
+use crate::frame::{Damage, Frame, Picture, Pointer};
 use crate::source::pool::{Pick, Pool};
 use crate::source::{FrameSink, SourceOptions};
 
-/// Captures one screen over one connection.
+/// So many times in a row the server may refuse what is asked, as it does while the target changes under it.
+const REFUSALS: u32 = 3;
+
+/// Captures one target over one connection.
 pub(super) struct Capture {
     screen: Screen,
     options: SourceOptions,
     pool: Pool<Store>,
     pacer: CapturePacer,
     state: State,
+    /// Whether the target may be elsewhere than it was.
+    unsure: bool,
+    /// How often in a row the server has refused.
+    refused: u32,
 }
 
 /// Whether frames flow.
@@ -58,7 +66,7 @@ impl Capture {
     pub(super) fn new(screen: Screen, options: SourceOptions) -> Self {
         let pool = Pool::new(screen.size().height);
         let pacer = CapturePacer::new(options.fps);
-        Self { screen, options, pool, pacer, state: State::Idle }
+        Self { screen, options, pool, pacer, state: State::Idle, unsure: false, refused: 0 }
     }
 
     /// The server's socket, for poll(2).
@@ -99,14 +107,12 @@ impl Capture {
     /// Notes all that the server has told.
     pub(super) fn drain(&mut self, now: Instant) -> Result<(), ConnectionError> {
         while let Some(change) = self.screen.poll_change()? {
-            if let Change::Resized(size) = change {
-                self.resize(size, now)?;
-            }
+            self.unsure |= change == Change::Place;
             let State::Active(active) = &mut self.state else { continue };
             match change {
                 Change::Drawn => active.drawn = true,
                 Change::PointerShape => active.pointer.iter_mut().for_each(PointerWatch::handle_shape),
-                Change::PointerMoved | Change::Resized(_) => {}
+                Change::PointerMoved | Change::Place => {}
             }
             self.pacer.handle_change(now);
         }
@@ -114,26 +120,35 @@ impl Capture {
     }
 
     /// Does what is due at `now`; says how long there is nothing more to do.
-    pub(super) fn advance(&mut self, now: Instant, sink: &FrameSink) -> Result<Sleep, ReplyOrIdError> {
-        let State::Active(active) = &mut self.state else { return Ok(Sleep::UntilInput(None)) };
+    pub(super) fn advance(&mut self, now: Instant, sink: &FrameSink) -> Result<Sleep, Trouble> {
+        let State::Active(active) = &mut self.state else {
+            let settled = !std::mem::take(&mut self.unsure);
+            if !settled {
+                self.find_again(now)?;
+            }
+            return Ok(if settled { Sleep::UntilInput(None) } else { Sleep::No });
+        };
         if let Some(due) = self.pacer.poll_timeout() {
             if due > now {
                 return Ok(Sleep::Until(due));
             }
+            if std::mem::take(&mut self.unsure) {
+                self.find_again(now)?;
+            }
             match self.capture(now) {
-                Ok(Some(frame)) => sink(frame),
-                Ok(None) => {}
+                Ok(frame) => {
+                    self.refused = 0;
+                    frame.into_iter().for_each(|frame| sink(frame));
+                }
                 Err(ReplyOrIdError::X11Error(error)) => {
                     // A screen that has just been resized is asked for rows that it no longer has.
-                    let before = self.screen.size();
-                    let size = self.screen.measure()?;
-                    debug!("capture at {before} is refused, the screen is now {size}");
-                    if size == before {
-                        return Err(error.into());
+                    debug!("capture is refused: {:?}", error.error_kind);
+                    self.refused += 1;
+                    if !self.find_again(now)? || self.refused > REFUSALS {
+                        return Err(ReplyOrIdError::X11Error(error).into());
                     }
-                    self.resize(size, now)?;
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
             return Ok(Sleep::No);
         }
@@ -146,6 +161,17 @@ impl Capture {
             self.pacer.handle_change(now);
         }
         Ok(Sleep::No)
+    }
+
+    /// Says what is behind a refusal: perhaps it is the target that is gone, and not the display.
+    pub(super) fn explain(&mut self, trouble: Trouble) -> Trouble {
+        match trouble {
+            Trouble::Display(ReplyOrIdError::X11Error(_)) => match self.screen.renew() {
+                Err(cause @ Trouble::Target(_)) => cause,
+                _ => trouble,
+            },
+            trouble => trouble,
+        }
     }
 
     /// Captures now; `None` if nothing has changed after all, or every store has a reader.
@@ -189,18 +215,27 @@ impl Capture {
         Ok(Some(Frame { picture, damage, pointer, overlays: Vec::new(), captured: now }))
     }
 
-    /// Goes on with a screen of another size.
-    fn resize(&mut self, size: Size, now: Instant) -> Result<(), ConnectionError> {
-        info!("the screen is now {size}");
-        for store in self.pool.reset(size.height) {
-            self.screen.forget(&store)?;
+    /// Asks where the target is, and goes on there; returns whether its pixels are others than they were.
+    fn find_again(&mut self, now: Instant) -> Result<bool, Trouble> {
+        let before = self.screen.size();
+        if !self.screen.renew()? {
+            return Ok(false);
+        }
+        let size = self.screen.size();
+        if size == before {
+            self.pool.mark_all();
+        } else {
+            info!("what is shown is now {size}");
+            for store in self.pool.reset(size.height) {
+                self.screen.forget(&store)?;
+            }
         }
         if let State::Active(active) = &mut self.state {
             active.owed = Damage::whole(size);
             active.last = None;
-            self.pacer.force(now);
+            self.pacer.handle_change(now);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Gives access to the connection before the first capture.

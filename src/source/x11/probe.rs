@@ -7,7 +7,7 @@ use x11rb::protocol::xinput::{self, ConnectionExt as _};
 use x11rb::protocol::{damage, randr, xfixes};
 use x11rb::rust_connection::RustConnection;
 
-use super::screen::{odd_format, unreachable_display};
+use super::screen::connect::{disobedient_display, odd_format, unreachable_display};
 use crate::frame::Size;
 use crate::source::SourceError;
 
@@ -60,14 +60,8 @@ impl Probe {
 /// [`SourceError::Unavailable`] where it can't be reached, or does not answer.
 pub fn probe(display: &str) -> Result<Probe, SourceError> {
     let (connection, number) =
-        RustConnection::connect(Some(display)).map_err(|error| unreachable_display(display, &error))?;
-    ask(&connection, number).map_err(|error| {
-        SourceError::unavailable(
-            "screen",
-            format!("display {display} does not do as asked ({error})"),
-            "look into the X server's log",
-        )
-    })
+        RustConnection::connect(Some(display)).map_err(|error| unreachable_display("screen", display, &error))?;
+    ask(&connection, number).map_err(|error| disobedient_display("screen", display, &error.into()))
 }
 
 fn ask(connection: &RustConnection, number: usize) -> Result<Probe, ReplyError> {

@@ -1,173 +1,27 @@
 //! The X11 source against real X servers (Xvfb), with X clients that draw.
 #![allow(clippy::unwrap_used)]
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use x11rb::connection::Connection;
 use x11rb::protocol::randr::ConnectionExt as _;
-use x11rb::protocol::xproto::{self, ConnectionExt as _, Rectangle};
-use x11rb::protocol::xtest::ConnectionExt as _;
-use x11rb::rust_connection::RustConnection;
+use x11rb::protocol::xproto::{self, ConnectionExt as _};
 use x11rb::wrapper::ConnectionExt as _;
 
+use super::testing::*;
 use super::*;
 use crate::frame::{Damage, Frame, Rect, Size};
 use crate::orders::{CLOSING, OPENING};
 use crate::source::{CaptureBackend, SourceSpec};
 
-const DEADLINE: Duration = Duration::from_secs(20);
-/// How long nothing must happen to be called still.
-const STILL: Duration = Duration::from_millis(800);
+mod parts;
+mod windows;
+
 const OPTIONS: SourceOptions =
     SourceOptions { fps: 60, pointer: false, size: None, capture: CaptureBackend::X11, state: None };
 const WITH_POINTER: SourceOptions = SourceOptions { pointer: true, ..OPTIONS };
-
-/// An X server of our own.
-struct Xvfb {
-    process: Child,
-    display: String,
-}
-
-impl Xvfb {
-    fn start(geometry: &str) -> Self {
-        Self::start_with(&["-screen", "0", geometry])
-    }
-
-    fn start_with(arguments: &[&str]) -> Self {
-        let mut process = Command::new("Xvfb")
-            .args(["-displayfd", "1", "-nolisten", "tcp", "-noreset", "-ac"])
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("Xvfb is installed");
-        let mut number = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut number).unwrap();
-        Self { process, display: format!(":{}", number.trim()) }
-    }
-
-    fn painter(&self) -> Painter {
-        let (connection, screen) = RustConnection::connect(Some(&self.display)).unwrap();
-        let root = connection.setup().roots[screen].root;
-        let (window, gc) = (connection.generate_id().unwrap(), connection.generate_id().unwrap());
-        connection.create_gc(gc, root, &xproto::CreateGCAux::new()).unwrap();
-        Painter { connection, root, window, gc }
-    }
-
-    fn source(&self, options: SourceOptions) -> (Source, Receiver<Frame>) {
-        let (sender, frames) = sync_channel(1_000);
-        let sink: FrameSink = Arc::new(move |frame| drop(sender.send(frame)));
-        (
-            Source::open_on(Some(&self.display), &SourceSpec::SCREEN.base, &options, sink, &Watch::new().0).unwrap(),
-            frames,
-        )
-    }
-}
-
-impl Drop for Xvfb {
-    fn drop(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
-}
-
-/// An X client.
-struct Painter {
-    connection: RustConnection,
-    root: xproto::Window,
-    window: xproto::Window,
-    gc: xproto::Gcontext,
-}
-
-impl Painter {
-    /// Covers a part of the screen with a window to draw in.
-    fn open_window(&self, x: i16, y: i16, width: u16, height: u16) {
-        let values = xproto::CreateWindowAux::new().override_redirect(1).background_pixel(0x10_2030);
-        let (depth, visual) = (x11rb::COPY_DEPTH_FROM_PARENT, x11rb::COPY_FROM_PARENT);
-        let class = xproto::WindowClass::INPUT_OUTPUT;
-        let (window, root) = (self.window, self.root);
-        self.connection.create_window(depth, window, root, x, y, width, height, 0, class, visual, &values).unwrap();
-        self.connection.map_window(window).unwrap();
-        self.connection.sync().unwrap();
-    }
-
-    fn fill(&self, drawable: xproto::Drawable, rgb: u32, x: i16, y: i16, width: u16, height: u16) {
-        self.connection.change_gc(self.gc, &xproto::ChangeGCAux::new().foreground(rgb)).unwrap();
-        self.connection.poly_fill_rectangle(drawable, self.gc, &[Rectangle { x, y, width, height }]).unwrap();
-        self.connection.sync().unwrap();
-    }
-
-    /// Moves the pointer as a mouse does.
-    fn move_pointer(&self, x: i16, y: i16) {
-        let (motion, now) = (xproto::MOTION_NOTIFY_EVENT, x11rb::CURRENT_TIME);
-        self.connection.xtest_fake_input(motion, 0, now, self.root, x, y, 0).unwrap();
-        self.connection.sync().unwrap();
-    }
-
-    /// Moves the pointer as a program does.
-    fn warp_pointer(&self, x: i16, y: i16) {
-        self.connection.warp_pointer(x11rb::NONE, self.root, 0, 0, 0, 0, x, y).unwrap();
-        self.connection.sync().unwrap();
-    }
-
-    /// The whole screen as the server has it, in RGB.
-    fn screen(&self, size: Size) -> Vec<u32> {
-        let (width, height, all) = (size.width as u16, size.height as u16, !0);
-        let format = xproto::ImageFormat::Z_PIXMAP;
-        let image = self.connection.get_image(format, self.root, 0, 0, width, height, all).unwrap().reply().unwrap();
-        image.data.chunks_exact(4).map(rgb).collect()
-    }
-}
-
-fn rgb(bgrx: &[u8]) -> u32 {
-    u32::from_le_bytes([bgrx[0], bgrx[1], bgrx[2], 0])
-}
-
-fn pixels(frame: &Frame) -> Vec<u32> {
-    let row = frame.picture.size().width as usize * 4;
-    frame
-        .picture
-        .bytes()
-        .chunks(frame.picture.stride())
-        .flat_map(|bytes| bytes[..row].chunks_exact(4).map(rgb))
-        .collect()
-}
-
-fn pixel(frame: &Frame, x: usize, y: usize) -> u32 {
-    rgb(&frame.picture.bytes()[y * frame.picture.stride() + x * 4..])
-}
-
-fn next(frames: &Receiver<Frame>) -> Frame {
-    frames.recv_timeout(DEADLINE).expect("a frame comes")
-}
-
-/// Awaits the frame for which `holds`.
-fn await_frame(frames: &Receiver<Frame>, holds: impl Fn(&Frame) -> bool) -> Frame {
-    let end = Instant::now() + DEADLINE;
-    loop {
-        let frame = frames.recv_timeout(end.saturating_duration_since(Instant::now())).expect("the frame comes");
-        if holds(&frame) {
-            return frame;
-        }
-    }
-}
-
-/// Takes frames until none comes any more; the last one, if any came.
-fn settle(frames: &Receiver<Frame>) -> Option<Frame> {
-    let mut last = None;
-    while let Ok(frame) = frames.recv_timeout(STILL) {
-        last = Some(frame);
-    }
-    last
-}
-
-fn covered(damage: &Damage, rect: Rect) -> bool {
-    damage.rects().iter().any(|known| known.bounding(rect) == *known)
-}
 
 #[test]
 fn drawing_arrives_with_its_damage_and_the_right_pixels() {
@@ -331,7 +185,7 @@ fn without_shared_memory_and_raw_motion_it_works_all_the_same() {
         let frames = frames.clone();
         move |frame| frames.lock().unwrap().push(frame)
     });
-    let mut capture = Capture::new(Screen::connect(&server.display).unwrap(), WITH_POINTER);
+    let mut capture = Capture::new(Screen::connect(&server.display, "screen").unwrap(), WITH_POINTER);
     capture.screen_mut().without_shared_memory();
     capture.screen_mut().without_raw_motion();
     capture.set_active(true, Instant::now()).unwrap();

@@ -19,6 +19,8 @@ pub mod room;
 pub mod rtcp;
 pub mod sdp;
 pub mod url;
+pub mod viewer;
+pub mod whip;
 
 /// A target: it panics where something does not hold.
 pub type Target = fn(&[u8]);
@@ -37,4 +39,6 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("engineio", engineio::run),
     ("url", url::run),
     ("http", http::run),
+    ("viewer", viewer::run),
+    ("whip", whip::run),
 ];
