@@ -282,8 +282,11 @@ fn run(mut backend: Backend, orders: &Orders, sink: &FrameSink) {
         let why = failure.why();
         orders.tell(Health::Lost { why: why.clone() });
         let Backend { mut keeper, mut asking, options, live } = backend;
+        let is_stopped = is_stopped(&failure, &live.session, orders);
         drop(live);
-        let restored = if matches!(failure, Failure::Ended(End::Closed)) {
+        let restored = if is_stopped {
+            let why = End::Closed.to_string();
+            orders.tell(Health::Lost { why: why.clone() });
             warn!("{why}: switch to the screen again to go on");
             rest(orders)
         } else {
@@ -363,6 +366,38 @@ fn instant(nanos: i64, now: Instant) -> Instant {
     let elapsed = i128::from(clock.tv_sec) * 1_000_000_000 + i128::from(clock.tv_nsec) - i128::from(nanos);
     let age = u64::try_from(elapsed).ok().map(Duration::from_nanos).filter(|age| *age < Duration::from_secs(1));
     age.and_then(|age| now.checked_sub(age)).unwrap_or(now)
+}
+
+/// Whether the user has stopped the sharing: the portal has closed the session, and the desktop is there still.
+///
+/// The end of the stream may come before the portal's word, and a desktop that dies takes its sessions with it.
+fn is_stopped(failure: &Failure, session: &Session, orders: &Orders) -> bool {
+    let mut is_closed = matches!(failure, Failure::Ended(End::Closed));
+    let mut is_over = matches!(failure, Failure::Ended(_));
+    let deadline = Instant::now() + RETRY;
+    while Instant::now() < deadline && orders.take().mode != Mode::Stopped {
+        let told = if is_over { None } else { session.poll() };
+        match told {
+            Some(Told::Ended(end)) => (is_closed, is_over) = (end == End::Closed, true),
+            Some(Told::Asked | Told::Granted(_)) => {}
+            None => {
+                let input = (!is_over).then(|| session.as_fd());
+                if orders.wait(input, Some(deadline)).is_err() {
+                    break;
+                }
+            }
+        }
+    }
+    is_closed && is_desktop_there()
+}
+
+/// Whether the desktop takes connections, as far as the environment tells where.
+fn is_desktop_there() -> bool {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let place = variable("XDG_RUNTIME_DIR").zip(variable("WAYLAND_DISPLAY"));
+    place.is_none_or(|(directory, name)| {
+        std::os::unix::net::UnixStream::connect(std::path::Path::new(&directory).join(name)).is_ok()
+    })
 }
 
 /// Does nothing until the source is stopped: the user does not want the screen to be seen.

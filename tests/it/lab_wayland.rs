@@ -26,11 +26,6 @@ impl Desktop {
         let guest = Guest::new();
         guest.step("a desktop of Wayland");
         guest.root("test -x /usr/bin/laterna || apt-get install -y /host/first.deb");
-        guest.root(
-            "mkdir -p /etc/xdg/xdg-desktop-portal-wlr && install -m 755 /host/checks/chooser /usr/local/bin/chooser",
-        );
-        let chooser = "[screencast]\\nchooser_type=simple\\nchooser_cmd=/usr/local/bin/chooser\\n";
-        guest.root(&format!("printf '{chooser}' > /etc/xdg/xdg-desktop-portal-wlr/config"));
         let address = guest.root("echo $GUEST_IP");
         let desktop = Self { guest, browser: Browser::start(), address };
         desktop.begins();
@@ -39,10 +34,7 @@ impl Desktop {
 
     /// Starts the desktop, and waits until its portal can be asked.
     fn begins(&self) {
-        self.guest.root("systemctl start lab-sway");
-        let ask = "busctl --user get-property org.freedesktop.portal.Desktop /org/freedesktop/portal/desktop org.freedesktop.portal.ScreenCast version";
-        self.guest.user_awaits("lab", "systemctl --user show-environment | grep -q ^SWAYSOCK=", LONG);
-        self.guest.user_awaits("lab", ask, LONG);
+        self.guest.root("/host/checks/wayland");
     }
 
     fn user(&self, line: &str) -> String {
@@ -116,7 +108,7 @@ fn a_wayland_screen_is_shared_lost_and_found() {
 
     for (number, (what, line)) in [
         ("the portal is killed", "systemctl --user kill -s KILL xdg-desktop-portal-wlr xdg-desktop-portal"),
-        ("PipeWire is started again", "systemctl --user restart pipewire wireplumber"),
+        ("PipeWire is started again", "systemctl --user restart pipewire wireplumber xdg-desktop-portal-wlr"),
     ]
     .into_iter()
     .enumerate()
