@@ -87,9 +87,9 @@ fn formats(guest: &Guest, viewer: &Viewer, camera: &str, code: &str) {
     for (format, files) in [("MJPG", "camera.jpg /tmp/broken.jpg"), ("NV12", ""), ("YU12", "")] {
         guest.step(&format!("a camera that gives {format}"));
         guest.root(&format!(
-            "systemd-run -q --unit=feed --working-directory=/host {camera} feed {device} {format} 320x180 5 {files}"
+            "systemd-run -q --collect --unit=feed --working-directory=/host {camera} feed {device} {format} 320x180 5 {files}"
         ));
-        guest.awaits(&format!("timeout 5 head -c1 {device} >/dev/null"), LONG);
+        guest.awaits(&format!("laterna sources | grep -q {device}"), LONG);
         show(guest, &format!("camera:{device}?size=320x180&fps=5"));
         viewer.open(code);
         viewer.sees_bars(FED);
