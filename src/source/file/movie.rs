@@ -34,6 +34,8 @@ const MOST_AHEAD: usize = 600;
 const MOST_ERRORS: u32 = 50;
 /// So long the last picture of a file may last, in microseconds, where its length is not written.
 const MOST_STILL: i64 = 500_000;
+/// Times that go back by more than this, in microseconds, begin anew.
+const MOST_BACK: i64 = 500_000;
 /// What a picture lasts where nothing tells.
 const USUAL_INTERVAL: Duration = Duration::from_millis(40);
 /// Larger pictures than this are decoded by two threads.
@@ -269,6 +271,12 @@ impl Movie {
             Some(decoded) => decoded,
             None => self.decode(orders)?,
         };
+        let last = self.last.0.as_micros() as i64;
+        if micros - self.origin < last - MOST_BACK {
+            // Recordings that were put together begin their times anew in the middle.
+            debug!("{}: its times go back by {} us", self.name, last - (micros - self.origin));
+            self.origin = micros - last - self.last.1.min(USUAL_INTERVAL).as_micros() as i64;
+        }
         let at = Duration::from_micros((micros - self.origin).max(0).unsigned_abs()).max(self.last.0);
         let interval = at - self.last.0;
         self.last = (at, if interval.is_zero() { self.last.1 } else { interval.min(Duration::from_secs(1)) });
