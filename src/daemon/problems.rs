@@ -133,7 +133,7 @@ pub(super) fn problems(status: &Status, known: &Known, chronicle: &Chronicle) ->
     let problem = |what: String, since_s, advice: &str| Problem { what, since_s, advice: advice.to_owned() };
     let mut problems = Vec::new();
     if let Some(Outage { what, why, since }) = &chronicle.source {
-        let advice = "it is tried again each second, and viewers keep the last picture: see that the display is there (laterna doctor)";
+        let advice = "it is tried again, and viewers see a card that says so, or the fallback: see that it is there (laterna sources), or show something else (laterna switch)";
         problems.push(problem(format!("{what} is lost: {why}"), Some(age(since)), advice));
     }
     if let Some(Outage { what, why, since }) = &chronicle.sound {

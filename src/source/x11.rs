@@ -28,7 +28,6 @@ pub(super) mod trouble;
 mod windows;
 
 use capture::{Capture, Sleep};
-#[allow(unused_imports, reason = "for `laterna sources`")]
 pub(crate) use list::list_of;
 use screen::Screen;
 use trouble::{Miss, Trouble};
