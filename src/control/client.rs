@@ -275,13 +275,14 @@ impl Daemon {
         self.stream.set_write_timeout(Some(WITHIN)).map_err(|error| self.lost(&error))?;
         // Whoever is refused a place has a reply all the same.
         let written = self.stream.write_all(request.line().as_bytes());
-        let line = match self.line(WITHIN)? {
+        let within = WITHIN + request.patience();
+        let line = match self.line(within)? {
             Some(line) => line,
             None => {
                 let why = match (written, self.ended) {
                     (Err(error), _) => error.to_string(),
                     (Ok(()), true) => "it closed the connection".to_owned(),
-                    (Ok(()), false) => format!("nothing came within {} s", WITHIN.as_secs()),
+                    (Ok(()), false) => format!("nothing came within {} s", within.as_secs()),
                 };
                 return Err(ClientError::Lost { path: self.path.clone(), why });
             }

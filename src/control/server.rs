@@ -24,8 +24,6 @@ use crate::trouble::{Exhausted, until};
 pub const MOST_LINE: usize = 4096;
 /// So many clients at once, at most.
 const MOST_CLIENTS: usize = 32;
-/// How long an answer may take.
-const ANSWER: Duration = Duration::from_secs(5);
 /// So many of them may follow what happens; the others' places are for those who ask.
 const MOST_FOLLOWERS: usize = 16;
 /// How long those who follow hear of the daemon's end, and how long it waits for them.
@@ -227,7 +225,10 @@ impl<O: Operator> Client<O> {
                             Reply::Error(Complaint::new(Kind::Busy, message))
                         }
                     },
-                    Ok(request) => timeout(ANSWER, self.operator.answer(request)).await.unwrap_or_else(|_| late()),
+                    Ok(request) => {
+                        let patience = request.patience();
+                        timeout(patience, self.operator.answer(request)).await.unwrap_or_else(|_| late(patience))
+                    }
                     Err(complaint) => Reply::Error(complaint),
                 };
                 if !matches!(timeout(WRITING, self.stream.write_all(reply.line().as_bytes())).await, Ok(Ok(()))) {
@@ -273,8 +274,8 @@ impl<O: Operator> Client<O> {
     }
 }
 
-fn late() -> Reply {
-    let message = format!("the daemon is too busy: no answer within {} s; try again", ANSWER.as_secs());
+fn late(patience: Duration) -> Reply {
+    let message = format!("the daemon is too busy: no answer within {} s; try again", patience.as_secs());
     Reply::Error(Complaint::new(Kind::Unavailable, message))
 }
 

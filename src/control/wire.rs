@@ -4,6 +4,7 @@
 //! within a version, so both ends pass over those that they don't know; what is there keeps its name, its type and its meaning.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -412,6 +413,14 @@ impl Complaint {
 }
 
 impl Request {
+    /// How long the answer may take: a desktop that asks its user which screen to show waits a minute for that one.
+    pub fn patience(&self) -> Duration {
+        match self {
+            Self::Switch { .. } => Duration::from_secs(90),
+            _ => Duration::from_secs(5),
+        }
+    }
+
     /// Reads a request's line.
     ///
     /// # Errors

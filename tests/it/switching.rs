@@ -76,6 +76,10 @@ fn switches_keep_the_connection_and_show_the_other_source_soon() {
     stage.goes_on();
     stage.browser.run::<Value>("lt.watch(...args)", &[stage.size()]);
     let (mut took, mut seen): (Vec<f64>, Vec<Seen>) = (Vec::new(), Vec::new());
+    // What the daemon holds: descriptors and threads.
+    let held =
+        || ["fd", "task"].map(|what| std::fs::read_dir(format!("/proc/{}/{what}", stage.daemon.id())).unwrap().count());
+    let mut holds = held();
     for round in 0..if long() { 100 } else { 20 } {
         let (to, to_pattern) = if round % 2 == 0 { ("screen", false) } else { ("pattern", true) };
         let asked = unix_millis();
@@ -88,7 +92,11 @@ fn switches_keep_the_connection_and_show_the_other_source_soon() {
         let first = more.iter().find(|seen| seen.is_pattern() == to_pattern && seen.at >= asked).unwrap();
         took.push(first.at - asked);
         seen.extend(more);
+        if round == 1 {
+            holds = held();
+        }
     }
+    assert_eq!(held(), holds, "descriptors and threads after all switches, and after two");
     drawing.stop();
     let gap = seen.windows(2).map(|pair| pair[1].at - pair[0].at).fold(0.0, f64::max);
     took.sort_by(f64::total_cmp);
