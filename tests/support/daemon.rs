@@ -1,6 +1,7 @@
 //! The daemon under test: the real binary in a state directory of its own.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::rc::Rc;
@@ -33,6 +34,8 @@ impl Setup {
     /// A daemon on loopback and free ports, with a fresh state directory and no display.
     pub fn new(args: &[&str]) -> Self {
         let state = Rc::new(tempfile::tempdir().unwrap());
+        // As the daemon would make it: secrets are kept in it.
+        std::fs::set_permissions(state.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
         Self {
             args: args.iter().map(|&arg| arg.to_owned()).collect(),
             display: None,
