@@ -15,7 +15,7 @@ use crate::config::one_line;
 use crate::config::tables::{NAME_ADVICE, expiry};
 use crate::control::client::Command as Operation;
 use crate::signaling::access::is_name;
-use crate::source::{SourceSpec, SpecError};
+use crate::source::{GRAMMAR, SourceSpec, SpecError};
 
 pub mod manual;
 mod run;
@@ -316,6 +316,11 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Cli
             if let (false, Err(error)) = (is_scene, SourceSpec::parse(&to)) {
                 return Err(switch_refused(&to, &error));
             }
+            // The daemon has another working directory.
+            let to = match SourceSpec::parse(&to) {
+                Ok(spec) if !is_scene => spec.with_absolute_paths().to_string(),
+                _ => to,
+            };
             operate(Operation::Switch { to }, daemon)
         }
         CliCommand::Sources { json } => Ok(Invocation::Sources { json }),
@@ -389,7 +394,8 @@ fn command_of(word: Option<&OsString>) -> Option<String> {
 
 fn switch_refused(to: &str, error: &SpecError) -> CliError {
     let asked = format!("switch {}", one_line(to));
-    CliError::Unknown { asked, found: error.found.clone(), advice: format!("{}, or scene:NAME", error.advice) }
+    let or_scene = if error.advice == GRAMMAR { ", or scene:NAME" } else { "" };
+    CliError::Unknown { asked, found: error.found.clone(), advice: format!("{}{or_scene}", error.advice) }
 }
 
 fn codes(command: CodesArgs) -> Result<(Operation, DaemonArgs), CliError> {

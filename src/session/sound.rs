@@ -64,6 +64,9 @@ impl SoundStream {
         let (Some(path), Some(payload)) = (engine.path(), unit.payloads.first()) else { return };
         let captured = unit.access_unit.captured;
         let sample = unit.access_unit.sample;
+        if let Some(last) = self.last {
+            self.offset = self.offset.wrapping_add(shift(last, Sent { captured, sample }));
+        }
         // The first packet of a talk spurt has the marker (RFC 3551, section 4.1): here, what follows a gap.
         let follows = self.last.is_some_and(|last| sample == last.sample + BLOCK_SAMPLES as u64);
         let header = Header {
@@ -100,5 +103,40 @@ impl SoundStream {
             packets: self.packets,
             octets: self.octets,
         })
+    }
+}
+
+/// What is added to all timestamps from `next` on, so that they go on as the clock does: nothing, unless `next` counts its samples from elsewhere, as the
+/// sound of another source does.
+fn shift(last: Sent, next: Sent) -> u32 {
+    let since = next.captured.saturating_duration_since(last.captured);
+    let since = MediaTime(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)).ticks(SAMPLE_RATE);
+    let expected = last.sample + since.max(BLOCK_SAMPLES as u64);
+    let goes_on = next.sample > last.sample && next.sample.abs_diff(expected) <= u64::from(SAMPLE_RATE) / 2;
+    if goes_on { 0 } else { expected.wrapping_sub(next.sample) as u32 }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn sound_that_counts_from_elsewhere_goes_on_where_the_clock_is() {
+        let start = Instant::now();
+        let at = |millis, sample| Sent { captured: start + Duration::from_millis(millis), sample };
+        for (last, next, expected) in [
+            (at(0, 0), at(20, 960), 0),
+            // Drift, and a gap of the same timeline.
+            (at(0, 96_000), at(21, 96_960), 0),
+            (at(0, 960), at(10_000, 960 + 480_000), 0),
+            // Another source begins at its own sample, after a pause or at once.
+            (at(0, 960_000), at(22_000, 0), 960_000 + 22 * 48_000),
+            (at(0, 960_000), at(5, 0), 960_000 + 960),
+            (at(0, 0), at(20, 9_600_000), (960_u32).wrapping_sub(9_600_000)),
+        ] {
+            assert_eq!(shift(last, next), expected, "{last:?} {next:?}");
+        }
     }
 }

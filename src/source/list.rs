@@ -39,7 +39,7 @@ pub fn all(display: Option<&str>) -> Vec<Found> {
     #[cfg(feature = "files")]
     found.extend([
         Found::new("file:PATH", "a recorded lesson, or a folder of them (MP4, WebM, MKV)"),
-        Found::new("image:PATH", "a picture (PNG, JPEG, WebP)"),
+        Found::new("image:PATH", "a picture (PNG, JPEG, WebP, BMP, GIF)"),
     ]);
     found.extend([
         Found::new("pattern", "a test card with colours, a clock and something that moves"),

@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::config::one_line;
 use crate::frame::Size;
 use crate::frame::overlay::{Corner, Placement};
 
@@ -149,12 +150,25 @@ impl SourceSpec {
         Self { base: Layer { kind, size: None, fps: None }, overlays: Vec::new() }
     }
 
+    /// The same with paths that hold in every working directory.
+    pub fn with_absolute_paths(mut self) -> Self {
+        let layers = self.overlays.iter_mut().map(|overlay| &mut overlay.layer);
+        for layer in std::iter::once(&mut self.base).chain(layers) {
+            if let Kind::File { path, .. } | Kind::Image(path) = &mut layer.kind
+                && let Ok(absolute) = std::path::absolute(&*path)
+            {
+                *path = absolute;
+            }
+        }
+        self
+    }
+
     /// Parses what was written after `--source`.
     ///
     /// # Errors
     /// [`SpecError`] with what is wrong and what to write.
     pub fn parse(text: &str) -> Result<Self, SpecError> {
-        let refuse = |(found, advice)| SpecError { spec: crate::config::one_line(text), found, advice };
+        let refuse = |(found, advice)| SpecError { spec: one_line(text), found, advice };
         let mut layers = layers(text).map(|layer| parse_layer(layer).map_err(refuse));
         let (base, mut options) = layers.next().unwrap_or_else(|| Err(refuse(no_source(""))))?;
         options.take_size_and_fps(&base).map_err(refuse)?;
@@ -189,9 +203,14 @@ fn no_source(kind: &str) -> Wrong {
     let found = if kind.is_empty() {
         "no source at all".to_owned()
     } else {
-        format!("no source is called '{}'", crate::config::one_line(kind))
+        format!("no source is called '{}'", one_line(kind))
     };
-    (found, GRAMMAR.to_owned())
+    let advice = match kind {
+        "scene" => "scenes are for `laterna switch`; write here what the scene stands for",
+        path if path.contains(['/', '.']) => "write file:PATH for a recorded lesson, image:PATH for a picture",
+        _ => GRAMMAR,
+    };
+    (found, advice.to_owned())
 }
 
 fn parse_layer(text: &str) -> Result<(Kind, Options), Wrong> {
@@ -266,7 +285,7 @@ fn absolute(kind: &str, path: &str) -> Result<PathBuf, Wrong> {
     if path.starts_with('/') {
         Ok(PathBuf::from(path))
     } else {
-        Err((format!("'{}' is no device", crate::config::one_line(path)), example(kind)))
+        Err((format!("'{}' is no device", one_line(path)), example(kind)))
     }
 }
 

@@ -183,7 +183,9 @@ impl Stage {
             return None;
         }
         let sources = lock(&self.shared.sources);
-        let held = sources.base.iter().chain(&sources.overlays).find(|held| held.layer == *layer)?;
+        // What is lost is to be opened or refused as if it were not there.
+        let held = sources.base.iter().chain(&sources.overlays).find(|held| held.layer == *layer);
+        let held = held.filter(|held| *held.source.health().borrow() == Health::Well)?;
         Some(Lent { size: held.source.size(), sound: held.source.sound() })
     }
 }

@@ -58,7 +58,7 @@ impl Options {
                     set(&mut options.corner, *corner).ok_or_else(twice)?;
                 }
                 "width" | "margin" => {
-                    let advice = "a part of the picture's width or pixels, as width=25% and margin=20";
+                    let advice = "a part of the picture's width, to 100%, or pixels, as width=25% and margin=20";
                     let extent = parse_extent(value_of(advice)?).ok_or_else(|| wrong(advice))?;
                     if key == "width" && matches!(extent, Extent::Percent(0) | Extent::Pixels(0)) {
                         return Err(wrong(advice));

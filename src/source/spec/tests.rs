@@ -73,6 +73,8 @@ fn anything_else_is_refused_with_what_to_write() {
         ("screens", "'screens'", "write auto"),
         (" screen", "' screen'", "write auto"),
         ("http://a/b", "'http'", "write auto"),
+        ("/home/me/lesson.mp4", "'/home/me/lesson.mp4'", "file:PATH"),
+        ("scene:one", "'scene'", "laterna switch"),
         ("window", "window of what", "window:TITLE"),
         ("file", "file of what", "file:/path"),
         ("image:", "image of what", "image:/path"),

@@ -98,7 +98,8 @@ impl Shared {
             Err(error) => match (&self.config.fallback, before) {
                 (None, _) | (_, Some(_)) => return Err(error),
                 (Some(_), None) => {
-                    let fallback = self.open_fallback()?;
+                    let fallback =
+                        self.open_fallback().inspect_err(|_| warn!("{error}; nor can the fallback be shown"))?;
                     warn!("{error}; the fallback is shown, and it is tried again every {} s", RETRY.as_secs());
                     self.lose(error.to_string());
                     (None, Some(fallback))
