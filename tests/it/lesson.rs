@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::control::says;
 use crate::heard::hears;
 use crate::stage::{SOON, Stage, millis};
 use crate::support::daemon::Setup;
@@ -52,6 +53,13 @@ fn a_lesson_is_seen_in_its_colours_and_heard() {
         awaits(&stage, [30, 90, 160]);
         hears(&stage);
         stage.daemon.logged(&["ready", "file"], Duration::ZERO);
+        // The sound of another source, and the same after a while of none, is no past.
+        let control = stage.daemon.setup().control();
+        says(&control, &["switch", "pattern"]);
+        stage.browser.run::<Value>("return lt.pass(args[0])", &[millis(Duration::from_secs(8))]);
+        says(&control, &["switch", &format!("file:{}?loop", path.display())]);
+        awaits(&stage, [30, 90, 160]);
+        hears(&stage);
     }
 }
 

@@ -280,7 +280,7 @@ impl Section {
         });
         let mut seen = [false; 128];
         let is_first = |pt: &u8| seen.get_mut(usize::from(*pt)).is_some_and(|seen| !std::mem::replace(seen, true));
-        let payload_types = raw_formats.split(' ').filter_map(|word| word.parse().ok()).filter(is_first);
+        let payload_types = raw_formats.split(' ').filter_map(payload_type).filter(is_first);
         Some(Self {
             kind: match media {
                 "audio" if is_rtp => Kind::Audio,
@@ -442,4 +442,9 @@ fn fingerprint(value: &str) -> Option<[u8; 32]> {
     let bytes: Option<Vec<u8>> =
         digits.trim().split(':').map(|byte| u8::from_str_radix(byte, 16).ok().filter(|_| byte.len() == 2)).collect();
     bytes?.try_into().ok()
+}
+
+/// The payload type that a word is; none where an answer would have to write it otherwise, as 08.
+fn payload_type(word: &str) -> Option<u8> {
+    word.parse().ok().filter(|number: &u8| number.to_string() == word)
 }
