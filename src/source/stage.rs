@@ -67,6 +67,7 @@ impl Stage {
             sources: Mutex::default(),
             errands: Mutex::default(),
             changed: Condvar::new(),
+            lost_overlays: Mutex::default(),
             health: watch::Sender::new(Health::Well),
         });
         let first = shared.open_layers(before)?;

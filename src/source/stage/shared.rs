@@ -1,5 +1,6 @@
 //! What a stage's handle, its thread and the threads of its layers share.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
@@ -31,6 +32,8 @@ pub(super) struct Shared {
     /// What the thread is to see to.
     pub(super) errands: Mutex<Errands>,
     pub(super) changed: Condvar,
+    /// Why those that stand over the first layer give no pictures, by their numbers.
+    pub(super) lost_overlays: Mutex<BTreeMap<usize, String>>,
     pub(super) health: watch::Sender<Health>,
 }
 
@@ -101,7 +104,7 @@ impl Shared {
                     let fallback =
                         self.open_fallback().inspect_err(|_| warn!("{error}; nor can the fallback be shown"))?;
                     warn!("{error}; the fallback is shown, and it is tried again every {} s", RETRY.as_secs());
-                    self.lose(error.to_string());
+                    self.lose(&error.to_string());
                     (None, Some(fallback))
                 }
             },
@@ -153,21 +156,33 @@ impl Shared {
 
     pub(super) fn handle_health(&self, origin: Origin, health: &Health) {
         match (origin, health) {
-            (Origin::Base, Health::Lost { why }) => self.lose(why.clone()),
-            (Origin::Base, Health::Well) => {
-                lock(&self.core).handle_back();
-                self.health.send_replace(Health::Well);
-            }
+            (Origin::Base, Health::Lost { why }) => self.lose(why),
+            (Origin::Base, Health::Well) => lock(&self.core).handle_back(),
             (Origin::Fallback, Health::Lost { .. }) => lock(&self.core).handle_no_fallback(),
-            (Origin::Overlay(at), Health::Lost { .. }) => lock(&self.core).handle_overlay_lost(at, Instant::now()),
-            (Origin::Fallback | Origin::Overlay(_), Health::Well) => {}
+            (Origin::Fallback, Health::Well) => {}
+            (Origin::Overlay(at), Health::Lost { why }) => {
+                lock(&self.core).handle_overlay_lost(at, Instant::now());
+                let layer = self.config.spec.overlays.get(at).map(|overlay| overlay.layer.to_string());
+                lock(&self.lost_overlays).insert(at, format!("{}: {why}", layer.unwrap_or_default()));
+            }
+            (Origin::Overlay(at), Health::Well) => drop(lock(&self.lost_overlays).remove(&at)),
         }
+        self.tell();
         self.look();
     }
 
-    pub(super) fn lose(&self, why: String) {
-        lock(&self.core).handle_lost(&why);
-        self.health.send_replace(Health::Lost { why });
+    pub(super) fn lose(&self, why: &str) {
+        lock(&self.core).handle_lost(why);
+        self.tell();
+    }
+
+    /// Tells whether all layers give pictures, where that is news.
+    pub(super) fn tell(&self) {
+        let base = lock(&self.core).lost().map(str::to_owned);
+        let overlay =
+            || lock(&self.lost_overlays).values().next().map(|why| format!("what stands over it is gone, {why}"));
+        let now = base.or_else(overlay).map_or(Health::Well, |why| Health::Lost { why });
+        self.health.send_if_modified(|before| std::mem::replace(before, now.clone()) != now);
     }
 
     pub(super) fn look(&self) {

@@ -7,7 +7,6 @@ use tracing::{info, warn};
 
 use super::shared::{Shared, lock};
 use crate::alive::Alive;
-use crate::orders::Health;
 
 /// How long to wait before a source that could not be opened is tried again.
 pub(super) const RETRY: Duration = Duration::from_secs(5);
@@ -95,7 +94,7 @@ impl Shared {
                         sources.base = Some(base);
                         drop(sources);
                         lock(&self.core).handle_back();
-                        self.health.send_replace(Health::Well);
+                        self.tell();
                     }
                     Err(error) => {
                         tracing::debug!("{error}");
