@@ -41,7 +41,9 @@ impl Viewer {
 
 /// Shows another source, by reloading the configuration under the viewer.
 fn show(guest: &Guest, spec: &str) {
-    guest.root(&format!("sed -i 's|^source = .*|source = \"{spec}\"|' {CONFIG} && systemctl reload laterna"));
+    // An & in what sed writes is what it has found.
+    let written = spec.replace('&', "\\&");
+    guest.root(&format!("sed -i 's|^source = .*|source = \"{written}\"|' {CONFIG} && systemctl reload laterna"));
     guest.awaits(
         &format!("laterna status --json | grep -q \"{}\"", spec.split(['?', ':']).nth(1).unwrap_or(spec)),
         LONG,
