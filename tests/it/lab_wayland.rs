@@ -87,7 +87,8 @@ fn a_wayland_screen_is_shared_lost_and_found() {
     let desktop = Desktop::new();
     let guest = &desktop.guest;
     let size = [640, 360];
-    assert!(desktop.user("laterna sources").contains("the screen that is chosen in the desktop"));
+    let listed = desktop.user("export $(systemctl --user show-environment | grep ^WAYLAND_DISPLAY=); laterna sources");
+    assert!(listed.contains("the screen that is chosen in the desktop"), "{listed}");
 
     guest.step("a dialog, then the screen");
     desktop.shares();
