@@ -21,7 +21,7 @@ mod tests;
 mod thread;
 
 use core::{Core, Instead, Origin};
-use shared::{Lent, Shared, lock};
+use shared::{Lent, Shared, Sources, lock};
 
 /// What is broadcast.
 #[derive(Debug, Clone)]
@@ -145,11 +145,14 @@ impl Stage {
 
     /// Takes over what `before` has open and this one was opened without; to be called once, when that one is not wanted any more.
     pub fn succeed(&self, before: &Self) {
-        let claims = std::mem::take(&mut lock(&self.shared.sources).claims);
+        let claims = lock(&self.shared.sources).claims.clone();
         for (origin, layer) in claims {
             let taken = lock(&before.shared.sources).take(&layer);
+            // A claim holds until its source is here: else the thread would open another one meanwhile.
+            let settle = |sources: &mut Sources| sources.claims.retain(|(of, _)| *of != origin);
             // It was there when this stage was opened; where it has gone since, it is opened anew by the thread.
             let Some(held) = taken else {
+                settle(&mut lock(&self.shared.sources));
                 self.shared.look();
                 continue;
             };
@@ -166,6 +169,7 @@ impl Stage {
                     sources.overlays.insert(at, held);
                 }
             }
+            settle(&mut sources);
             drop(sources);
             self.shared.handle_health(origin, &health);
         }
