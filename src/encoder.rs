@@ -7,6 +7,7 @@ use bytes::Bytes;
 pub mod h264;
 pub mod keyframe;
 pub mod novelty;
+pub mod passing;
 pub mod picture;
 pub mod quantiser;
 pub mod rate;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub mod canvas;
+pub mod coded;
 pub mod colour;
 pub mod damage;
 pub mod fit;
@@ -135,6 +136,21 @@ pub struct Frame {
     pub pointer: Option<Pointer>,
     /// What stands over the picture and its pointer, the topmost last.
     pub overlays: Vec<overlay::Layer>,
+    /// The picture as it was recorded, where it can be sent so.
+    pub coded: Option<Arc<coded::Coded>>,
     /// When the capture was asked for: the frame's true timestamp (rule 3).
     pub captured: Instant,
+}
+
+impl Frame {
+    /// A picture that was captured then, with nothing over it.
+    pub fn new(picture: Picture, damage: Damage, captured: Instant) -> Self {
+        Self { picture, damage, pointer: None, overlays: Vec::new(), coded: None, captured }
+    }
+
+    /// The picture as it was recorded, where that is what the viewers of a canvas of `canvas` are to see.
+    pub fn coded_for(&self, canvas: Size) -> Option<&coded::Coded> {
+        let is_bare = self.pointer.is_none() && self.overlays.is_empty() && self.picture.size() == canvas;
+        self.coded.as_deref().filter(|_| is_bare)
+    }
 }

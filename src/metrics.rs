@@ -26,11 +26,17 @@ pub fn text(status: &Status, started: u64) -> String {
     out.family("laterna_sound_running", "gauge", "Whether sound is taken at the moment.");
     out.sample("laterna_sound_running", &[], u64::from(status.sound.as_ref().is_some_and(|sound| sound.running)));
     type Count = fn(&crate::control::wire::Encoder) -> u64;
-    let counts: [(&str, &str, &str, Count); 6] = [
+    let counts: [(&str, &str, &str, Count); 7] = [
         ("laterna_encoder_running", "gauge", "Whether the encoder works at the moment.", |e| u64::from(e.running)),
-        ("laterna_encoder_pictures_total", "counter", "Pictures encoded, keyframes included.", |e| e.units),
-        ("laterna_encoder_keyframes_total", "counter", "Keyframes encoded.", |e| e.keyframes),
+        ("laterna_encoder_pictures_total", "counter", "Pictures made, keyframes included.", |e| e.units),
+        ("laterna_encoder_keyframes_total", "counter", "Keyframes made.", |e| e.keyframes),
         ("laterna_encoder_bytes_total", "counter", "Bytes of all pictures.", |e| e.bytes),
+        (
+            "laterna_encoder_passed_total",
+            "counter",
+            "Pictures of a recorded lesson that were sent as they are, without being encoded again; they are among the pictures.",
+            |e| e.passed,
+        ),
         (
             "laterna_encoder_skipped_total",
             "counter",

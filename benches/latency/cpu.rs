@@ -114,13 +114,7 @@ fn captured(kind: Kind) -> Vec<I420> {
     for _ in 0..FRAMES {
         kind.draw()(&mut client);
         let picture = Picture::new(Arc::new(client.picture()), size, SCREEN.0 as usize * 4).unwrap();
-        canvas.compose(&Frame {
-            picture,
-            damage: Damage::whole(size),
-            pointer: None,
-            overlays: Vec::new(),
-            captured: Instant::now(),
-        });
+        canvas.compose(&Frame::new(picture, Damage::whole(size), Instant::now()));
         frames.push(canvas.i420().clone());
     }
     frames

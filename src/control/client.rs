@@ -193,7 +193,7 @@ fn steady(status: &Status) -> Status {
     steady.uptime_s = 0;
     for encoder in &mut steady.encoders {
         (encoder.units, encoder.keyframes, encoder.bytes) = (0, 0, 0);
-        (encoder.skipped, encoder.recent_us) = (0, 0);
+        (encoder.passed, encoder.skipped, encoder.recent_us) = (0, 0, 0);
     }
     for viewer in &mut steady.viewers {
         (viewer.since_s, viewer.rtt_ms, viewer.loss_percent) = (0, None, None);

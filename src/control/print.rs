@@ -49,7 +49,10 @@ pub fn status(status: &Status) -> String {
     let mut text = table("", facts.map(|(name, value)| vec![name.to_owned(), value]));
     let heading = ["CODEC", "STATE", "PICTURES", "KEYFRAMES", "BYTES"].map(str::to_owned).to_vec();
     let encoders = status.encoders.iter().map(|encoder| {
-        let counts = [encoder.units, encoder.keyframes, encoder.bytes].map(|count| count.to_string());
+        let passed = Some(encoder.passed).filter(|passed| *passed > 0);
+        let passed = passed.map(|passed| format!(" ({passed} as recorded)")).unwrap_or_default();
+        let pictures = format!("{}{passed}", encoder.units);
+        let counts = [pictures, encoder.keyframes.to_string(), encoder.bytes.to_string()];
         [encoder.codec.clone(), works(encoder.running).to_owned()].into_iter().chain(counts).collect()
     });
     let _ = write!(text, "\n{}", table("", std::iter::once(heading).chain(encoders)));

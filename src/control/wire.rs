@@ -200,6 +200,9 @@ pub struct Encoder {
     pub keyframes: u64,
     /// Bytes of all pictures.
     pub bytes: u64,
+    /// Of the pictures, those of a recorded lesson that were sent as they are.
+    #[serde(default)]
+    pub passed: u64,
     /// Captures that a newer one replaced before they were encoded.
     #[serde(default)]
     pub skipped: u64,

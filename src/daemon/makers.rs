@@ -238,13 +238,15 @@ impl Makers {
     /// What the encoders do and have done; `wanted` are the codecs that somebody takes.
     pub(super) fn encoders(&self, wanted: &[Codec]) -> Vec<wire::Encoder> {
         let encoder = |(codec, worker): &(Codec, Arc<EncodeWorker>)| {
-            let EncoderCounters { units, keyframes, bytes, replaced, restarts, recent_time, .. } = worker.counters();
+            let EncoderCounters { units, keyframes, passed, bytes, replaced, restarts, recent_time, .. } =
+                worker.counters();
             wire::Encoder {
                 codec: codec.to_string(),
                 running: wanted.contains(codec),
                 units,
                 keyframes,
                 bytes,
+                passed,
                 skipped: replaced,
                 restarts,
                 recent_us: u64::try_from(recent_time.as_micros()).unwrap_or(u64::MAX),

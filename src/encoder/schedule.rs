@@ -140,6 +140,8 @@ pub struct Schedule {
     last_unit: Option<Instant>,
     /// The encoder knows no picture: the next one is a keyframe, whatever the gate says.
     fresh: bool,
+    /// The last unit was not made here, but passed on as it was recorded: there is nothing to refine.
+    passed: bool,
 }
 
 impl Schedule {
@@ -165,6 +167,7 @@ impl Schedule {
             has_picture: false,
             last_unit: None,
             fresh: true,
+            passed: false,
         }
     }
 
@@ -200,6 +203,19 @@ impl Schedule {
         self.fresh = true;
     }
 
+    /// Notes a unit of `bytes` bytes that was passed on as it was recorded: it counts as those that are made here do.
+    pub fn handle_passed(&mut self, now: Instant, bytes: usize, keyframe: bool) {
+        self.debt.sent(now, Bits::from_bytes(bytes), true);
+        self.last_unit = Some(now);
+        self.has_picture = true;
+        self.waiting = false;
+        self.fresh = false;
+        self.passed = true;
+        if keyframe {
+            self.gate.made(now);
+        }
+    }
+
     /// What is to be encoded now, if anything.
     pub fn poll(&self, now: Instant) -> Option<Work> {
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
@@ -227,6 +243,7 @@ impl Schedule {
 
     /// Decides how the picture is encoded; `change` is what has changed in it, `whole` the activity of all of it.
     pub fn plan(&mut self, now: Instant, work: Work, change: Change, whole: impl FnOnce() -> Activity) -> Plan {
+        self.passed = false;
         if self.free_tool {
             self.tool = Tool::Camera;
         }
@@ -385,7 +402,7 @@ impl Schedule {
     }
 
     fn refinement_at(&self) -> Option<Instant> {
-        self.refinement.poll_timeout().map(|at| at.max(self.debt.at_leisure()))
+        self.refinement.poll_timeout().filter(|_| !self.passed).map(|at| at.max(self.debt.at_leisure()))
     }
 
     fn pulse_at(&self) -> Option<Instant> {

@@ -14,13 +14,14 @@ use super::{AccessUnit, Bitrate, Codec};
 use crate::alive::beats::Beat;
 use crate::alive::{Alive, Watch};
 use crate::frame::canvas::FitMode;
-use crate::frame::mailbox::Mailbox;
 use crate::frame::{Frame, Size};
 
+mod inbox;
 mod rung;
 #[cfg(test)]
 mod tests;
 
+use inbox::{Inbox, Recorded};
 use rung::Rung;
 
 /// How much more urgent encoding is than all else, where the system allows it (nice(2)).
@@ -48,6 +49,8 @@ pub struct EncoderCounters {
     pub units: u64,
     /// Keyframes made.
     pub keyframes: u64,
+    /// Units that were passed on as they are recorded; they are among the others too.
+    pub passed: u64,
     /// Bytes of all units.
     pub bytes: u64,
     /// Units that were no keyframe and yet cost over four frame budgets.
@@ -77,33 +80,13 @@ struct Shared {
     counters: Mutex<EncoderCounters>,
 }
 
-/// What the worker has been told and not yet heard.
-struct Inbox {
-    mailbox: Mailbox,
-    keyframe: Option<Instant>,
-    bitrate: Bitrate,
-    fps: u32,
-    active: bool,
-    /// How often it became active: a stop and a start that the thread sees as one are a restart all the same.
-    starts: u64,
-    stop: bool,
-}
-
 impl EncodeWorker {
     /// Starts an inactive worker; it fails where the codec is not built in, the canvas can't be encoded, or there is no thread.
     ///
     /// `watch` hears of it where its thread ends before the worker is dropped, and sees where it hangs.
     pub fn start(config: WorkerConfig, sink: UnitSink, watch: &Watch) -> Result<Self, EncoderError> {
         VideoEncoder::check(config.codec, rung::even(config.canvas))?;
-        let inbox = Inbox {
-            mailbox: Mailbox::new(),
-            keyframe: None,
-            bitrate: config.bitrate,
-            fps: config.fps,
-            active: false,
-            starts: 0,
-            stop: false,
-        };
+        let inbox = Inbox::new(&config, rung::even(config.canvas));
         let shared = Arc::new(Shared {
             inbox: Mutex::new(inbox),
             changed: Condvar::new(),
@@ -125,7 +108,7 @@ impl EncodeWorker {
         if !inbox.active {
             return;
         }
-        inbox.mailbox.put(frame);
+        inbox.put(frame);
         drop(inbox);
         self.shared.changed.notify_one();
     }
@@ -151,13 +134,7 @@ impl EncodeWorker {
     /// Says whether anybody watches: an inactive worker has no codec and does no work; once active, its first unit is a
     /// keyframe of a frame put after that.
     pub fn set_active(&self, active: bool) {
-        self.tell(|inbox| {
-            inbox.starts += u64::from(active && !inbox.active);
-            inbox.active = active;
-            if !active {
-                drop(inbox.mailbox.take());
-            }
-        });
+        self.tell(|inbox| inbox.set_active(active));
     }
 
     /// What it has done so far.
@@ -201,6 +178,24 @@ fn run(shared: &Shared, config: WorkerConfig, sink: &UnitSink, alive: Alive, bea
         rung.set_fps(inbox.fps, now);
         if let Some(asked) = inbox.keyframe.take() {
             rung.request_keyframe(asked);
+        }
+        if let Some(Recorded { coded, captured }) = inbox.take_recorded() {
+            drop(inbox);
+            let unit = rung.pass(&coded, captured, now);
+            *lock(&shared.counters) = rung.counters();
+            sink(unit);
+            inbox = lock(&shared.inbox);
+            continue;
+        }
+        if inbox.passes() {
+            if !rung.wants_encoding(now) {
+                inbox = beat.waiting(|| wait(&shared.changed, inbox, rung.encoding_at(), now));
+                continue;
+            }
+            let seen = inbox.leave();
+            rung.handle_left(seen.as_ref());
+        } else if rung.is_passing() {
+            rung.handle_left(None);
         }
         if !inbox.mailbox.is_empty() {
             rung.handle_frame();

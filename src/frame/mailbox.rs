@@ -58,7 +58,7 @@ mod tests {
     fn frame(size: Size, damage: Damage, captured: Instant) -> Frame {
         let store = Arc::new(vec![0; size.width as usize * size.height as usize * 4]);
         let picture = Picture::new(store, size, size.width as usize * 4).unwrap();
-        Frame { picture, damage, pointer: None, overlays: Vec::new(), captured }
+        Frame::new(picture, damage, captured)
     }
 
     fn spot(x: u32, y: u32) -> Damage {

@@ -15,12 +15,14 @@ use self::movie::Picture;
 use self::screen::{Painted, Screen};
 use super::{FrameSink, Kind, Opened, Source, SourceError, SourceOptions};
 use crate::alive::Watch;
+use crate::frame::Damage;
 use crate::orders::{Mode, Orders};
 
 mod clock;
 mod colours;
 mod lesson;
 mod movie;
+mod passage;
 pub(super) mod picture;
 pub(super) mod playlist;
 mod screen;
@@ -187,6 +189,10 @@ impl Player {
             Ok(Painted::Busy) => return Some(now + RETRY),
             Ok(Painted::Differs(damage)) => {
                 self.screen.frame(Some(damage), due).into_iter().for_each(|frame| sink(frame))
+            }
+            // Whatever it looks like, the recorded pictures after it are made of it.
+            Ok(Painted::Same) if self.screen.is_coded() => {
+                self.screen.frame(Some(Damage::none()), due).into_iter().for_each(|frame| sink(frame))
             }
             Ok(Painted::Same) => {}
             Err(error) => debug!("a picture is left out: {error}"),

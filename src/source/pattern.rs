@@ -122,13 +122,7 @@ impl Pattern {
         card::draw_moving(bgrx, stride, self.size, number, millis);
         let store: Arc<Vec<u8>> = self.pool.share(at)?;
         let picture = Picture::new(store, self.size, stride)?;
-        Some(Frame {
-            picture,
-            damage: std::mem::take(&mut self.owed),
-            pointer: None,
-            overlays: Vec::new(),
-            captured: now,
-        })
+        Some(Frame::new(picture, std::mem::take(&mut self.owed), now))
     }
 }
 

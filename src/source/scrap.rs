@@ -228,7 +228,7 @@ impl Capture {
             damage = Damage::whole(size);
         }
         changed.into_iter().for_each(|rect| damage.add(rect));
-        Ok(Some(Frame { picture, damage, pointer: None, overlays: Vec::new(), captured }))
+        Ok(Some(Frame::new(picture, damage, captured)))
     }
 }
 

@@ -47,14 +47,7 @@ fn run(picture: &Picture, orders: &Orders, sink: &FrameSink) {
             Mode::Idle => shown = false,
             Mode::Active if !shown || wanted.refresh => {
                 shown = true;
-                let damage = Damage::whole(picture.size());
-                sink(Frame {
-                    picture: picture.clone(),
-                    damage,
-                    pointer: None,
-                    overlays: Vec::new(),
-                    captured: Instant::now(),
-                });
+                sink(Frame::new(picture.clone(), Damage::whole(picture.size()), Instant::now()));
             }
             Mode::Active => {}
         }

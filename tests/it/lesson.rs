@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -61,6 +61,65 @@ fn a_lesson_is_seen_in_its_colours_and_heard() {
         awaits(&stage, [30, 90, 160]);
         hears(&stage);
     }
+}
+
+/// The counts of the H.264 encoder: pictures, and those of them that were sent as they are recorded.
+fn pictures(stage: &Stage) -> (u64, u64) {
+    let status: Value = serde_json::from_str(&says(&stage.daemon.setup().control(), &["status", "--json"])).unwrap();
+    let encoder = status["encoders"].as_array().unwrap().iter().find(|encoder| encoder["codec"] == "h264").unwrap();
+    (encoder["units"].as_u64().unwrap(), encoder["passed"].as_u64().unwrap())
+}
+
+/// Awaits that this holds of the counts; what they are then.
+fn awaits_pictures(stage: &Stage, what: &str, holds: impl Fn((u64, u64)) -> bool) -> (u64, u64) {
+    let deadline = Instant::now() + SOON;
+    loop {
+        let now = pictures(stage);
+        if holds(now) {
+            return now;
+        }
+        assert!(Instant::now() < deadline, "{what}: {now:?}");
+        stage.browser.run::<Value>("return lt.pass(args[0])", &[millis(Duration::from_millis(100))]);
+    }
+}
+
+#[test]
+fn a_lesson_that_fits_is_sent_as_it_is_recorded_until_something_stands_over_it() {
+    let _machine = heavy();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lesson.mp4");
+    // Constrained baseline, a keyframe each second, a white box that wanders.
+    let picture = "color=c=0x1E5AA0:s=640x360:r=25:d=60[below];color=white:s=60x40:r=25:d=60[above];[below][above]overlay=x=mod(n\\,560):y=20";
+    let output = Command::new("ffmpeg")
+        .args(["-hide_banner", "-loglevel", "error", "-y", "-f", "lavfi", "-i", picture, "-c:v", "libx264"])
+        .args(["-profile:v", "baseline", "-pix_fmt", "yuv420p", "-g", "25", "-colorspace", "smpte170m"])
+        .arg(&path)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let source = format!("file:{}?loop", path.display());
+    let stage = Stage::open(&Setup::new(&["--source", &source, "--codec", "h264"]), SIZE);
+    awaits(&stage, [30, 90, 160]);
+    let before = awaits_pictures(&stage, "nothing is passed on", |(_, passed)| passed > 0);
+    let after = awaits_pictures(&stage, "it goes on", |(_, passed)| passed >= before.1 + 60);
+    let encoded = (after.0 - after.1) - (before.0 - before.1);
+    println!("{} pictures passed on, {encoded} encoded meanwhile", after.1 - before.1);
+    assert!(encoded <= 1, "{encoded} pictures were encoded though they could be sent as they are");
+    awaits(&stage, [30, 90, 160]);
+    let stats = stage.stats();
+    println!("{stats}");
+
+    let control = stage.daemon.setup().control();
+    let red = folder.path().join("red.png");
+    let image = ["-loglevel", "error", "-f", "lavfi", "-i", "color=red:size=64x64", "-frames:v", "1"];
+    assert!(Command::new("ffmpeg").args(image).arg(&red).status().unwrap().success());
+    says(&control, &["switch", &format!("{source} + image:{}?at=bottom-right", red.display())]);
+    let at_switch = pictures(&stage);
+    let with_layer = awaits_pictures(&stage, "it is encoded", |(units, _)| units >= at_switch.0 + 40);
+    assert_eq!(with_layer.1, at_switch.1, "what stands over it is not recorded");
+    says(&control, &["switch", &source]);
+    awaits_pictures(&stage, "it is passed on again", |(_, passed)| passed > with_layer.1);
+    awaits(&stage, [30, 90, 160]);
 }
 
 #[test]

@@ -19,6 +19,7 @@ fn status() -> Status {
             units: 3,
             keyframes: 1,
             bytes: 999,
+            passed: 6,
             skipped: 4,
             restarts: 0,
             recent_us: 5000,
@@ -85,7 +86,7 @@ fn requests_and_replies_survive_the_wire_on_one_line_each() {
 #[test]
 fn the_names_in_version_1_stay() {
     let line = Reply::Status(Box::new(status())).line();
-    let expected = r#"{"laterna":1,"status":{"version":"0.1.0","name":"laterna@host","uptime_s":7,"http":["[::]:8888","127.0.0.1:80"],"udp":8889,"max_viewers":500,"source":{"what":"pattern 1280x720","running":true},"sound":null,"size":"1280x720","encoders":[{"codec":"h264","running":true,"units":3,"keyframes":1,"bytes":999,"skipped":4,"restarts":0,"recent_us":5000}],"viewers":[{"viewer":1,"at":"whep","name":"127.0.0.1","state":"connected","since_s":2,"codecs":["h264"],"rtt_ms":12,"way":"tcp","quality":"fair","because":["over TCP"]}],"signaling":[{"server":"room","standing":"signed-in","name":"laterna@host","peers":[{"id":2,"name":"a \"b\"\n📺"}]}],"ice_servers":[{"url":"stun:h:3478","standing":"for-viewers"},{"url":"turn:h:1","standing":"away","why":"x"}],"config":"/etc/laterna/laterna.toml","problems":[{"what":"x is away","since_s":3,"advice":"start it"}]}}"#.replace('\n', "\\n");
+    let expected = r#"{"laterna":1,"status":{"version":"0.1.0","name":"laterna@host","uptime_s":7,"http":["[::]:8888","127.0.0.1:80"],"udp":8889,"max_viewers":500,"source":{"what":"pattern 1280x720","running":true},"sound":null,"size":"1280x720","encoders":[{"codec":"h264","running":true,"units":3,"keyframes":1,"bytes":999,"passed":6,"skipped":4,"restarts":0,"recent_us":5000}],"viewers":[{"viewer":1,"at":"whep","name":"127.0.0.1","state":"connected","since_s":2,"codecs":["h264"],"rtt_ms":12,"way":"tcp","quality":"fair","because":["over TCP"]}],"signaling":[{"server":"room","standing":"signed-in","name":"laterna@host","peers":[{"id":2,"name":"a \"b\"\n📺"}]}],"ice_servers":[{"url":"stun:h:3478","standing":"for-viewers"},{"url":"turn:h:1","standing":"away","why":"x"}],"config":"/etc/laterna/laterna.toml","problems":[{"what":"x is away","since_s":3,"advice":"start it"}]}}"#.replace('\n', "\\n");
     assert_eq!(line.trim_end(), expected);
     let kick = Request::parse(br#"{"laterna":1,"ask":"kick","viewer":3,"more":"of a newer one"}"#);
     assert_eq!(kick, Ok(Request::Kick { viewer: 3 }));

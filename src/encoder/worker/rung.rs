@@ -11,6 +11,7 @@ use crate::encoder::schedule::{Change, Plan, Schedule, Verdict, Work};
 use crate::encoder::video::VideoEncoder;
 use crate::encoder::{AccessUnit, Bitrate};
 use crate::frame::canvas::Canvas;
+use crate::frame::coded::Coded;
 use crate::frame::{Damage, Frame, Size};
 use crate::hooks::{self, Fault};
 use crate::trouble::{Passed, Trouble};
@@ -37,6 +38,8 @@ pub(super) struct Rung {
     novelty: Novelty,
     codec: Codecs,
     schedule: Schedule,
+    /// The last unit was passed on as it was recorded.
+    is_passing: bool,
     counters: EncoderCounters,
     at_start: EncoderCounters,
     failed: Option<Instant>,
@@ -56,6 +59,7 @@ impl Rung {
             novelty: Novelty::new(config.canvas),
             codec: Codecs::Off,
             schedule: Schedule::new(config.codec, config.bitrate, config.fps, now),
+            is_passing: false,
             counters: EncoderCounters::default(),
             at_start: EncoderCounters::default(),
             failed: None,
@@ -79,6 +83,7 @@ impl Rung {
                 self.canvas = Canvas::new(self.config.canvas, self.config.fit);
                 self.novelty = Novelty::new(self.config.canvas);
                 self.schedule.handle_start();
+                self.is_passing = false;
                 tracing::info!(rung = %self.name(), "encoder started");
             }
             (false, Codecs::Due(_) | Codecs::On(_)) => {
@@ -141,6 +146,53 @@ impl Rung {
         }
     }
 
+    /// The unit of a picture that is passed on as it was recorded.
+    pub(super) fn pass(&mut self, coded: &Coded, captured: Instant, now: Instant) -> AccessUnit {
+        if !std::mem::replace(&mut self.is_passing, true) {
+            tracing::debug!(rung = %self.name(), "what was recorded is passed on as it is");
+            self.codec = Codecs::Due(now);
+        }
+        self.captured = captured;
+        let (stamp, bytes) = (self.stamp(Work::Change, now), coded.data.len());
+        self.schedule.handle_passed(now, bytes, coded.keyframe);
+        self.counters.passed += 1;
+        self.count(bytes, coded.keyframe, false);
+        self.last_stamp = Some(stamp);
+        AccessUnit {
+            codec: self.config.codec,
+            data: coded.data.clone(),
+            keyframe: coded.keyframe,
+            captured: stamp,
+            sample: 0,
+        }
+    }
+
+    /// Whether the last unit was passed on.
+    pub(super) fn is_passing(&self) -> bool {
+        self.is_passing
+    }
+
+    /// Whether a picture is to be encoded though others are passed on: a keyframe that a viewer needs, or the last picture where no other comes.
+    pub(super) fn wants_encoding(&self, now: Instant) -> bool {
+        self.schedule.poll(now).is_some()
+    }
+
+    /// When that is next to be asked.
+    pub(super) fn encoding_at(&self) -> Option<Instant> {
+        self.schedule.poll_timeout()
+    }
+
+    /// Nothing is passed on any more: the next picture is a keyframe, `seen` (what the viewers see) or a frame that comes.
+    pub(super) fn handle_left(&mut self, seen: Option<&Frame>) {
+        tracing::debug!(rung = %self.name(), "pictures are encoded again");
+        self.is_passing = false;
+        self.novelty = Novelty::new(self.config.canvas);
+        if let Some(frame) = seen {
+            self.canvas.compose(frame);
+        }
+        self.schedule.handle_restart();
+    }
+
     /// Does `work`; `None` where nothing came of it.
     pub(super) fn encode(&mut self, work: Work, frame: Option<&Frame>) -> Option<AccessUnit> {
         let begun = Instant::now();
@@ -194,7 +246,7 @@ impl Rung {
         };
         let (bytes, qp) = (unit.data.len(), plan.order.qp.0);
         tracing::trace!(bytes, keyframe = unit.keyframe, qp, psnr = ?unit.luma_psnr, "unit");
-        self.count(&unit, fault);
+        self.count(bytes, unit.keyframe, fault);
         self.last_stamp = Some(stamp);
         Ok(AccessUnit {
             codec: self.config.codec,
@@ -230,13 +282,13 @@ impl Rung {
         self.schedule.handle_unit(Instant::now(), plan, unit.data.len(), unit.keyframe, unit.luma_psnr)
     }
 
-    fn count(&mut self, unit: &Encoded, fault: bool) {
+    fn count(&mut self, bytes: usize, keyframe: bool, fault: bool) {
         self.counters.units += 1;
-        self.counters.keyframes += u64::from(unit.keyframe);
-        self.counters.bytes += unit.data.len() as u64;
+        self.counters.keyframes += u64::from(keyframe);
+        self.counters.bytes += bytes as u64;
         self.counters.faults += u64::from(fault);
         if fault {
-            tracing::debug!(rung = %self.name(), bytes = unit.data.len(), "unit over four frame budgets");
+            tracing::debug!(rung = %self.name(), bytes, "unit over four frame budgets");
         }
     }
 

@@ -4,8 +4,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 
 use super::*;
 use crate::alive::tests::next_end;
+use crate::clock::MediaTime;
+use crate::encoder::picture::{Order, Qp, Tool};
 use crate::encoder::viewer::{CODECS, Viewer, luma_psnr};
 use crate::frame::canvas::Canvas;
+use crate::frame::coded::{Coded, Coding, Serial};
 use crate::frame::{Damage, Picture, Rect};
 
 const SIZE: Size = Size::new(322, 182);
@@ -27,7 +30,7 @@ fn frame(size: Size, x: u32, damage: Damage) -> Frame {
         pixels[at..at + 32 * 4].fill(230);
     }
     let picture = Picture::new(Arc::new(pixels), size, size.width as usize * 4).unwrap();
-    Frame { picture, damage, pointer: None, overlays: Vec::new(), captured: Instant::now() }
+    Frame::new(picture, damage, Instant::now())
 }
 
 fn next(units: &Receiver<AccessUnit>) -> AccessUnit {
@@ -199,7 +202,7 @@ fn strokes(size: Size) -> Frame {
         }
     }
     let picture = Picture::new(Arc::new(pixels), size, size.width as usize * 4).unwrap();
-    Frame { picture, damage: Damage::whole(size), pointer: None, overlays: Vec::new(), captured: Instant::now() }
+    Frame::new(picture, Damage::whole(size), Instant::now())
 }
 
 #[test]
@@ -236,4 +239,87 @@ fn a_codec_that_is_none_of_pictures_is_refused() {
     };
     let error = EncodeWorker::start(config, Arc::new(|_| {}), &Watch::new().0).err();
     assert_eq!(error, Some(EncoderError::Unavailable(Codec::Opus)));
+}
+
+/// A recorded row of pictures of a white square that wanders, ten a second, with a keyframe every `group` pictures.
+fn recording(codec: Codec, pictures: u32, group: u32) -> Vec<Frame> {
+    let coding = if codec == Codec::Vp8 { Coding::Vp8 } else { Coding::H264 };
+    let size = rung::even(SIZE);
+    let (mut encoder, mut canvas) = (
+        VideoEncoder::new(codec, size, Tool::Camera, Bitrate(1_000_000), 30).unwrap(),
+        Canvas::new(size, FitMode::Letterbox),
+    );
+    let (mut serial, begun) = (Serial::first(), Instant::now());
+    let picture = |number: u32| {
+        let captured = begun + Duration::from_millis(100) * number;
+        let frame = Frame { captured, ..frame(size, number % 100, Damage::whole(size)) };
+        canvas.compose(&frame);
+        let keyframe = number.is_multiple_of(group);
+        let order = Order { qp: Qp(24), keyframe, refine: false, measure: false };
+        let at = MediaTime(u64::from(number) * 100_000_000);
+        let unit = encoder.encode(canvas.i420(), at, Tool::Camera, order).unwrap();
+        assert_eq!(unit.keyframe, keyframe);
+        serial = serial.next();
+        Frame { coded: Some(Arc::new(Coded { coding, data: unit.data, keyframe, serial })), ..frame }
+    };
+    (0..pictures).map(picture).collect()
+}
+
+#[test]
+fn what_was_recorded_is_passed_on_whole_until_something_else_is_needed() {
+    for &codec in CODECS {
+        let (worker, units) = start(codec, rung::even(SIZE));
+        worker.set_active(true);
+        let frames = recording(codec, 20, 5);
+        let mut viewer = Viewer::new(codec);
+        for frame in &frames {
+            worker.put(frame.clone());
+        }
+        // One group is encoded, as far as the worker keeps up, since only then is it known that it could have been sent; all others go as they are.
+        let wanted: Vec<_> = frames[5..].iter().filter_map(|frame| frame.coded.clone()).collect();
+        let mut unit = next(&units);
+        while unit.data != wanted[0].data {
+            viewer.see(&unit.data);
+            unit = next(&units);
+        }
+        for (coded, frame) in wanted.iter().zip(&frames[5..]) {
+            assert_eq!((&unit.data, unit.keyframe), (&coded.data, coded.keyframe));
+            assert!(unit.captured >= frame.captured);
+            viewer.see(&unit.data);
+            if !Arc::ptr_eq(coded, wanted.last().unwrap()) {
+                unit = next(&units);
+            }
+        }
+        assert_eq!(worker.counters().passed, 15);
+        worker.put(Frame { damage: Damage::whole(rung::even(SIZE)), ..frames[19].clone() });
+        assert_eq!(
+            units.recv_timeout(Duration::from_millis(100)).err(),
+            Some(RecvTimeoutError::Timeout),
+            "it was sent already"
+        );
+
+        worker.request_keyframe();
+        let own = next(&units);
+        assert!(own.keyframe && own.captured > unit.captured && worker.counters().passed == 15);
+        let mut canvas = Canvas::new(rung::even(SIZE), FitMode::Letterbox);
+        canvas.compose(&frames[19]);
+        let psnr = luma_psnr(canvas.i420(), &viewer.see(&own.data));
+        assert!(psnr > 30.0, "the keyframe shows another picture: {psnr} dB");
+
+        worker.put(frame(rung::even(SIZE), 60, Damage::whole(rung::even(SIZE))));
+        let after = next(&units);
+        assert!(!after.keyframe && worker.counters().passed == 15);
+    }
+}
+
+#[test]
+fn the_last_recorded_picture_is_encoded_where_no_other_comes() {
+    let (worker, units) = start(Codec::H264, rung::even(SIZE));
+    worker.set_active(true);
+    recording(Codec::H264, 10, 5).into_iter().for_each(|frame| worker.put(frame));
+    while worker.counters().passed < 5 {
+        next(&units);
+    }
+    while !units.recv_timeout(Duration::from_secs(5)).unwrap().keyframe {}
+    assert_eq!(worker.counters().passed, 5, "a viewer would ask for a keyframe by now");
 }

@@ -36,7 +36,7 @@ fn redrawn(old: &Picture, rect: Rect, seed: u32) -> Picture {
 }
 
 fn frame(picture: &Picture, damage: Damage, pointer: Option<Pointer>) -> Frame {
-    Frame { picture: picture.clone(), damage, pointer, overlays: Vec::new(), captured: Instant::now() }
+    Frame { pointer, ..Frame::new(picture.clone(), damage, Instant::now()) }
 }
 
 fn arrow(x: i32, y: i32) -> Pointer {

@@ -18,12 +18,15 @@ use ac_ffmpeg::time::Timestamp;
 use tracing::{debug, warn};
 
 use super::colours;
+use super::passage::Passage;
 use super::picture::Painter;
 use super::playlist::{self, Wrong};
 use super::sound::Sound;
 use super::streams::{Input, best_video, sound_of, turn_of};
+use super::turn::Turn;
 use crate::audio::feed::time_of;
 use crate::frame::Size;
+use crate::frame::coded::Coded;
 use crate::orders::Orders;
 
 /// So many bytes of packets wait at most, of both streams.
@@ -43,15 +46,13 @@ const ONE_THREAD: usize = 1280 * 720;
 /// Sound that begins earlier than the pictures by more than this, in microseconds, is wrong about its times.
 const MOST_APART: i64 = 10_000_000;
 
-/// What is known of a file's streams, for people and for whoever would pass them on as they are.
+/// What is known of a file's streams, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Facts {
     /// FFmpeg's name for what decodes the pictures, and the sound where there is some.
     pub(super) codecs: (&'static str, Option<&'static str>),
     /// The size of the pictures as they are coded.
     pub(super) size: Size,
-    /// The most pictures from one keyframe to the next, of those that were read.
-    pub(super) keyframe_distance: u32,
 }
 
 /// A decoded picture.
@@ -59,9 +60,14 @@ pub(super) struct Picture {
     /// Its time.
     pub(super) at: Duration,
     pub(super) frame: VideoFrame,
+    /// How it was recorded, where it can be sent so.
+    pub(super) coded: Option<Arc<Coded>>,
     /// By what it becomes one of ours.
     pub(super) painter: Arc<Mutex<Painter>>,
 }
+
+/// A picture with its time in the file, in microseconds, and how it was recorded.
+type Decoded = (i64, VideoFrame, Option<Arc<Coded>>);
 
 /// A file that is open.
 pub(super) struct Movie {
@@ -79,12 +85,13 @@ pub(super) struct Movie {
     /// The time of the file that counts as zero, in microseconds.
     origin: i64,
     /// Pictures that were decoded already, by their times in microseconds.
-    decoded: VecDeque<(i64, VideoFrame)>,
+    decoded: VecDeque<Decoded>,
     /// When the last picture was, and how long it lasts.
     last: (Duration, Duration),
     errors: u64,
     facts: Facts,
-    since_keyframe: u32,
+    /// What of it can be sent as it is.
+    passage: Option<Passage>,
 }
 
 /// How far a file was read.
@@ -160,8 +167,8 @@ impl Movie {
             decoded: VecDeque::new(),
             last: (Duration::ZERO, USUAL_INTERVAL),
             errors: 0,
-            facts: Facts { codecs: (codec, sound_codec), size, keyframe_distance: 0 },
-            since_keyframe: 0,
+            facts: Facts { codecs: (codec, sound_codec), size },
+            passage: None,
         };
         while movie.packets.is_empty() && movie.state == Reading::More {
             movie.read(None);
@@ -169,6 +176,7 @@ impl Movie {
         let keyframe = movie.packets.front().map(Packet::data).unwrap_or_default();
         let told = colours::told(codec, &extradata, keyframe);
         movie.painter = Arc::new(Mutex::new(Painter::new(told, turn)));
+        movie.passage = Passage::new(codec, &extradata).filter(|_| turn == Turn::None);
         movie.begin(start, length)?;
         Ok(movie)
     }
@@ -199,12 +207,12 @@ impl Movie {
             }
         }
         let mut seen = None;
-        while let Some((at, frame)) = self.decode(None) {
-            if at > self.origin && (begin > 0 || seen.is_some()) {
-                self.decoded.push_back((at, frame));
+        while let Some(decoded) = self.decode(None) {
+            if decoded.0 > self.origin && (begin > 0 || seen.is_some()) {
+                self.decoded.push_back(decoded);
                 break;
             }
-            seen = Some((at, frame));
+            seen = Some(decoded);
             if begin == 0 {
                 break;
             }
@@ -214,7 +222,7 @@ impl Movie {
         let goes_on = last_sound.is_some_and(|at| at > self.origin);
         let is_past = |at: i64| begin > 0 && self.decoded.is_empty() && !goes_on && at < self.origin - MOST_STILL;
         match seen {
-            Some((at, _)) if length.is_none() && is_past(at) => return Err(too_short(at - file_origin)),
+            Some((at, ..)) if length.is_none() && is_past(at) => return Err(too_short(at - file_origin)),
             Some(picture) => self.decoded.push_front(picture),
             None if self.decoded.is_empty() => {
                 let found = "it has no picture that can be decoded".to_owned();
@@ -267,7 +275,7 @@ impl Movie {
 
     /// The next picture; `None` at its end.
     pub(super) fn next_picture(&mut self, orders: Option<&Orders>) -> Option<Picture> {
-        let (micros, frame) = match self.decoded.pop_front() {
+        let (micros, frame, coded) = match self.decoded.pop_front() {
             Some(decoded) => decoded,
             None => self.decode(orders)?,
         };
@@ -280,7 +288,7 @@ impl Movie {
         let at = Duration::from_micros((micros - self.origin).max(0).unsigned_abs()).max(self.last.0);
         let interval = at - self.last.0;
         self.last = (at, if interval.is_zero() { self.last.1 } else { interval.min(Duration::from_secs(1)) });
-        Some(Picture { at, frame, painter: self.painter.clone() })
+        Some(Picture { at, frame, coded, painter: self.painter.clone() })
     }
 
     /// Decodes the next packet of sound; whether there was one, or room for it.
@@ -309,16 +317,23 @@ impl Movie {
     }
 
     /// The next picture as it is decoded, and its time.
-    fn decode(&mut self, orders: Option<&Orders>) -> Option<(i64, VideoFrame)> {
+    fn decode(&mut self, orders: Option<&Orders>) -> Option<Decoded> {
         loop {
             match self.video.take() {
-                Ok(Some(frame)) => return Some((self.time_of(&frame), frame)),
+                Ok(Some(frame)) => {
+                    let at = frame.best_effort_timestamp().as_micros().or_else(|| frame.pts().as_micros());
+                    let coded = self.passage.as_mut().zip(at).and_then(|(passage, at)| passage.take(at));
+                    return Some((at.unwrap_or_else(|| self.following()), frame, coded));
+                }
                 Ok(None) => {}
-                Err(error) => self.note(&error.to_string()),
+                Err(error) => self.lack(&error.to_string()),
             }
             let pushed = match (self.packets.pop_front(), &mut self.state) {
                 (Some(packet), _) => {
                     self.held -= packet.data().len().min(self.held);
+                    if let Some(passage) = &mut self.passage {
+                        passage.handle_packet(packet.pts().as_micros(), packet.data());
+                    }
                     self.video.try_push(packet)
                 }
                 (None, Reading::More) => {
@@ -332,15 +347,14 @@ impl Movie {
                 (None, Reading::End { .. }) => return None,
             };
             if let Err(error) = pushed {
-                self.note(&error.to_string());
+                self.lack(&error.to_string());
             }
         }
     }
 
-    /// A picture's time, in microseconds; where it has none, it follows the one before.
-    fn time_of(&self, frame: &VideoFrame) -> i64 {
-        let told = frame.best_effort_timestamp().as_micros().or_else(|| frame.pts().as_micros());
-        told.unwrap_or_else(|| self.origin + (self.last.0 + self.last.1).as_micros() as i64)
+    /// The time of a picture that has none, in microseconds: it follows the one before.
+    fn following(&self) -> i64 {
+        self.origin + (self.last.0 + self.last.1).as_micros() as i64
     }
 
     /// Reads one packet.
@@ -358,7 +372,7 @@ impl Movie {
                     self.state = Reading::End { video_flushed: false, sound_flushed: false };
                     return;
                 }
-                Err(error) => self.note(&error.to_string()),
+                Err(error) => self.lack(&error.to_string()),
             }
         }
         warn!("{} can't be read any further: it ends here", self.name);
@@ -368,8 +382,6 @@ impl Movie {
     fn keep(&mut self, packet: Packet) {
         let length = packet.data().len();
         if packet.stream_index() == self.indexes.0 {
-            self.since_keyframe = if packet.is_key() { 1 } else { self.since_keyframe + 1 };
-            self.facts.keyframe_distance = self.facts.keyframe_distance.max(self.since_keyframe);
             self.packets.push_back(packet);
         } else if Some(packet.stream_index()) == self.indexes.1 {
             self.sound_packets.push_back(packet);
@@ -384,6 +396,14 @@ impl Movie {
             self.held -= packet.data().len().min(self.held);
             self.errors += 1;
         }
+    }
+
+    /// Notes that what follows may lack something.
+    fn lack(&mut self, error: &str) {
+        if let Some(passage) = &mut self.passage {
+            passage.handle_damage();
+        }
+        self.note(error);
     }
 
     /// Counts what went wrong, and says so once.

@@ -10,6 +10,7 @@ use ac_ffmpeg::codec::video::VideoFrame;
 
 use super::movie;
 use super::picture::{Painter, PictureError, differing_rows};
+use crate::frame::coded::Coded;
 use crate::frame::{Damage, Frame, Picture, Rect, Size};
 use crate::source::pool::{Pick, Pool};
 
@@ -22,6 +23,8 @@ pub(super) struct Screen {
     current: Option<Picture>,
     /// What the current picture was made of.
     made_of: Option<(Arc<Mutex<Painter>>, VideoFrame)>,
+    /// How it was recorded, where it can be sent so.
+    coded: Option<Arc<Coded>>,
     /// When the last frame was, so that none seems to be older.
     captured: Option<Instant>,
 }
@@ -39,7 +42,7 @@ pub(super) enum Painted {
 
 impl Screen {
     pub(super) fn new() -> Self {
-        Self { pool: Pool::new(0), current: None, made_of: None, captured: None }
+        Self { pool: Pool::new(0), current: None, made_of: None, coded: None, captured: None }
     }
 
     /// The size of the last picture.
@@ -54,6 +57,8 @@ impl Screen {
     pub(super) fn paint(&mut self, picture: &movie::Picture) -> Result<Painted, PictureError> {
         let mut painter = picture.painter.lock().unwrap_or_else(PoisonError::into_inner);
         let size = painter.size(&picture.frame)?;
+        let recorded = (picture.frame.width(), picture.frame.height());
+        let is_as_recorded = recorded == (size.width as usize, size.height as usize);
         let stride = size.width as usize * 4;
         if self.size() != Some(size) {
             (self.pool, self.made_of) = (Pool::new(size.height), None);
@@ -63,7 +68,10 @@ impl Screen {
         let before = before.filter(|_| painter.is_direct(&picture.frame));
         let rows = before.map(|(_, before)| differing_rows(before, &picture.frame, BAND));
         match &rows {
-            Some(rows) if rows.is_empty() => return Ok(Painted::Same),
+            Some(rows) if rows.is_empty() => {
+                self.coded = picture.coded.clone().filter(|_| is_as_recorded);
+                return Ok(Painted::Same);
+            }
             Some(rows) => rows.iter().for_each(|rows| self.pool.mark(rows.clone())),
             None => self.pool.mark_all(),
         }
@@ -87,6 +95,7 @@ impl Screen {
             }
         };
         self.pool.handle_written(at);
+        self.coded = picture.coded.clone().filter(|_| is_as_recorded);
         self.made_of = Some((picture.painter.clone(), picture.frame.clone()));
         if damage.is_empty() {
             return Ok(Painted::Same);
@@ -96,13 +105,18 @@ impl Screen {
         Ok(Painted::Differs(damage))
     }
 
+    /// Whether the last picture could be sent as it was recorded.
+    pub(super) fn is_coded(&self) -> bool {
+        self.coded.is_some()
+    }
+
     /// The current picture as a frame of this moment; all of it may have changed where no damage is given.
     pub(super) fn frame(&mut self, damage: Option<Damage>, at: Instant) -> Option<Frame> {
         let picture = self.current.clone()?;
         let captured = self.captured.map_or(at, |last| last.max(at));
         self.captured = Some(captured);
         let damage = damage.unwrap_or_else(|| Damage::whole(picture.size()));
-        Some(Frame { picture, damage, pointer: None, overlays: Vec::new(), captured })
+        Some(Frame { coded: self.coded.clone(), ..Frame::new(picture, damage, captured) })
     }
 }
 

@@ -149,13 +149,8 @@ impl Capture {
         };
         let captured = std::mem::take(&mut self.is_waiting).then(|| self.captured.take()).flatten();
         let picture = Picture::new(self.pool.share(at)?, self.size(), self.area.width as usize * 4)?;
-        Some(Frame {
-            picture,
-            damage: std::mem::take(&mut self.owed),
-            pointer: self.pointer.clone(),
-            overlays: Vec::new(),
-            captured: captured.unwrap_or(now),
-        })
+        let damage = std::mem::take(&mut self.owed);
+        Some(Frame { pointer: self.pointer.clone(), ..Frame::new(picture, damage, captured.unwrap_or(now)) })
     }
 
     /// Whether a picture waits, whose pixels are needed.

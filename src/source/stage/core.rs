@@ -124,7 +124,7 @@ impl Core {
             frame.damage = Damage::whole(frame.picture.size());
         }
         self.card_owed = false;
-        Some(self.over(frame.picture, frame.damage, frame.pointer, frame.captured))
+        Some(self.over(frame))
     }
 
     /// Notes that the first layer gives no pictures; says whether the fallback is to be opened.
@@ -201,11 +201,11 @@ impl Core {
             self.shown = Shown::Card;
             let picture = card::notice(self.card, &self.name, why);
             let damage = Damage::whole(picture.size());
-            return Some(self.over(picture, damage, None, now));
+            return Some(self.over(Frame::new(picture, damage, now)));
         }
         self.pacer.poll_timeout().filter(|due| *due <= now)?;
         let (picture, pointer) = self.behind.clone()?;
-        Some(self.over(picture, Damage::none(), pointer, now))
+        Some(self.over(Frame { pointer, ..Frame::new(picture, Damage::none(), now) }))
     }
 
     /// When [`Self::poll_frame`] has something; `None` where only a layer can give it.
@@ -218,18 +218,19 @@ impl Core {
     }
 
     /// A frame with all that stands over it.
-    fn over(&mut self, picture: Picture, damage: Damage, pointer: Option<Pointer>, captured: Instant) -> Frame {
+    fn over(&mut self, frame: Frame) -> Frame {
         if self.overlays.is_empty() {
-            return Frame { picture, damage, pointer, overlays: Vec::new(), captured };
+            return frame;
         }
-        self.pacer.handle_capture(captured);
-        self.behind = Some((picture.clone(), pointer.clone()));
+        self.pacer.handle_capture(frame.captured);
+        self.behind = Some((frame.picture.clone(), frame.pointer.clone()));
         let layer = |slot: &Slot| {
             let picture = slot.picture.clone()?;
             Some(Layer { picture, place: slot.place, serial: slot.serial })
         };
         let overlays = self.overlays.iter().filter_map(layer).collect();
-        Frame { picture, damage, pointer, overlays, captured }
+        // With anything over it, it is not the picture that was recorded.
+        Frame { overlays, coded: None, ..frame }
     }
 }
 
@@ -248,7 +249,7 @@ mod tests {
     }
 
     fn frame(shade: u8, captured: Instant) -> Frame {
-        Frame { picture: picture(shade), damage: Damage::none(), pointer: None, overlays: Vec::new(), captured }
+        Frame::new(picture(shade), Damage::none(), captured)
     }
 
     fn stage(instead: Instead, overlays: usize) -> Core {

@@ -242,7 +242,7 @@ impl<S: Stream> Showing<S> {
     fn put(&mut self, picture: Picture, captured: Instant, sink: &FrameSink) {
         self.latest = self.latest.max(captured);
         let damage = Damage::whole(self.size);
-        sink(Frame { picture, damage, pointer: None, overlays: Vec::new(), captured: self.latest });
+        sink(Frame::new(picture, damage, self.latest));
     }
 
     /// Shows the picture that is ready, where one is; whether a whole one came.

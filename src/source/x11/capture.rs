@@ -212,7 +212,7 @@ impl Capture {
         };
         active.last = Some((picture.clone(), pointer.clone()));
         let damage = std::mem::take(&mut active.owed);
-        Ok(Some(Frame { picture, damage, pointer, overlays: Vec::new(), captured: now }))
+        Ok(Some(Frame { pointer, ..Frame::new(picture, damage, now) }))
     }
 
     /// Asks where the target is, and goes on there; returns whether its pixels are others than they were.
