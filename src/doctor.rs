@@ -1,6 +1,6 @@
 //! `laterna doctor`: whether this machine can broadcast as it is configured, and what to do where it can't; with or without a daemon.
 //!
-//! Each check is a verdict over facts: [`screen`], [`media`], [`network`] and [`machine`] judge and are pure, `gather` asks the system. A check has a thread and
+//! Each check is a verdict over facts: [`screen`], [`layers`], [`media`], [`network`] and [`machine`] judge and are pure, `gather` asks the system. A check has a thread and
 //! a deadline of its own, so that one that hangs is told as such and keeps no other from its say. Nothing is changed, and nothing needs root.
 
 use std::fmt::Write as _;
@@ -13,8 +13,10 @@ use serde::Serialize;
 use crate::config::load::{LoadError, Loaded};
 use crate::config::{RunConfig, one_line};
 use crate::control::wire::Status;
+use crate::source::SourceOptions;
 
 mod gather;
+pub mod layers;
 pub mod machine;
 pub mod media;
 pub mod network;
@@ -168,6 +170,12 @@ pub fn examine(patient: Patient) -> Report {
         let asked = display.asked.clone();
         let captured = Check::start("capture", move || gather::screen::capture(&display, fps)).finish();
         add(captured.map(|captured| vec![screen::capture(&asked, &captured)]));
+    }
+    let has_daemon = status.is_some();
+    for (role, layer) in layers::to_open(&config.source, config.fallback.as_ref(), has_daemon) {
+        let options = SourceOptions { fps, pointer: false, capture: by, ..SourceOptions::default() };
+        let opened = Check::start("source", move || gather::screen::open(&layer, &options)).finish();
+        add(opened.map(|opened| vec![layers::layer(role, config.fallback.is_some(), &opened)]));
     }
     add(Check::start("cameras", gather::screen::cameras).finish().map(|found| screen::cameras(&found)));
     let audio = config.audio.clone();

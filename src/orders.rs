@@ -62,6 +62,8 @@ pub(crate) struct Orders {
     /// The thread's: a look at the orders is a turn.
     beat: Beat,
     health: watch::Sender<Health>,
+    /// What is captured now, where that has changed since it was opened.
+    description: Mutex<Option<String>>,
     /// Hears of each change of health, on the thread itself.
     listener: OnceLock<Listener>,
 }
@@ -84,6 +86,7 @@ impl Orders {
             bell,
             beat,
             health: watch::Sender::new(Health::Well),
+            description: Mutex::default(),
             listener: OnceLock::new(),
         })
     }
@@ -94,6 +97,11 @@ impl Orders {
         if let Some(Listener(hear)) = self.listener.get() {
             hear(&health);
         }
+    }
+
+    /// Tells what is captured from now on, for people.
+    pub(crate) fn describe(&self, what: String) {
+        *self.description.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);
     }
 
     /// Orders a mode and wakes the thread; nothing follows [`Mode::Stopped`].
@@ -246,6 +254,11 @@ impl<T: Send + 'static> OrderedThread<T> {
     /// What the thread told of itself once it was open.
     pub(crate) fn opened(&self) -> &T {
         &self.opened
+    }
+
+    /// What it captures now, where it has told so since.
+    pub(crate) fn description(&self) -> Option<String> {
+        self.orders.description.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether it captures what it is to, now and from now on.

@@ -126,6 +126,32 @@ impl Opened {
     }
 }
 
+/// What a source is called whose pictures change their size.
+#[derive(Debug)]
+struct Caption {
+    name: String,
+    size: Size,
+    how: &'static str,
+}
+
+impl Caption {
+    /// A source that is called `name`; `how` follows the size.
+    fn new(name: String, size: Size, how: &'static str) -> Self {
+        Self { name, size, how }
+    }
+
+    fn text(&self) -> String {
+        format!("{} {}{}", self.name, self.size, self.how)
+    }
+
+    /// Tells where the size is another.
+    fn follow(&mut self, size: Size, orders: &Orders) {
+        if std::mem::replace(&mut self.size, size) != size {
+            orders.describe(self.text());
+        }
+    }
+}
+
 impl Source {
     /// Opens what `layer` names; `sink` gets its frames while it is active, from the source's own thread.
     ///
@@ -159,9 +185,9 @@ impl Source {
         self.thread.opened().size
     }
 
-    /// What it is, for people: `screen :0 1920x1080`.
+    /// What it is at the moment, for people: `screen :0 1920x1080`.
     pub fn describe(&self) -> String {
-        self.thread.opened().description.clone()
+        self.thread.description().unwrap_or_else(|| self.thread.opened().description.clone())
     }
 
     /// The sound that comes with its pictures, where some does.

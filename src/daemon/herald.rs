@@ -19,10 +19,11 @@ use crate::source::stage::Stage;
 /// Tells when a source is lost and back, for as long as it is there; one that is lost from the beginning is told at once.
 ///
 /// To be called in a tokio runtime, as [`follow_sound`].
-pub(super) fn follow_source(stage: &Stage, events: &Events) {
-    let (health, what, told) = (stage.health(), stage.what(), events.clone());
+pub(super) fn follow_source(stage: &Arc<Stage>, events: &Events) {
+    let (health, first, told) = (stage.health(), stage.what(), events.clone());
+    let stage = Arc::downgrade(stage);
     let say = move |health| {
-        let source = what.clone();
+        let source = stage.upgrade().map_or_else(|| first.clone(), |stage| stage.what());
         told.tell(match health {
             Health::Lost { why } => Event::SourceLost { source, why },
             Health::Well => Event::SourceBack { source },

@@ -15,7 +15,7 @@ use self::movie::Picture;
 use self::screen::{Painted, Screen};
 use super::{FrameSink, Kind, Opened, Source, SourceError, SourceOptions};
 use crate::alive::Watch;
-use crate::frame::Damage;
+use crate::frame::{Damage, Size};
 use crate::orders::{Mode, Orders};
 
 mod clock;
@@ -83,6 +83,8 @@ struct Player {
     upcoming: Vec<Picture>,
     /// When a picture was shown.
     shown: Option<Instant>,
+    /// Which file was described, and of which size.
+    played: (usize, Option<Size>),
     is_over: bool,
     was_late: bool,
 }
@@ -97,8 +99,9 @@ impl Player {
             let Step::Picture(picture) = lesson.next_picture(None) else { break };
             match screen.paint(&picture) {
                 Ok(_) => {
-                    let (clock, upcoming) = (Clock::new(fps), Vec::new());
-                    return Ok(Self { lesson, clock, screen, upcoming, shown: None, is_over: false, was_late: false });
+                    let (clock, upcoming, played) = (Clock::new(fps), Vec::new(), (lesson.place().0, screen.size()));
+                    let (shown, is_over, was_late) = (None, false, false);
+                    return Ok(Self { lesson, clock, screen, upcoming, shown, played, is_over, was_late });
                 }
                 Err(error) => problem = error.to_string(),
             }
@@ -107,14 +110,21 @@ impl Player {
     }
 
     fn opened(&self) -> Opened {
-        let (movie, files) = (self.lesson.movie(), self.lesson.files());
+        let facts = self.lesson.movie().facts();
+        debug!("{}: {facts:?}", self.lesson.movie().name());
+        let size = self.screen.size().unwrap_or(facts.size);
+        Opened { size, description: self.describe(), sound: self.lesson.feed().cloned() }
+    }
+
+    /// The file that is played, for people.
+    fn describe(&self) -> String {
+        let (movie, (at, files)) = (self.lesson.movie(), self.lesson.place());
         let facts = movie.facts();
-        debug!("{}: {facts:?}", movie.name());
         let size = self.screen.size().unwrap_or(facts.size);
         let sound = facts.codecs.1.unwrap_or("no sound");
-        let more = if files > 1 { format!(", one of {files}") } else { String::new() };
-        let description = format!("file {} {size} ({}, {sound}{more})", movie.name(), facts.codecs.0);
-        Opened { size, description, sound: self.lesson.feed().cloned() }
+        let more = if files > 1 { format!(", {at} of {files}") } else { String::new() };
+        let end = if self.is_over { ", at its end" } else { "" };
+        format!("file {} {size} ({}, {sound}{more}{end})", movie.name(), facts.codecs.0)
     }
 
     /// Plays until the source is stopped.
@@ -158,7 +168,7 @@ impl Player {
         let Some(first) = self.upcoming.first() else {
             return match step {
                 Step::End => {
-                    self.handle_end();
+                    self.handle_end(orders);
                     None
                 }
                 _ => Some(sound.map_or(now + RETRY, |sound| sound.max(now + RETRY))),
@@ -188,6 +198,10 @@ impl Player {
         match self.screen.paint(first) {
             Ok(Painted::Busy) => return Some(now + RETRY),
             Ok(Painted::Differs(damage)) => {
+                let played = (self.lesson.place().0, self.screen.size());
+                if std::mem::replace(&mut self.played, played) != played {
+                    orders.describe(self.describe());
+                }
                 self.screen.frame(Some(damage), due).into_iter().for_each(|frame| sink(frame))
             }
             // Whatever it looks like, the recorded pictures after it are made of it.
@@ -220,8 +234,9 @@ impl Player {
         }
     }
 
-    fn handle_end(&mut self) {
+    fn handle_end(&mut self, orders: &Orders) {
         if !std::mem::replace(&mut self.is_over, true) {
+            orders.describe(self.describe());
             let movie = self.lesson.movie();
             info!("the lesson is over ({}); its last picture stands", movie.name());
             if movie.errors() > 0 {

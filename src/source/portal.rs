@@ -12,7 +12,7 @@ use rustix::event::epoll;
 use tracing::{debug, error, info, warn};
 
 use super::list::Found;
-use super::{FrameSink, Opened, Source, SourceError, SourceOptions, SourceSpec};
+use super::{Caption, FrameSink, Opened, Source, SourceError, SourceOptions, SourceSpec};
 use crate::alive::Watch;
 use crate::orders::{Health, Mode, Orders};
 use crate::signaling::access::state_dir;
@@ -126,8 +126,9 @@ pub(super) fn open(
         let size = live.capture.size();
         let mut asking = Asking::new(Instant::now());
         asking.handle(Outcome::Granted, false, Instant::now());
-        let backend = Backend { keeper, asking, options, live };
-        Ok((Opened::silent(size, format!("screen (Wayland) {size}")), backend))
+        let caption = Caption::new("screen (Wayland)".to_owned(), size, "");
+        let opened = Opened::silent(size, caption.text());
+        Ok((opened, Backend { keeper, asking, options, caption, live }))
     };
     Source::spawn_within(OPENING, "screen", "capture-portal", watch, open, move |backend, orders| {
         run(backend, orders, &sink);
@@ -139,6 +140,7 @@ struct Backend {
     keeper: Keeper,
     asking: Asking,
     options: SourceOptions,
+    caption: Caption,
     live: Live,
 }
 
@@ -275,13 +277,13 @@ fn await_grant(session: &Session, patience: Duration, orders: &Orders) -> Result
 /// Captures, and brings a lost screen back, until the source is stopped.
 fn run(mut backend: Backend, orders: &Orders, sink: &FrameSink) {
     loop {
-        let failure = match serve(&mut backend.live, orders, sink) {
+        let failure = match serve(&mut backend.live, &mut backend.caption, orders, sink) {
             Ok(()) => return,
             Err(failure) => failure,
         };
         let why = failure.why();
         orders.tell(Health::Lost { why: why.clone() });
-        let Backend { mut keeper, mut asking, options, live } = backend;
+        let Backend { mut keeper, mut asking, options, mut caption, live } = backend;
         let is_stopped = is_stopped(&failure, &live.session, orders);
         drop(live);
         let restored = if is_stopped {
@@ -295,13 +297,14 @@ fn run(mut backend: Backend, orders: &Orders, sink: &FrameSink) {
         };
         let ControlFlow::Continue(live) = restored else { return };
         info!("the screen is back: {}", live.capture.size());
+        caption.follow(live.capture.size(), orders);
         orders.tell(Health::Well);
-        backend = Backend { keeper, asking, options, live };
+        backend = Backend { keeper, asking, options, caption, live };
     }
 }
 
 /// Captures until the source is stopped (`Ok`), or the screen is lost.
-fn serve(live: &mut Live, orders: &Orders, sink: &FrameSink) -> Result<(), Failure> {
+fn serve(live: &mut Live, caption: &mut Caption, orders: &Orders, sink: &FrameSink) -> Result<(), Failure> {
     loop {
         let wanted = orders.take();
         if wanted.mode == Mode::Stopped {
@@ -313,6 +316,7 @@ fn serve(live: &mut Live, orders: &Orders, sink: &FrameSink) -> Result<(), Failu
             live.capture.refresh(now);
         }
         let due = live.advance(wanted.mode == Mode::Active, sink)?;
+        caption.follow(live.capture.size(), orders);
         if let Err(error) = orders.wait(Some(live.input.as_fd()), due) {
             error!("waiting for the screen: {error}");
             return Err(Failure::NoPictures(error.to_string()));

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tracing::{debug, error, info, warn};
 
 use super::pool::{Pick, Pool};
-use super::{FrameSink, Kind, Opened, Source, SourceError, SourceOptions};
+use super::{Caption, FrameSink, Kind, Opened, Source, SourceError, SourceOptions};
 use crate::alive::Watch;
 use crate::frame::{Damage, Frame, Picture, Rect, Size};
 use crate::orders::{Health, Mode, Orders};
@@ -69,10 +69,11 @@ pub(super) fn open(
             info!("scrap captures no pointer; --capture x11 does");
         }
         let size = desk.size();
-        Ok((Opened::silent(size, format!("{} {size}, by scrap", desk.describe())), (place, desk)))
+        let caption = Caption::new(desk.describe(), size, ", by scrap");
+        Ok((Opened::silent(size, caption.text()), (place, desk, caption)))
     };
-    Source::spawn(&spec, "capture-scrap", watch, open, move |(place, desk), orders| {
-        run(&place, desk, fps, orders, &sink);
+    Source::spawn(&spec, "capture-scrap", watch, open, move |(place, desk, caption), orders| {
+        run(&place, desk, caption, fps, orders, &sink);
     })
 }
 
@@ -90,10 +91,10 @@ impl Place {
 }
 
 /// Captures until the source is stopped, over as many servers as it takes.
-fn run(place: &Place, desk: Desk, fps: u32, orders: &Orders, sink: &FrameSink) {
+fn run(place: &Place, desk: Desk, mut caption: Caption, fps: u32, orders: &Orders, sink: &FrameSink) {
     let mut capture = Capture::new(desk, fps);
     loop {
-        let Err(trouble) = serve(&mut capture, orders, sink) else { return };
+        let Err(trouble) = serve(&mut capture, &mut caption, orders, sink) else { return };
         drop(capture);
         warn!("source {} is lost: {}; trying to reach it every second", place.spec, trouble.found);
         orders.tell(Health::Lost { why: trouble.found });
@@ -105,7 +106,7 @@ fn run(place: &Place, desk: Desk, fps: u32, orders: &Orders, sink: &FrameSink) {
 }
 
 /// Captures until the source is stopped (`Ok`) or the screen is lost (`Err`).
-fn serve(capture: &mut Capture, orders: &Orders, sink: &FrameSink) -> Result<(), Trouble> {
+fn serve(capture: &mut Capture, caption: &mut Caption, orders: &Orders, sink: &FrameSink) -> Result<(), Trouble> {
     loop {
         let wanted = orders.take();
         if wanted.mode == Mode::Stopped {
@@ -119,6 +120,7 @@ fn serve(capture: &mut Capture, orders: &Orders, sink: &FrameSink) -> Result<(),
         if let Some(frame) = orders.waiting(|| capture.advance(Instant::now()))? {
             sink(frame);
         }
+        caption.follow(capture.size, orders);
         orders.wait(capture.desk.input(), capture.due).map_err(|error| waiting(&error))?;
     }
 }

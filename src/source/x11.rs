@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, error, info, warn};
 
-use super::{FrameSink, Kind, Opened, Region, Source, SourceError, SourceOptions, WindowSpec};
+use super::{Caption, FrameSink, Kind, Opened, Region, Source, SourceError, SourceOptions, WindowSpec};
 use crate::alive::Watch;
+use crate::frame::Size;
 use crate::orders::{Health, Mode, Orders};
 
 mod capture;
@@ -79,6 +80,15 @@ enum Unreached {
 }
 
 impl Place {
+    /// What is shown is called so; `what` is what was found.
+    fn caption(&self, what: &str, size: Size) -> Caption {
+        let name = match self.target {
+            Target::Screen(None) => format!("screen {}", self.display),
+            _ => format!("{what} of {}", self.display),
+        };
+        Caption::new(name, size, "")
+    }
+
     /// Connects, and finds the target; gives what it is, for people.
     fn reach(&self) -> Result<(Screen, String), Unreached> {
         let mut screen = Screen::connect(&self.display, &self.spec).map_err(Unreached::Display)?;
@@ -123,24 +133,27 @@ pub(super) fn open(
         if let Some(name) = screen.monitor() {
             place.target = Target::Screen(Some(name.to_owned()));
         }
-        let size = screen.size();
-        let description = match place.target {
-            Target::Screen(None) => format!("screen {} {size}", place.display),
-            _ => format!("{what} of {} {size}", place.display),
-        };
-        let capture = Capture::new(screen, options.clone());
-        Ok((Opened::silent(size, description), (place, options, capture)))
+        let caption = place.caption(&what, screen.size());
+        let opened = Opened::silent(screen.size(), caption.text());
+        Ok((opened, (place, Capture::new(screen, options.clone()), caption, options)))
     };
-    Source::spawn(&spec, "capture-x11", watch, open, move |(place, options, capture), orders| {
-        run(&place, &options, capture, orders, &sink);
+    Source::spawn(&spec, "capture-x11", watch, open, move |(place, capture, caption, options), orders| {
+        run(&place, &options, capture, caption, orders, &sink);
     })
 }
 
 /// Serves the target until the source is stopped, over as many servers as it takes.
-fn run(place: &Place, options: &SourceOptions, mut capture: Capture, orders: &Orders, sink: &FrameSink) {
+fn run(
+    place: &Place,
+    options: &SourceOptions,
+    mut capture: Capture,
+    mut caption: Caption,
+    orders: &Orders,
+    sink: &FrameSink,
+) {
     let Place { display: name, spec, target } = place;
     loop {
-        let Err(trouble) = serve(&mut capture, orders, sink) else { return };
+        let Err(trouble) = serve(&mut capture, &mut caption, orders, sink) else { return };
         let trouble = capture.explain(trouble);
         drop(capture);
         let again =
@@ -162,13 +175,15 @@ fn run(place: &Place, options: &SourceOptions, mut capture: Capture, orders: &Or
             Trouble::Display(_) => info!("display {name} is back: {what} {}", screen.size()),
             Trouble::Target(_) => info!("source {spec} is back: {what} {}", screen.size()),
         }
+        caption = place.caption(&what, screen.size());
+        orders.describe(caption.text());
         orders.tell(Health::Well);
         capture = Capture::new(screen, options.clone());
     }
 }
 
 /// Captures until the source is stopped (`Ok`), or the server or the target is lost (`Err`).
-fn serve(capture: &mut Capture, orders: &Orders, sink: &FrameSink) -> Result<(), Trouble> {
+fn serve(capture: &mut Capture, caption: &mut Caption, orders: &Orders, sink: &FrameSink) -> Result<(), Trouble> {
     loop {
         let wanted = orders.take();
         if wanted.mode == Mode::Stopped {
@@ -179,6 +194,7 @@ fn serve(capture: &mut Capture, orders: &Orders, sink: &FrameSink) -> Result<(),
             capture.refresh(Instant::now());
         }
         capture.drain(Instant::now())?;
+        caption.follow(capture.size(), orders);
         let (input, deadline) = match capture.advance(Instant::now(), sink)? {
             Sleep::No => continue,
             Sleep::Until(at) => (None, Some(at)),

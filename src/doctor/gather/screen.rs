@@ -9,7 +9,7 @@ use crate::alive::Watch;
 use crate::doctor::screen::{Camera, Captured, DisplayFacts, PortalFacts};
 use crate::frame::{Frame, Picture};
 use crate::source::x11::probe::probe;
-use crate::source::{CaptureBackend, Source, SourceOptions, SourceSpec};
+use crate::source::{CaptureBackend, Layer, Source, SourceOptions, SourceSpec};
 
 /// How long the first picture may take.
 const PICTURE: Duration = Duration::from_secs(4);
@@ -70,6 +70,13 @@ fn sockets(directory: &Path) -> Vec<String> {
     let mut numbers: Vec<_> = live.filter_map(|entry| number(&entry.file_name().to_string_lossy())).collect();
     numbers.sort_unstable();
     numbers.into_iter().map(|number| format!(":{number}")).collect()
+}
+
+/// What a layer is once it is open, or why it can't be opened; nothing of it is captured.
+pub(in crate::doctor) fn open(layer: &Layer, options: &SourceOptions) -> Result<String, String> {
+    let (watch, _ended) = Watch::new();
+    let source = Source::open(layer, options, Arc::new(|_| ()), &watch);
+    source.map(|source| source.describe()).map_err(|error| error.to_string())
 }
 
 /// Captures one picture of the display.

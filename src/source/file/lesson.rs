@@ -97,9 +97,9 @@ impl Lesson {
         &self.movie
     }
 
-    /// How many files it has.
-    pub(super) fn files(&self) -> usize {
-        self.files.len()
+    /// Which of how many files is played, from 1 on.
+    pub(super) fn place(&self) -> (usize, usize) {
+        (self.at + 1, self.files.len())
     }
 
     /// The next picture.

@@ -7,6 +7,7 @@ use tracing::{info, warn};
 
 use super::shared::{Shared, lock};
 use crate::alive::Alive;
+use crate::source::{Kind, Source};
 
 /// How long to wait before a source that could not be opened is tried again.
 pub(super) const RETRY: Duration = Duration::from_secs(5);
@@ -46,6 +47,7 @@ pub(super) fn run(shared: &Arc<Shared>, alive: Alive) {
     if lock(&shared.sources).lacks_base() {
         tried.base.failed(Instant::now());
     }
+    shared.try_fallback();
     loop {
         let again = shared.see_to_sources(&mut tried, Instant::now());
         let due = {
@@ -80,6 +82,17 @@ pub(super) fn run(shared: &Arc<Shared>, alive: Alive) {
 }
 
 impl Shared {
+    /// Says at once where a fallback that can be looked at without disturbing anybody could not be shown: when it is needed it is too late.
+    fn try_fallback(&self) {
+        let Some(fallback) = &self.config.fallback else { return };
+        if !matches!(fallback.base.kind, Kind::File { .. } | Kind::Image(_)) || lock(&self.sources).fallback.is_some() {
+            return;
+        }
+        if let Err(error) = Source::open(&fallback.base, &self.config.options, Arc::new(|_| ()), &self.watch) {
+            warn!("the fallback could not be shown now: {error}");
+        }
+    }
+
     /// Opens and closes what is to be; says when it has to be looked at again, whatever happens.
     fn see_to_sources(self: &Arc<Self>, tried: &mut Tried, now: Instant) -> Option<Instant> {
         let mut again = None;

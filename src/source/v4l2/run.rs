@@ -111,6 +111,7 @@ impl<M: Machine> Watched<M> {
             Ok((camera, stream)) => {
                 debug!("{camera} streams");
                 self.camera = camera;
+                orders.describe(self.camera.to_string());
                 State::Streaming(Box::new(Showing::new(&self.camera, self.wish.fps, stream, Instant::now())))
             }
             Err(missing) => {
@@ -126,6 +127,7 @@ impl<M: Machine> Watched<M> {
         match orders.waiting(|| first(&self.machine, self.device.as_deref(), one)) {
             Ok(camera) => {
                 self.camera = camera;
+                orders.describe(self.camera.to_string());
                 self.found(orders, lost);
                 State::Closed
             }

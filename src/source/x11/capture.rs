@@ -14,7 +14,7 @@ use super::screen::{Change, Screen};
 use super::segment::Store;
 use super::trouble::Trouble;
 use crate::frame::pacing::CapturePacer;
-use crate::frame::{Damage, Frame, Picture, Pointer};
+use crate::frame::{Damage, Frame, Picture, Pointer, Size};
 use crate::source::pool::{Pick, Pool};
 use crate::source::{FrameSink, SourceOptions};
 
@@ -213,6 +213,11 @@ impl Capture {
         active.last = Some((picture.clone(), pointer.clone()));
         let damage = std::mem::take(&mut active.owed);
         Ok(Some(Frame { pointer, ..Frame::new(picture, damage, now) }))
+    }
+
+    /// The extent of what is shown.
+    pub(super) fn size(&self) -> Size {
+        self.screen.size()
     }
 
     /// Asks where the target is, and goes on there; returns whether its pixels are others than they were.
