@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 mod account;
 
+use crate::config::one_line;
+
 pub use account::{Account, AccountError, IceServers, Login};
 
 /// What a server does, and whether TLS protects the way to it.
@@ -115,7 +117,7 @@ impl IceServer {
                 ("secret-file", value) if relays && !value.is_empty() => secret_file = Some(PathBuf::from(value)),
                 ("ca-file", value) if secure && !value.is_empty() => ca_file = Some(PathBuf::from(value)),
                 ("password" | "secret" | "credential", _) => return Err(IceServerError::Password),
-                (name, _) => return Err(IceServerError::Option(name.to_owned())),
+                (name, _) => return Err(IceServerError::Option(one_line(name))),
             }
         }
         let credentials = match (scheme, user, password_file, secret_file) {

@@ -1,6 +1,6 @@
 //! The `laterna` binary: arguments → logs → run → exit code.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use laterna::cli::{self, Invocation, RunArgs, manual};
 use laterna::config::load::{self, LoadError, Loaded};
 use laterna::config::written::Written;
 use laterna::config::{Exit, MANUAL, one_line, print};
+use laterna::control::client::ClientError;
 use laterna::daemon::Reloads;
 use laterna::logs::Destination;
 use laterna::source::list;
@@ -46,12 +47,13 @@ fn main() -> ExitCode {
         Ok(Invocation::Operate { operation, control }) => {
             match control::client::run(&operation, control.as_deref(), &mut std::io::stdout().lock()) {
                 Ok(()) => Exit::Done,
+                Err(ClientError::Output(error)) => unsaid(&error),
                 Err(error) => fail(Exit::Failed, &error.to_string()),
             }
         }
         Ok(Invocation::Print(text)) => match text.print() {
             Ok(()) => Exit::Done,
-            Err(error) => fail(Exit::Failed, &format!("stdout: {error}")),
+            Err(error) => unsaid(&error),
         },
         Err(error) => fail(Exit::Usage, &error.to_string()),
     };
@@ -114,8 +116,16 @@ fn refuse(error: LoadError) -> Exit {
 fn say(text: &str) -> Exit {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Ok(()) => Exit::Done,
-        Err(error) => fail(Exit::Failed, &format!("stdout: {error}")),
+        Err(error) => unsaid(&error),
     }
+}
+
+/// What can't be written to stdout; whoever reads no further, as `head`, has what they wanted.
+fn unsaid(error: &io::Error) -> Exit {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return Exit::Done;
+    }
+    fail(Exit::Failed, &format!("stdout: {error}"))
 }
 
 /// Writes all man pages into a directory.

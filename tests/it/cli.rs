@@ -42,6 +42,16 @@ pub fn flags(text: &str) -> BTreeSet<&str> {
 }
 
 #[test]
+fn whoever_reads_no_further_has_what_they_wanted() {
+    for args in [&["config", "default"][..], &["run", "--help"], &["completions", "bash"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = Command::new(env!("CARGO_BIN_EXE_laterna")).args(args).stdout(writer).output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{args:?}: {output:?}");
+    }
+}
+
+#[test]
 fn the_daemon_does_not_sign_in_to_itself() {
     let line =
         refused(&["run", "--listen", "127.0.0.1:48888", "--signaling", "peerconnection+http://localhost:48888/"], &[]);

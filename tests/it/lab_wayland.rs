@@ -61,6 +61,10 @@ impl Desktop {
         self.guest.user_awaits("lab", &line, LONG);
     }
 
+    fn user_awaits(&self, line: &str) {
+        self.guest.user_awaits("lab", line, LONG);
+    }
+
     /// How often the desktop's dialog was there.
     fn dialogs(&self) -> String {
         self.user("cat /tmp/dialogs 2>/dev/null | wc -l")
@@ -101,9 +105,14 @@ fn a_wayland_screen_is_shared_lost_and_found() {
     desktop.shows([0xaa, 0x33, 0x11], size);
 
     guest.step("another size");
+    // This desktop's portal gives the first picture of another size when something is drawn.
     desktop.sway("output * mode --custom 480x270");
+    desktop.sway("output * bg #22aa11 solid_color");
     desktop.says(1, "now 480x270");
+    desktop.shows([0x22, 0xaa, 0x11], size);
+    desktop.user_awaits("laterna status | grep -q 480x270");
     desktop.sway("output * mode --custom 640x360");
+    desktop.sway("output * bg #aa3311 solid_color");
     desktop.says(1, "now 640x360");
     desktop.shows([0xaa, 0x33, 0x11], size);
 

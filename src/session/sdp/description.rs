@@ -316,7 +316,8 @@ impl Section {
             Some((number, rest.trim().to_owned()))
         };
         match name {
-            "mid" => self.mid = token(value),
+            // What can't be one, or is a second one, doesn't take away the first.
+            "mid" => self.mid = self.mid.take().or_else(|| token(value)),
             "ice-ufrag" => self.ufrag = credential(value),
             "ice-pwd" => self.password = credential(value),
             "setup" => self.setup = role(value),
