@@ -1,6 +1,7 @@
 //! `./dev bench`: what it takes from the screen to the browser, in time and in CPU, each figure beside its floor and its bar.
 //!
-//! `--only latency`: audio off, one viewer, 1920x1080, Chromium through chromedriver. `--only fanout`: many light viewers, what they cost
+//! `--only latency`: audio off, one viewer, 1920x1080, Chromium through chromedriver. `--only sources`: what pictures of each
+//! source, composition and switches cost. `--only fanout`: many light viewers, what they cost
 //! (`--only cost`, perhaps for other numbers of them: `--viewers 1,200`) and how they join (`--only storm`). A table goes to stdout, JSON
 //! to `--json PATH`; `--quick` makes everything short (for smoke tests: its figures mean little).
 //!
@@ -25,6 +26,8 @@ mod fanout;
 mod join;
 #[path = "latency/report.rs"]
 mod report;
+#[path = "latency/sources.rs"]
+mod sources;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
@@ -90,8 +93,8 @@ impl Kind {
     }
 }
 
-const PARTS: [&str; 4] = ["latency", "fanout", "cost", "storm"];
-const USAGE: &str = "[--quick] [--only latency|fanout|cost|storm] [--viewers N,N…] [--json PATH]";
+const PARTS: [&str; 5] = ["latency", "sources", "fanout", "cost", "storm"];
+const USAGE: &str = "[--quick] [--only latency|sources|fanout|cost|storm] [--viewers N,N…] [--json PATH]";
 
 /// What is asked for on the command line.
 struct Arguments {
@@ -121,6 +124,9 @@ fn main() -> ExitCode {
     println!("{}", report.machine());
     if wanted(["latency", "latency"]) {
         measure_latency(if quick { Effort::QUICK } else { Effort::FULL }, &mut report);
+    }
+    if wanted(["sources", "sources"]) {
+        sources::measure(if quick { Effort::QUICK } else { Effort::FULL }, &mut report);
     }
     let mut effort = if quick { fanout::Effort::QUICK } else { fanout::Effort::FULL };
     effort.viewers = viewers.map_or(effort.viewers, Into::into);
