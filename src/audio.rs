@@ -22,7 +22,7 @@
 //! until then, whatever that one asks for: parec too waited 0.4 to 1.7 s beside a player that wants no latency in particular
 //! (2 s), 0.03 to 0.09 s beside one of 200 ms, 0.01 s beside one of 20 ms.
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -120,7 +120,11 @@ impl AudioCapture {
             Err(error) => error,
         };
         if *spec == AudioSpec::Auto {
-            info!("without sound: {error}, then start laterna again, which looks for sound at its start only");
+            // Each switch looks again, and is of the same opinion.
+            static ONCE: Once = Once::new();
+            ONCE.call_once(|| {
+                info!("without sound: {error}, then start laterna again, which looks for sound at its start only");
+            });
             return Ok(Self { thread: None });
         }
         Err(error)

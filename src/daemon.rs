@@ -262,7 +262,7 @@ impl Daemon {
             let makers = makers.clone();
             Box::new(move |codec, wanted| makers.set_active(codec, wanted))
         };
-        let listener = MediaListener::bind(socket.local_port(), socket.has_ipv6());
+        let listener = MediaListener::bind_patiently(socket.local_port(), socket.has_ipv6());
         let listener = listener.inspect_err(|error| {
             let port = socket.local_port();
             warn!(%error, port, "the media port can't be had for TCP too: viewers whose network lets no UDP through can't watch; choose another with --udp-port");

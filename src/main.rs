@@ -40,7 +40,8 @@ fn main() -> ExitCode {
             }
         },
         Ok(Invocation::Sources { json }) => {
-            let found = list::all(std::env::var("DISPLAY").ok().as_deref());
+            let (found, unseen) = list::all(std::env::var("DISPLAY").ok().as_deref());
+            unseen.iter().for_each(|what| eprintln!("{}", one_line(what)));
             say(&if json { control::print::json(&found) + "\n" } else { list::in_words(&found) })
         }
         Ok(Invocation::Doctor { json, settings }) => examine(&settings, json),

@@ -103,7 +103,13 @@ pub enum ClientError {
 }
 
 fn list(tried: &[(PathBuf, io::Error)]) -> String {
-    let tried: Vec<_> = tried.iter().map(|(path, error)| format!("{} ({error})", path.display())).collect();
+    let why = |error: &io::Error| match error.kind() {
+        io::ErrorKind::NotFound => "it is not there".to_owned(),
+        io::ErrorKind::PermissionDenied => "this user may not use it".to_owned(),
+        io::ErrorKind::ConnectionRefused => "nobody listens".to_owned(),
+        _ => error.to_string(),
+    };
+    let tried: Vec<_> = tried.iter().map(|(path, error)| format!("{} ({})", path.display(), why(error))).collect();
     tried.join(" or ")
 }
 

@@ -38,6 +38,8 @@ use frames::{Frames, HEADER, LARGEST};
 pub const LIMITS: ConnectionLimits = ConnectionLimits { total: 1024, per_address: 256 };
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 256;
+/// How long a port may be taken by a daemon that ends.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How long a connection may take to say whose it is.
 const FIRST_WAIT: Duration = Duration::from_secs(10);
 /// How long one may be silent: consent is asked for every few seconds, on spare ways twice a minute.
@@ -82,6 +84,22 @@ impl MediaListener {
         let listener = std::net::TcpListener::from(socket);
         let port = listener.local_addr()?.port();
         Ok(Self { listener, port })
+    }
+
+    /// As [`Self::bind`], where the daemon before this one may have to give the port up yet.
+    ///
+    /// # Errors
+    /// As [`Self::bind`], after two seconds where the port is taken.
+    pub fn bind_patiently(port: u16, both_families: bool) -> io::Result<Self> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match Self::bind(port, both_families) {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < end => {
+                    std::thread::park_timeout(PATIENCE / 40);
+                }
+                bound => return bound,
+            }
+        }
     }
 
     /// The port, the same on all addresses.

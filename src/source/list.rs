@@ -28,14 +28,26 @@ impl Found {
 /// Where the descriptions begin, where the specs leave room.
 const COLUMN: usize = 28;
 
-/// Lists screens, windows and cameras, and what every machine has; `display` is what `$DISPLAY` says.
-pub fn all(display: Option<&str>) -> Vec<Found> {
-    let mut found = Vec::new();
+/// Lists screens, windows and cameras, and what every machine has, beside what could not be looked at; `display` is what `$DISPLAY` says.
+pub fn all(display: Option<&str>) -> (Vec<Found>, Vec<String>) {
+    let (mut found, mut unseen) = (Vec::new(), Vec::new());
     #[cfg(feature = "wayland")]
     found.extend(super::portal::list());
-    found.extend(super::x11::list_of(display));
+    let has_portal = !found.is_empty();
+    match super::x11::list_of(display) {
+        Ok(of_display) => found.extend(of_display),
+        // A Wayland desktop needs no X server.
+        Err(_) if has_portal && display.is_none() => {}
+        Err(why) => unseen.push(format!("no screens and windows of X11: {why}")),
+    }
     #[cfg(feature = "camera")]
-    found.extend(super::v4l2::list());
+    {
+        let cameras = super::v4l2::list();
+        if cameras.is_empty() {
+            unseen.push("no cameras: no /dev/video* captures pictures".to_owned());
+        }
+        found.extend(cameras);
+    }
     #[cfg(feature = "files")]
     found.extend([
         Found::new("file:PATH", "a recorded lesson, or a folder of them (MP4, WebM, MKV)"),
@@ -45,7 +57,7 @@ pub fn all(display: Option<&str>) -> Vec<Found> {
         Found::new("pattern", "a test card with colours, a clock and something that moves"),
         Found::new("off", "a card that says that nothing is shown for the moment"),
     ]);
-    found
+    (found, unseen)
 }
 
 /// The list for people: the spec, what it is, and more of it below.
@@ -69,7 +81,9 @@ mod tests {
 
     #[test]
     fn what_is_listed_can_be_typed() {
-        for found in all(None) {
+        let (all, unseen) = all(None);
+        assert!(unseen[0].contains("DISPLAY is not set"), "{unseen:?}");
+        for found in all {
             let spec = SourceSpec::parse(&found.spec).unwrap_or_else(|error| panic!("{error}"));
             assert_eq!(spec.to_string(), found.spec);
             assert!(!found.what.is_empty());

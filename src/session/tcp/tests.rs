@@ -192,3 +192,12 @@ async fn who_sends_faster_than_it_is_looked_at_waits() {
     }
     assert_eq!(running.inbox.lost(), 0);
 }
+
+#[test]
+fn a_port_that_is_given_up_meanwhile_is_had() {
+    let before = MediaListener::bind(0, false).unwrap();
+    let port = before.local_port();
+    let waiting = std::thread::spawn(move || MediaListener::bind_patiently(port, false));
+    drop(before);
+    assert_eq!(waiting.join().unwrap().unwrap().local_port(), port);
+}

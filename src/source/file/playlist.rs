@@ -52,12 +52,15 @@ pub(in crate::source) fn open(path: &Path) -> Result<File, Wrong> {
     let file = OpenOptions::new().read(true).custom_flags(options).open(path).map_err(|error| refused(&error))?;
     let metadata = file.metadata().map_err(|error| refused(&error))?;
     let found = match metadata.len() {
-        _ if metadata.is_dir() => "a folder where a file must be",
+        _ if metadata.is_dir() => {
+            let advice = "name a file in it; file:FOLDER plays the lessons in a folder";
+            return Err(("a folder where a file must be".to_owned(), advice.to_owned()));
+        }
         _ if !metadata.is_file() => "a special file where a plain file must be",
         0 => "an empty file",
         _ => return Ok(file),
     };
-    Err((found.to_owned(), "name a recorded file".to_owned()))
+    Err((found.to_owned(), "name a plain file with something in it".to_owned()))
 }
 
 fn refused(error: &io::Error) -> Wrong {

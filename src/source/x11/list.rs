@@ -3,7 +3,6 @@
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
-use tracing::debug;
 use x11rb::connection::Connection as _;
 use x11rb::errors::ReplyError;
 use x11rb::protocol::xproto::ConnectionExt as _;
@@ -18,22 +17,21 @@ use crate::source::{Kind, WindowSpec};
 /// How long a server may take to answer.
 const PATIENCE: Duration = Duration::from_millis(900);
 
-/// The screen of `display`, its monitors, and the windows that are there; nothing where no server answers.
-pub(crate) fn list_of(display: Option<&str>) -> Vec<Found> {
-    let Some(name) = display.filter(|name| !name.is_empty()).map(str::to_owned) else { return Vec::new() };
+/// The screen of `display`, its monitors, and the windows that are there.
+///
+/// # Errors
+/// Why nothing of it can be listed.
+pub(crate) fn list_of(display: Option<&str>) -> Result<Vec<Found>, String> {
+    let Some(name) = display.filter(|name| !name.is_empty()).map(str::to_owned) else {
+        return Err("DISPLAY is not set".to_owned());
+    };
     // A server that takes the connection may still say nothing: whoever lists is not held up by it.
     let (sender, found) = sync_channel(1);
-    let spawned = std::thread::Builder::new().name("list-x11".to_owned()).spawn(move || match ask(&name) {
-        Ok(found) => drop(sender.send(found)),
-        Err(error) => debug!("display {name} is not listed: {error}"),
-    });
-    match spawned {
-        Ok(_) => found.recv_timeout(PATIENCE).unwrap_or_default(),
-        Err(error) => {
-            debug!("no thread to list the display: {error}");
-            Vec::new()
-        }
-    }
+    let silent = format!("display {name} does not answer");
+    let listing = move || drop(sender.send(ask(&name).map_err(|error| format!("display {name}: {error}"))));
+    let spawned = std::thread::Builder::new().name("list-x11".to_owned()).spawn(listing);
+    spawned.map_err(|error| format!("no thread to ask the display ({error})"))?;
+    found.recv_timeout(PATIENCE).map_err(|_| silent)?
 }
 
 fn ask(display: &str) -> Result<Vec<Found>, Box<dyn std::error::Error + Send + Sync>> {

@@ -136,7 +136,7 @@ fn a_monitor_is_followed_and_lost_and_back() {
     let left = Rect { x: 0, y: 0, width: 640, height: 480 };
     set_monitor(&painter, "DP-1", left);
     set_monitor(&painter, "HDMI-1", Rect { x: 640, ..left });
-    let listed = list::list_of(Some(&server.display));
+    let listed = list::list_of(Some(&server.display)).unwrap();
     let specs: Vec<_> = listed.iter().map(|found| found.spec.as_str()).collect();
     let number = specs.iter().position(|spec| *spec == "screen:HDMI-1").unwrap_or_else(|| panic!("{specs:?}"));
     assert!(listed[number].what.starts_with(&format!("monitor {number}, 640x480+640+0")), "{:?}", listed[number]);
