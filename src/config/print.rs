@@ -57,7 +57,7 @@ fn tables(tables: &Tables) -> String {
         for secret in secrets {
             let _ = writeln!(text, "\n[{table}.{}]", bare(&secret.name));
             let _ = match &secret.kept {
-                Kept::File(path) => writeln!(text, "file = {:?}", path.to_string_lossy()),
+                Kept::File(path) => writeln!(text, "file = {}", quoted(&path.to_string_lossy())),
                 Kept::Credential(name) => writeln!(text, "credential = \"{name}\""),
             };
             if let Some(expires) = secret.expires {

@@ -5,8 +5,8 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::one_line;
 use super::setting::{Fallback, Kind, Setting};
+use super::{is_shown, one_line};
 use crate::signaling::client::url::shown_path;
 
 /// A place in a config file.
@@ -135,7 +135,7 @@ pub(super) fn quoted(text: &str) -> String {
             '"' | '\\' => quoted.extend(['\\', c]),
             // Those that have a short escape have it in TOML too.
             '\n' | '\r' | '\t' => quoted.extend(c.escape_default()),
-            c if c.is_control() => quoted.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c if !is_shown(c) => quoted.push_str(&format!("\\u{:04x}", u32::from(c))),
             c => quoted.push(c),
         }
     }

@@ -255,9 +255,9 @@ impl Description {
                     self.bundles.push(mids.split_ascii_whitespace().map(str::to_owned).collect());
                 }
             }
-            "ice-ufrag" => self.ufrag = credential(value),
-            "ice-pwd" => self.password = credential(value),
-            "setup" => self.setup = role(value),
+            "ice-ufrag" => keep(&mut self.ufrag, credential(value)),
+            "ice-pwd" => keep(&mut self.password, credential(value)),
+            "setup" => keep(&mut self.setup, role(value)),
             "fingerprint" => self.fingerprints.extend(fingerprint(value)),
             "ice-lite" => self.ice_lite = true,
             "extmap" => self.extensions.extend(Extension::parse(value)),
@@ -316,11 +316,10 @@ impl Section {
             Some((number, rest.trim().to_owned()))
         };
         match name {
-            // What can't be one, or is a second one, doesn't take away the first.
-            "mid" => self.mid = self.mid.take().or_else(|| token(value)),
-            "ice-ufrag" => self.ufrag = credential(value),
-            "ice-pwd" => self.password = credential(value),
-            "setup" => self.setup = role(value),
+            "mid" => keep(&mut self.mid, token(value)),
+            "ice-ufrag" => keep(&mut self.ufrag, credential(value)),
+            "ice-pwd" => keep(&mut self.password, credential(value)),
+            "setup" => keep(&mut self.setup, role(value)),
             "fingerprint" => self.fingerprints.extend(fingerprint(value)),
             "candidate" => self.candidates.push(format!("candidate:{value}")),
             "rtcp-rsize" => self.reduced_size = true,
@@ -416,6 +415,13 @@ pub fn parameter<'a>(format: &'a str, name: &str) -> Option<&'a str> {
         .filter_map(|pair| pair.trim().split_once('='))
         .find(|(key, _)| key.eq_ignore_ascii_case(name))
         .map(|(_, v)| v)
+}
+
+/// Keeps the first that is one, where an attribute that may be said once is said again.
+fn keep<T>(kept: &mut Option<T>, read: Option<T>) {
+    if kept.is_none() {
+        *kept = read;
+    }
 }
 
 /// A mid or another token that is echoed: short and without anything that could break a line.
