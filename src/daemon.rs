@@ -17,8 +17,7 @@ use tracing::{info, warn};
 use crate::alive::Watch;
 use crate::alive::beats::{Beat, Registry};
 use crate::clock::Clock;
-use crate::config::load::Loaded;
-use crate::config::{ConfigError, Listen, RunConfig, TlsConfig};
+use crate::config::{Listen, RunConfig};
 use crate::control;
 use crate::control::socket::ControlSocket;
 use crate::control::wire::Event;
@@ -39,7 +38,7 @@ use crate::session::relay::told::RelayStarter;
 use crate::session::sink::SocketSink;
 use crate::session::streams::{StreamPacket, Streams};
 use crate::session::tcp::MediaListener;
-use crate::session::udp::{MediaSocket, local_addresses};
+use crate::session::udp::MediaSocket;
 use crate::session::wake::Waker;
 use crate::signaling::SignalIn;
 use crate::signaling::access::{OwnNames, state_dir};
@@ -49,6 +48,7 @@ use crate::signaling::server::{ConnectionLimits, Deadlines, Looks, RoomConfig, S
 
 mod access;
 mod announce;
+mod checks;
 mod closing;
 mod herald;
 mod makers;
@@ -60,6 +60,7 @@ mod tls;
 
 use access::Codes;
 use announce::{announce, report};
+pub use checks::{check, check_files};
 use closing::close;
 use makers::Makers;
 use operate::{Desks, Facts, Queues};
@@ -78,34 +79,6 @@ const MOST_ORDERS: usize = 16;
 const LESS_URGENT: i32 = 5;
 /// How long all threads may take to end: the join thread's second for goodbyes, the source's two, the sound's two, and some more.
 const CLOSING: Duration = Duration::from_secs(6);
-
-/// Checks what only this machine can know of a configuration.
-///
-/// # Errors
-/// Where a signaling server is this daemon itself.
-pub fn check(loaded: &Loaded) -> Result<(), ConfigError> {
-    // Without a list of addresses, names and loopback are what is known.
-    let addresses: Vec<_> = local_addresses().unwrap_or_default().into_iter().map(|address| address.ip).collect();
-    let names = OwnNames::of_this_machine([]);
-    loaded.refuse_own_signaling(|host| names.is_here(host, &addresses))
-}
-
-/// Checks the files that a configuration names, and the group, as far as this user may look at them: what only the daemon's own user may see, or its
-/// service manager gives, is left to the daemon.
-///
-/// # Errors
-/// What is the first that `laterna run` would refuse.
-pub fn check_files(config: &RunConfig) -> anyhow::Result<()> {
-    access::check(&config.tables)?;
-    steering::check_files(&config.signaling)?;
-    if let TlsConfig::Files { .. } = &config.tls {
-        tls::open(&config.tls, &OwnNames::of_this_machine([]), crate::clock::wall_now())?;
-    }
-    if let Some(group) = &config.control_group {
-        control::socket::check_group(group)?;
-    }
-    Ok(())
-}
 
 /// Runs the daemon until it is told to stop. `config` is what holds at the start, and `file` the config file of it; at SIGHUP it is read again by `reloads`.
 ///
