@@ -31,6 +31,7 @@ use crate::session::inbox::Inbox;
 use crate::session::join::{Demand, Join, JoinConfig};
 use crate::session::media::{Media, UnitQueues};
 use crate::session::messages::JoinIn;
+use crate::session::port;
 use crate::session::reach::{NetworkFilter, Reach, ReachConfig};
 use crate::session::relay;
 use crate::session::relay::table::Relays;
@@ -38,7 +39,6 @@ use crate::session::relay::told::RelayStarter;
 use crate::session::sink::SocketSink;
 use crate::session::streams::{StreamPacket, Streams};
 use crate::session::tcp::MediaListener;
-use crate::session::udp::MediaSocket;
 use crate::session::wake::Waker;
 use crate::signaling::SignalIn;
 use crate::signaling::access::{OwnNames, state_dir};
@@ -169,7 +169,7 @@ impl Daemon {
         hooks::open(std::env::var_os(hooks::VARIABLE))?;
         let clock = Clock::start();
         let identity = Identity::generate()?;
-        let socket = MediaSocket::bind(config.udp_port)?;
+        let (socket, listener) = port::bind(config.udp_port)?;
         let ice = IceServers::open(&config.ice_servers).context("--ice-server")?;
         steering::check_files(&config.signaling)?;
         let codes = Codes::open(&config)?;
@@ -235,7 +235,6 @@ impl Daemon {
             let makers = makers.clone();
             Box::new(move |codec, wanted| makers.set_active(codec, wanted))
         };
-        let listener = MediaListener::bind_patiently(socket.local_port(), socket.has_ipv6());
         let listener = listener.inspect_err(|error| {
             let port = socket.local_port();
             warn!(%error, port, "the media port can't be had for TCP too: viewers whose network lets no UDP through can't watch; choose another with --udp-port");

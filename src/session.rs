@@ -11,6 +11,7 @@ pub mod join;
 pub mod media;
 pub mod messages;
 pub mod networks;
+pub mod port;
 pub mod reach;
 pub mod relay;
 pub mod sdp;
