@@ -7,6 +7,9 @@ use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster, get_raster_wid
 use super::pattern::fill;
 use crate::frame::{Picture, Rect, Size};
 
+/// The size of a card where nobody asks for another.
+pub const SIZE: Size = Size::new(1280, 720);
+
 const BACKGROUND: [u8; 3] = [24, 26, 32];
 const ACCENT: [u8; 3] = [255, 176, 0];
 const TITLE: [u8; 3] = [236, 236, 240];

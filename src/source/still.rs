@@ -6,11 +6,8 @@ use tracing::error;
 
 use super::{FrameSink, Opened, Source, SourceError, SourceOptions, card};
 use crate::alive::Watch;
-use crate::frame::{Damage, Frame, Picture, Size};
+use crate::frame::{Damage, Frame, Picture};
 use crate::orders::{Mode, Orders};
-
-/// The size of a card where nobody asks for another.
-const CARD: Size = Size::new(1280, 720);
 
 /// Opens a source of one picture; its thread is called `name`.
 ///
@@ -33,7 +30,7 @@ pub(super) fn open(
 /// # Errors
 /// As [`open`].
 pub(super) fn open_pause(options: &SourceOptions, sink: FrameSink, watch: &Watch) -> Result<Source, SourceError> {
-    let picture = card::pause(options.size.unwrap_or(CARD));
+    let picture = card::pause(options.size.unwrap_or(card::SIZE));
     open("off", "capture-off", picture, "off (the pause card)".to_owned(), sink, watch)
 }
 

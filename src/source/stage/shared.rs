@@ -117,7 +117,7 @@ impl Shared {
         }
         let opened = base.as_ref().or(fallback.as_ref()).map(|held| held.source.size());
         *lock(&self.sources) = Sources { base, fallback, overlays, active: false, claims };
-        Ok(lent.unwrap_or(Lent { size: opened.unwrap_or(Size::new(1280, 720)), sound: None }))
+        Ok(lent.unwrap_or(Lent { size: opened.unwrap_or(crate::source::card::SIZE), sound: None }))
     }
 
     pub(super) fn open_base(self: &Arc<Self>) -> Result<Held, SourceError> {

@@ -81,6 +81,11 @@ pub(super) fn run(shared: &Arc<Shared>, alive: Alive) {
     alive.release();
 }
 
+/// The earlier of two moments, one of which there may not be.
+fn earlier(one: Option<Instant>, other: Instant) -> Option<Instant> {
+    Some(one.map_or(other, |one| one.min(other)))
+}
+
 impl Shared {
     /// Says at once where a fallback that can be looked at without disturbing anybody could not be shown: when it is needed it is too late.
     fn try_fallback(&self) {
@@ -120,7 +125,7 @@ impl Shared {
         let has = lock(&self.sources).fallback.is_some();
         match (wanted, has) {
             (true, false) => match tried.fallback.due(now) {
-                Err(later) => again = Some(again.map_or(later, |other: Instant| other.min(later))),
+                Err(later) => again = earlier(again, later),
                 Ok(()) => match self.open_fallback() {
                     Ok(fallback) => {
                         let mut sources = lock(&self.sources);
@@ -133,7 +138,7 @@ impl Shared {
                         }
                         lock(&self.core).handle_no_fallback();
                         let later = tried.fallback.failed(Instant::now());
-                        again = Some(again.map_or(later, |other: Instant| other.min(later)));
+                        again = earlier(again, later);
                     }
                 },
             },
