@@ -28,9 +28,11 @@ pub fn video(index: usize, section: &Section, codec: Codec) -> Option<VideoParam
         Codec::Vp8 => (section.codecs("VP8/90000").next()?.0, String::new()),
         Codec::Opus => return None,
     };
+    // As an answer would write it: 097 is nobody's.
+    let apt = payload_type.to_string();
     let rtx = section
         .codecs("rtx/90000")
-        .find(|(_, format)| parameter(format, "apt").and_then(|apt| apt.parse().ok()) == Some(payload_type))
+        .find(|(_, format)| parameter(format, "apt") == Some(apt.as_str()))
         .map(|(rtx, _)| rtx);
     Some(VideoParameters {
         codec,
