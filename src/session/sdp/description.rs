@@ -91,7 +91,7 @@ impl Extension {
         let (id, uri) = value.split_once(' ')?;
         let (id, direction) = id.split_once('/').unwrap_or((id, "sendrecv"));
         Some(Self {
-            id: id.parse().ok().filter(|id| (1..=14).contains(id))?,
+            id: plain_number(id).filter(|id| (1..=14).contains(id))?,
             uri: uri.split_ascii_whitespace().next()?.to_owned(),
             direction: Direction::parse(direction)?,
         })
@@ -280,7 +280,7 @@ impl Section {
         });
         let mut seen = [false; 128];
         let is_first = |pt: &u8| seen.get_mut(usize::from(*pt)).is_some_and(|seen| !std::mem::replace(seen, true));
-        let payload_types = raw_formats.split(' ').filter_map(payload_type).filter(is_first);
+        let payload_types = raw_formats.split(' ').filter_map(plain_number).filter(is_first);
         Some(Self {
             kind: match media {
                 "audio" if is_rtp => Kind::Audio,
@@ -326,10 +326,10 @@ impl Section {
             "rtcp-mux" | "rtcp-mux-only" => self.rtcp_mux = true,
             "maxptime" => self.most_packet_time = value.parse().ok(),
             "bundle-only" => self.bundle_only = true,
-            "rtpmap" => self.maps.extend(numbered().and_then(|(pt, map)| Some((pt.parse().ok()?, map)))),
-            "fmtp" => self.formats.extend(numbered().and_then(|(pt, format)| Some((pt.parse().ok()?, format)))),
+            "rtpmap" => self.maps.extend(numbered().and_then(|(pt, map)| Some((plain_number(pt)?, map)))),
+            "fmtp" => self.formats.extend(numbered().and_then(|(pt, format)| Some((plain_number(pt)?, format)))),
             "rtcp-fb" => self.feedback.extend(numbered().and_then(|(pt, kind)| {
-                if pt == "*" { Some((None, kind)) } else { Some((Some(pt.parse().ok()?), kind)) }
+                if pt == "*" { Some((None, kind)) } else { Some((Some(plain_number(pt)?), kind)) }
             })),
             "extmap" => self.extensions.extend(Extension::parse(value)),
             name => self.direction = Direction::parse(name).unwrap_or(self.direction),
@@ -451,7 +451,7 @@ fn fingerprint(value: &str) -> Option<[u8; 32]> {
     bytes?.try_into().ok()
 }
 
-/// The payload type that a word is; none where an answer would have to write it otherwise, as 08.
-fn payload_type(word: &str) -> Option<u8> {
+/// The payload type, or another small number, that a word is; none where an answer would have to write it otherwise, as 08.
+fn plain_number(word: &str) -> Option<u8> {
     word.parse().ok().filter(|number: &u8| number.to_string() == word)
 }
