@@ -324,7 +324,10 @@ impl Section {
             "candidate" => self.candidates.push(format!("candidate:{value}")),
             "rtcp-rsize" => self.reduced_size = true,
             "rtcp-mux" | "rtcp-mux-only" => self.rtcp_mux = true,
-            "maxptime" => self.most_packet_time = value.parse().ok(),
+            // The least of those that are numbers.
+            "maxptime" => {
+                self.most_packet_time = self.most_packet_time.into_iter().chain(value.parse().ok()).min();
+            }
             "bundle-only" => self.bundle_only = true,
             "rtpmap" => self.maps.extend(numbered().and_then(|(pt, map)| Some((plain_number(pt)?, map)))),
             "fmtp" => self.formats.extend(numbered().and_then(|(pt, format)| Some((plain_number(pt)?, format)))),
