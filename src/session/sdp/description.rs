@@ -249,6 +249,7 @@ impl Description {
     }
 
     fn attribute(&mut self, name: &str, value: &str) {
+        let is_flag = value.is_empty();
         match name {
             "group" => {
                 if let Some(mids) = value.strip_prefix("BUNDLE ") {
@@ -259,9 +260,10 @@ impl Description {
             "ice-pwd" => keep(&mut self.password, credential(value)),
             "setup" => keep(&mut self.setup, role(value)),
             "fingerprint" => self.fingerprints.extend(fingerprint(value)),
-            "ice-lite" => self.ice_lite = true,
+            "ice-lite" if is_flag => self.ice_lite = true,
             "extmap" => self.extensions.extend(Extension::parse(value)),
-            name => self.direction = Direction::parse(name).unwrap_or(self.direction),
+            name if is_flag => self.direction = Direction::parse(name).unwrap_or(self.direction),
+            _ => {}
         }
     }
 }
@@ -315,6 +317,7 @@ impl Section {
             let (number, rest) = value.split_once(' ')?;
             Some((number, rest.trim().to_owned()))
         };
+        let is_flag = value.is_empty();
         match name {
             "mid" => keep(&mut self.mid, token(value)),
             "ice-ufrag" => keep(&mut self.ufrag, credential(value)),
@@ -322,20 +325,21 @@ impl Section {
             "setup" => keep(&mut self.setup, role(value)),
             "fingerprint" => self.fingerprints.extend(fingerprint(value)),
             "candidate" => self.candidates.push(format!("candidate:{value}")),
-            "rtcp-rsize" => self.reduced_size = true,
-            "rtcp-mux" | "rtcp-mux-only" => self.rtcp_mux = true,
+            "rtcp-rsize" if is_flag => self.reduced_size = true,
+            "rtcp-mux" | "rtcp-mux-only" if is_flag => self.rtcp_mux = true,
             // The least of those that are numbers.
             "maxptime" => {
                 self.most_packet_time = self.most_packet_time.into_iter().chain(value.parse().ok()).min();
             }
-            "bundle-only" => self.bundle_only = true,
+            "bundle-only" if is_flag => self.bundle_only = true,
             "rtpmap" => self.maps.extend(numbered().and_then(|(pt, map)| Some((plain_number(pt)?, map)))),
             "fmtp" => self.formats.extend(numbered().and_then(|(pt, format)| Some((plain_number(pt)?, format)))),
             "rtcp-fb" => self.feedback.extend(numbered().and_then(|(pt, kind)| {
                 if pt == "*" { Some((None, kind)) } else { Some((Some(plain_number(pt)?), kind)) }
             })),
             "extmap" => self.extensions.extend(Extension::parse(value)),
-            name => self.direction = Direction::parse(name).unwrap_or(self.direction),
+            name if is_flag => self.direction = Direction::parse(name).unwrap_or(self.direction),
+            _ => {}
         }
     }
 
