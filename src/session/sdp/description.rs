@@ -203,7 +203,9 @@ impl Description {
                     description.sections.push(section);
                 }
                 "a" => {
-                    let (name, value) = value.split_once(':').unwrap_or((value, ""));
+                    // What has a colon and nothing behind it is no flag either.
+                    let split = value.split_once(':').filter(|(_, value)| !value.is_empty());
+                    let (name, value) = split.unwrap_or((value, ""));
                     if name == "mid" && description.sections.iter().any(|s| s.mid.as_deref() == Some(value)) {
                         return Err(bad("another a=mid has the same value"));
                     }
