@@ -193,7 +193,12 @@ fn run(shared: &Shared, config: WorkerConfig, sink: &UnitSink, alive: Alive, bea
                 continue;
             }
             let seen = inbox.leave();
+            // Composing takes its time, and those who put frames or ask for keyframes do not wait for it.
+            drop(inbox);
             rung.handle_left(seen.as_ref());
+            drop(seen);
+            inbox = lock(&shared.inbox);
+            continue;
         } else if rung.is_passing() {
             rung.handle_left(None);
         }

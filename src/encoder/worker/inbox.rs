@@ -75,6 +75,7 @@ impl Inbox {
             if self.recorded.len() < MOST_RECORDED {
                 self.recorded.push_back(Recorded { coded, captured: frame.captured });
             } else {
+                self.recorded.clear();
                 self.passing.leave();
             }
         }

@@ -93,8 +93,15 @@ impl Shared {
         if !matches!(fallback.base.kind, Kind::File { .. } | Kind::Image(_)) || lock(&self.sources).fallback.is_some() {
             return;
         }
-        if let Err(error) = Source::open(&fallback.base, &self.config.options, Arc::new(|_| ()), &self.watch) {
-            warn!("the fallback could not be shown now: {error}");
+        let (layer, options, watch) = (fallback.base.clone(), self.config.options.clone(), self.watch.clone());
+        // A disk may take its time, and nobody waits for this.
+        let look = move || {
+            if let Err(error) = Source::open(&layer, &options, Arc::new(|_| ()), &watch) {
+                warn!("the fallback could not be shown now: {error}");
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("fallback".to_owned()).spawn(look) {
+            tracing::debug!("the fallback is not looked at: {error}");
         }
     }
 
