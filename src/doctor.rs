@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::config::load::{LoadError, Loaded};
 use crate::config::{RunConfig, one_line};
 use crate::control::wire::Status;
-use crate::source::SourceOptions;
+use crate::source::{Layer, SourceOptions};
 
 mod gather;
 pub mod layers;
@@ -172,10 +172,18 @@ pub fn examine(patient: Patient) -> Report {
         add(captured.map(|captured| vec![screen::capture(&asked, &captured)]));
     }
     let has_daemon = status.is_some();
-    for (role, layer) in layers::to_open(&config.source, config.fallback.as_ref(), has_daemon) {
+    let to_open = layers::to_open(&config.source, config.fallback.as_ref(), has_daemon);
+    let look = |(role, layer): (layers::Role, Layer)| {
         let options = SourceOptions { fps, pointer: false, capture: by, ..SourceOptions::default() };
-        let opened = Check::start("source", move || gather::screen::open(&layer, &options)).finish();
-        add(opened.map(|opened| vec![layers::layer(role, config.fallback.is_some(), &opened)]));
+        (role, Check::start("source", move || gather::screen::open(&layer, &options)).finish())
+    };
+    let opened: Vec<_> = to_open.into_iter().map(look).collect();
+    let is_lost = |(role, opened): &(layers::Role, Result<Result<String, String>, Finding>)| {
+        *role == layers::Role::Fallback && !matches!(opened, Ok(Ok(_)))
+    };
+    let has_fallback = config.fallback.is_some() && !opened.iter().any(is_lost);
+    for (role, opened) in opened {
+        add(opened.map(|opened| vec![layers::layer(role, has_fallback, &opened)]));
     }
     add(Check::start("cameras", gather::screen::cameras).finish().map(|found| screen::cameras(&found)));
     let audio = config.audio.clone();
