@@ -71,7 +71,7 @@ impl Lessons {
     }
 }
 
-/// What one thread has used of the processors.
+/// What the thread or the process that `clock` is of has used of the processors, in milliseconds.
 fn used(clock: ClockId) -> f64 {
     let time = clock_gettime(clock);
     time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6

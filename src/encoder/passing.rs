@@ -114,18 +114,17 @@ impl Passing {
                 return if self.is_on { Step::Hold } else { Step::Encode };
             }
             Some(group) if group.last.next() == coded.serial => {
-                let was_fit = !coded.keyframe || group.fits_whole(captured, rate);
                 if coded.keyframe {
+                    let was_fit = group.fits_whole(captured, rate);
                     *group = Group::new(coded, captured, rate, group.ahead);
+                    let fits = was_fit && group.fits(captured);
+                    self.judge(fits);
+                    self.is_on = self.fitting >= self.wanted;
                 } else {
                     group.add(coded, captured, rate);
-                }
-                let is_fit = was_fit && group.fits(captured);
-                if coded.keyframe {
-                    self.judge(is_fit);
-                    self.is_on = self.fitting >= self.wanted;
-                } else if self.is_on && !is_fit {
-                    self.judge(false);
+                    if self.is_on && !group.fits(captured) {
+                        self.judge(false);
+                    }
                 }
             }
             // It can't be made of what was sent.

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::control::says;
+use crate::control::{json_of, says};
 use crate::heard::hears;
 use crate::stage::{SOON, Stage, millis};
 use crate::support::daemon::Setup;
 use crate::support::heavy;
+use crate::switching::image;
 
 const SIZE: (u16, u16) = (640, 360);
 const H264: &[&str] = &["-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-c:a", "aac"];
@@ -65,7 +66,7 @@ fn a_lesson_is_seen_in_its_colours_and_heard() {
 
 /// The counts of the H.264 encoder: pictures, and those of them that were sent as they are recorded.
 fn pictures(stage: &Stage) -> (u64, u64) {
-    let status: Value = serde_json::from_str(&says(&stage.daemon.setup().control(), &["status", "--json"])).unwrap();
+    let status = json_of(&stage.daemon.setup().control(), &["status", "--json"]);
     let encoder = status["encoders"].as_array().unwrap().iter().find(|encoder| encoder["codec"] == "h264").unwrap();
     (encoder["units"].as_u64().unwrap(), encoder["passed"].as_u64().unwrap())
 }
@@ -110,10 +111,8 @@ fn a_lesson_that_fits_is_sent_as_it_is_recorded_until_something_stands_over_it()
     println!("{stats}");
 
     let control = stage.daemon.setup().control();
-    let red = folder.path().join("red.png");
-    let image = ["-loglevel", "error", "-f", "lavfi", "-i", "color=red:size=64x64", "-frames:v", "1"];
-    assert!(Command::new("ffmpeg").args(image).arg(&red).status().unwrap().success());
-    says(&control, &["switch", &format!("{source} + image:{}?at=bottom-right", red.display())]);
+    let red = image(folder.path(), "red.png", "red", "64x64");
+    says(&control, &["switch", &format!("{source} + image:{red}?at=bottom-right")]);
     let at_switch = pictures(&stage);
     let with_layer = awaits_pictures(&stage, "it is encoded", |(units, _)| units >= at_switch.0 + 40);
     assert_eq!(with_layer.1, at_switch.1, "what stands over it is not recorded");

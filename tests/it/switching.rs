@@ -43,7 +43,7 @@ fn awaits_colour(stage: &Stage, point: (i16, i16), rgb: [f64; 3], within: Durati
 }
 
 /// Makes an image of one colour.
-fn image(directory: &std::path::Path, name: &str, colour: &str, size: &str) -> String {
+pub fn image(directory: &std::path::Path, name: &str, colour: &str, size: &str) -> String {
     let path = directory.join(name);
     let made = Command::new("ffmpeg")
         .args([
