@@ -13,6 +13,7 @@ use self::clock::Clock;
 use self::lesson::{Lesson, Step};
 use self::movie::Picture;
 use self::screen::{Painted, Screen};
+use self::streams::codec_name;
 use super::{FrameSink, Kind, Opened, Source, SourceError, SourceOptions};
 use crate::alive::Watch;
 use crate::frame::{Damage, Size};
@@ -121,10 +122,10 @@ impl Player {
         let (movie, (at, files)) = (self.lesson.movie(), self.lesson.place());
         let facts = movie.facts();
         let size = self.screen.size().unwrap_or(facts.size);
-        let sound = facts.codecs.1.unwrap_or("no sound");
+        let (pictures, sound) = (codec_name(facts.codecs.0), facts.codecs.1.map_or("no sound", codec_name));
         let more = if files > 1 { format!(", {at} of {files}") } else { String::new() };
         let end = if self.is_over { ", at its end" } else { "" };
-        format!("file {} {size} ({}, {sound}{more}{end})", movie.name(), facts.codecs.0)
+        format!("file {} {size} ({pictures}, {sound}{more}{end})", movie.name())
     }
 
     /// Plays until the source is stopped.
@@ -195,13 +196,14 @@ impl Player {
             self.upcoming.remove(0);
             return Some(now);
         }
-        match self.screen.paint(first) {
+        let painted = self.screen.paint(first);
+        let played = (self.lesson.place().0, self.screen.size());
+        if std::mem::replace(&mut self.played, played) != played {
+            orders.describe(self.describe());
+        }
+        match painted {
             Ok(Painted::Busy) => return Some(now + RETRY),
             Ok(Painted::Differs(damage)) => {
-                let played = (self.lesson.place().0, self.screen.size());
-                if std::mem::replace(&mut self.played, played) != played {
-                    orders.describe(self.describe());
-                }
                 self.screen.frame(Some(damage), due).into_iter().for_each(|frame| sink(frame))
             }
             // Whatever it looks like, the recorded pictures after it are made of it.
@@ -239,9 +241,7 @@ impl Player {
             orders.describe(self.describe());
             let movie = self.lesson.movie();
             info!("the lesson is over ({}); its last picture stands", movie.name());
-            if movie.errors() > 0 {
-                warn!("{}: {} errors until its end", movie.name(), movie.errors());
-            }
+            movie.tell_end();
         }
     }
 }

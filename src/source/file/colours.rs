@@ -54,6 +54,15 @@ impl Told {
         }
     }
 
+    /// Whether browsers show it as it is converted here: they take what is unsaid for BT.601, and not all of them know the full range.
+    pub(super) fn is_shown_alike(&self, rows: usize) -> bool {
+        let matrix = match self.matrix {
+            Some(matrix) => [1, 5, 6].contains(&matrix),
+            None => rows < HIGH_DEFINITION,
+        };
+        matrix && self.full != Some(true)
+    }
+
     /// The range to convert by.
     pub(super) fn range(&self) -> YuvRange {
         if self.full == Some(true) { YuvRange::Full } else { YuvRange::Limited }

@@ -185,10 +185,7 @@ impl Lesson {
     }
 
     fn follow(&mut self, at: usize, movie: Movie) {
-        let errors = self.movie.errors();
-        if errors > 0 {
-            warn!("{}: {errors} errors until its end", self.movie.name());
-        }
+        self.movie.tell_end();
         if at == self.at {
             debug!("{} begins again", movie.name());
         } else {

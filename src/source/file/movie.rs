@@ -39,6 +39,8 @@ const MOST_ERRORS: u32 = 50;
 const MOST_STILL: i64 = 500_000;
 /// Times that go back by more than this, in microseconds, begin anew.
 const MOST_BACK: i64 = 500_000;
+/// A file that ends earlier than it says by more than this was cut off: sound and pictures need not end together.
+const MOST_MISSING: Duration = Duration::from_secs(2);
 /// What a picture lasts where nothing tells.
 const USUAL_INTERVAL: Duration = Duration::from_millis(40);
 /// Larger pictures than this are decoded by two threads.
@@ -89,6 +91,8 @@ pub(super) struct Movie {
     /// When the last picture was, and how long it lasts.
     last: (Duration, Duration),
     errors: u64,
+    /// How long it says to last from `origin` on.
+    length: Option<Duration>,
     facts: Facts,
     /// What of it can be sent as it is.
     passage: Option<Passage>,
@@ -147,6 +151,7 @@ impl Movie {
         });
         let length = ends.max().map(|end| end - origin).filter(|length| *length > 0);
         let turn = turn_of(stream);
+        let passage = Passage::new(&stream.codec_parameters(), parameters.height()).filter(|_| turn == Turn::None);
         let extradata = parameters.extradata().unwrap_or_default().to_vec();
         let (sound_index, sound_codec, sound) = match sound {
             Some((index, codec, sound)) => (Some(index), Some(codec), Some(sound)),
@@ -167,8 +172,9 @@ impl Movie {
             decoded: VecDeque::new(),
             last: (Duration::ZERO, USUAL_INTERVAL),
             errors: 0,
+            length: None,
             facts: Facts { codecs: (codec, sound_codec), size },
-            passage: None,
+            passage,
         };
         while movie.packets.is_empty() && movie.state == Reading::More {
             movie.read(None);
@@ -176,7 +182,6 @@ impl Movie {
         let keyframe = movie.packets.front().map(Packet::data).unwrap_or_default();
         let told = colours::told(codec, &extradata, keyframe);
         movie.painter = Arc::new(Mutex::new(Painter::new(told, turn)));
-        movie.passage = Passage::new(codec, &extradata).filter(|_| turn == Turn::None);
         movie.begin(start, length)?;
         Ok(movie)
     }
@@ -191,6 +196,7 @@ impl Movie {
         if let Some(length) = length.filter(|length| begin > 0 && begin >= *length) {
             return Err(too_short(length));
         }
+        self.length = length.map(|length| Duration::from_micros((length - begin).unsigned_abs()));
         let file_origin = self.origin;
         self.origin = file_origin.saturating_add(begin);
         if begin > 0 {
@@ -269,8 +275,28 @@ impl Movie {
     }
 
     /// How often something in it could not be read or decoded.
+    #[cfg(test)]
     pub(super) fn errors(&self) -> u64 {
         self.errors
+    }
+
+    /// How long it says to last where it ends well before that.
+    pub(super) fn cut_off(&self) -> Option<Duration> {
+        self.length.filter(|length| self.end() + MOST_MISSING < *length)
+    }
+
+    /// Says what was wrong with it, once it is over.
+    pub(super) fn tell_end(&self) {
+        let Self { name, errors, .. } = self;
+        if *errors > 0 {
+            warn!("{name}: {errors} errors until its end");
+        }
+        if let Some(length) = self.cut_off() {
+            let [ended, length] = [self.end(), length].map(|time| time.as_secs_f64());
+            warn!(
+                "{name} ends after {ended:.1} s, but says that it has {length:.1} s: it was cut off when it was recorded or copied"
+            );
+        }
     }
 
     /// The next picture; `None` at its end.
@@ -332,7 +358,7 @@ impl Movie {
                 (Some(packet), _) => {
                     self.held -= packet.data().len().min(self.held);
                     if let Some(passage) = &mut self.passage {
-                        passage.handle_packet(packet.pts().as_micros(), packet.data());
+                        passage.handle_packet(&packet);
                     }
                     self.video.try_push(packet)
                 }

@@ -33,6 +33,26 @@ pub(super) fn sound_of(streams: &[Stream], name: &str) -> Option<(usize, &'stati
     None
 }
 
+/// What people call the codec of FFmpeg's decoder `decoder`.
+pub(super) fn codec_name(decoder: &str) -> &str {
+    match decoder {
+        "h264" => "H.264",
+        "hevc" => "HEVC",
+        "vp8" | "libvpx" => "VP8",
+        "vp9" | "libvpx-vp9" => "VP9",
+        "av1" | "libdav1d" | "libaom-av1" => "AV1",
+        "mpeg4" => "MPEG-4",
+        "mpeg2video" => "MPEG-2",
+        "mjpeg" => "MJPEG",
+        "aac" | "libfdk_aac" => "AAC",
+        "opus" | "libopus" => "Opus",
+        "vorbis" | "libvorbis" => "Vorbis",
+        "mp3" | "mp3float" => "MP3",
+        "flac" => "FLAC",
+        other => other,
+    }
+}
+
 /// How its pictures are to be turned.
 pub(super) fn turn_of(stream: &Stream) -> Turn {
     let matrix = stream.side_data().find(|data| data.data_type().name() == "Display Matrix");

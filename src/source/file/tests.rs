@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use super::lesson::{Lesson, Step};
 use super::screen::{Painted, Screen};
 use super::*;
-use crate::frame::coded::{Coded, Coding};
 use crate::frame::{Damage, Frame, Size};
 
 mod played;
+mod recorded;
 mod sounding;
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -194,64 +194,6 @@ fn pictures_come_in_the_order_of_their_times_whatever_the_order_in_the_file() {
 }
 
 #[test]
-fn what_could_be_sent_as_it_is_recorded_comes_with_its_pictures_and_nothing_else_does() {
-    let made = Made::new();
-    let source = ["-f", "lavfi", "-i", "testsrc=s=160x96:r=25:d=2"];
-    let (baseline, often) = (["-profile:v", "baseline"], ["-g", "20", "-sc_threshold", "0"]);
-    let vp8: &[&str] = &["-c:v", "libvpx", "-auto-alt-ref", "0", "-g", "20"];
-    let files = [
-        made.file("baseline.mp4", &[&source, H264, &baseline, &often]),
-        made.file("baseline.mkv", &[&source, H264, &baseline, &often]),
-        made.file("vp8.webm", &[&source, vp8]),
-    ];
-    for file in &files {
-        let pictures = pictures(&mut lesson(file), 100);
-        let rows: Vec<_> = pictures.iter().map(|picture| picture.coded.as_deref().unwrap()).collect();
-        assert_eq!(rows.len(), 50, "{}", file.display());
-        assert!(rows.windows(2).all(|pair| pair[1].serial == pair[0].serial.next()), "{}", file.display());
-        let keyframes: Vec<_> = (0..50).filter(|at| rows[*at].keyframe).collect();
-        assert_eq!(keyframes, [0, 20, 40], "{}", file.display());
-        // Sent, they are what they were.
-        let vp8 = rows[0].coding == Coding::Vp8;
-        let sent = made.path(if vp8 { "sent.ivf" } else { "sent.h264" });
-        let bytes: Vec<u8> = if vp8 { ivf(&rows) } else { rows.iter().flat_map(|row| row.data.to_vec()).collect() };
-        std::fs::write(&sent, bytes).unwrap();
-        let shown = |path: &Path| {
-            let decode = ["-f", "rawvideo", "-fps_mode", "passthrough", "-"];
-            let output = Command::new("ffmpeg").args(["-v", "error", "-i"]).arg(path).args(decode).output().unwrap();
-            assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
-            output.stdout
-        };
-        assert!(shown(&sent) == shown(file), "{}: other pictures", file.display());
-    }
-    let lying = ["-i", files[0].to_str().unwrap(), "-c", "copy", "-metadata:s:v", "rotate=180"];
-    let never = [
-        made.file("high.mp4", &[&source, H264, &["-bf", "0"]]),
-        made.file("wide.mp4", &[&source, H264, &baseline, &["-vf", "setsar=2"]]),
-        made.file("turned.mp4", &[&lying]),
-    ];
-    for file in &never {
-        let mut screen = Screen::new();
-        for picture in pictures(&mut lesson(file), 5) {
-            screen.paint(&picture).unwrap();
-            assert!(!screen.is_coded(), "{}", file.display());
-        }
-    }
-}
-
-/// A file of VP8 frames.
-fn ivf(frames: &[&Coded]) -> Vec<u8> {
-    let mut file = b"DKIF\0\0\x20\0VP80\xa0\0\x60\0\x19\0\0\0\x01\0\0\0".to_vec();
-    file.extend([frames.len() as u32, 0].iter().flat_map(|number| number.to_le_bytes()));
-    for (number, frame) in frames.iter().enumerate() {
-        file.extend((frame.data.len() as u32).to_le_bytes());
-        file.extend((number as u64).to_le_bytes());
-        file.extend(&frame.data);
-    }
-    file
-}
-
-#[test]
 fn recordings_that_were_put_together_go_on_where_their_times_begin_anew() {
     let made = Made::new();
     let source = ["-f", "lavfi", "-i", "testsrc=s=160x96:r=25:d=2"];
@@ -343,11 +285,16 @@ fn a_damaged_file_is_played_as_far_as_it_can_be() {
     let made = Made::new();
     let source = ["-f", "lavfi", "-i", "testsrc=s=320x180:r=25:d=4"];
     let flags = ["-g", "25", "-movflags", "+faststart"];
-    let mut bytes = std::fs::read(made.file("whole.mp4", &[&source, H264, &flags])).unwrap();
+    let whole = made.file("whole.mp4", &[&source, H264, &flags]);
+    let mut bytes = std::fs::read(&whole).unwrap();
     let cut = made.path("cut.mp4");
-    std::fs::write(&cut, &bytes[..bytes.len() * 6 / 10]).unwrap();
-    let count = pictures(&mut lesson(&cut), 200).len();
-    assert!((20..90).contains(&count), "{count} pictures of a file that was cut off");
+    std::fs::write(&cut, &bytes[..bytes.len() * 4 / 10]).unwrap();
+    for (file, is_cut) in [(&cut, true), (&whole, false)] {
+        let mut lesson = lesson(file);
+        let count = pictures(&mut lesson, 200).len();
+        assert_eq!((20..90).contains(&count), is_cut, "{}: {count} pictures", file.display());
+        assert_eq!(lesson.movie().cut_off(), is_cut.then_some(Duration::from_secs(4)), "{}", file.display());
+    }
     // A hole in the middle.
     let length = bytes.len();
     for byte in &mut bytes[length / 2..length / 2 + 3_000] {
