@@ -148,6 +148,11 @@ impl Frame {
         Self { picture, damage, pointer: None, overlays: Vec::new(), coded: None, captured }
     }
 
+    /// Whether it looks like the frame before, and is news only to who passes recorded pictures on.
+    pub fn is_news_as_coded_alone(&self) -> bool {
+        self.coded.is_some() && self.damage.is_empty() && self.pointer.is_none() && self.overlays.is_empty()
+    }
+
     /// The picture as it was recorded, where that is what the viewers of a canvas of `canvas` are to see.
     pub fn coded_for(&self, canvas: Size) -> Option<&coded::Coded> {
         let is_bare = self.pointer.is_none() && self.overlays.is_empty() && self.picture.size() == canvas;

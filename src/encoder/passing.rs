@@ -128,7 +128,11 @@ impl Passing {
                 }
             }
             // It can't be made of what was sent.
-            _ => {
+            group => {
+                // A recording has its end; where pictures of it are left out, more may be.
+                if group.as_ref().is_some_and(|group| group.last.is_beside(coded.serial)) {
+                    self.judge(false);
+                }
                 self.group = coded.keyframe.then(|| Group::new(coded, captured, rate, (0.0, captured)));
                 (self.is_on, self.fitting) = (false, 0);
             }
@@ -244,17 +248,26 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_or_anything_else_ends_it_until_a_whole_group_was_seen() {
+    fn another_row_or_anything_else_ends_it_until_a_whole_group_was_seen() {
         let mut row = Row::new();
         row.group(20, 10_000);
         assert_eq!(row.group(10, 10_000), (true, true));
-        row.serial = row.serial.next();
-        assert_eq!(row.picture(false, 10_000), Step::Encode);
+        row.serial = Serial::first();
         assert_eq!([0; 3].map(|_| row.group(20, 10_000).0), [false, true, true]);
         assert_eq!(row.passing.handle_picture(None, row.now, RATE), Step::Encode);
         assert_eq!([0; 3].map(|_| row.group(20, 10_000).0), [false, true, true]);
         let other = Coded { coding: Coding::H264, data: Bytes::new(), keyframe: true, serial: row.serial.next() };
         assert_eq!(row.passing.handle_picture(Some(&other), row.now, RATE), Step::Encode);
+    }
+
+    #[test]
+    fn where_pictures_are_left_out_it_has_to_fit_for_longer() {
+        let mut row = Row::new();
+        row.group(20, 10_000);
+        assert_eq!(row.group(10, 10_000), (true, true));
+        row.serial = row.serial.next();
+        assert_eq!(row.picture(false, 10_000), Step::Encode);
+        assert_eq!([0; 7].map(|_| row.group(20, 10_000).0), [false, false, false, false, false, true, true]);
     }
 
     #[test]

@@ -108,9 +108,11 @@ impl EncodeWorker {
         if !inbox.active {
             return;
         }
-        inbox.put(frame);
+        let is_news = inbox.put(frame);
         drop(inbox);
-        self.shared.changed.notify_one();
+        if is_news {
+            self.shared.changed.notify_one();
+        }
     }
 
     /// Asks for a keyframe on behalf of a viewer; at most one a second is made.
@@ -182,9 +184,7 @@ fn run(shared: &Shared, config: WorkerConfig, sink: &UnitSink, alive: Alive, bea
         if let Some(Recorded { coded, captured }) = inbox.take_recorded() {
             drop(inbox);
             let unit = rung.pass(&coded, captured, now);
-            *lock(&shared.counters) = rung.counters();
-            sink(unit);
-            inbox = lock(&shared.inbox);
+            inbox = give(shared, &rung, sink, Some(unit), starts);
             continue;
         }
         if inbox.passes() {
@@ -213,18 +213,27 @@ fn run(shared: &Shared, config: WorkerConfig, sink: &UnitSink, alive: Alive, bea
         drop(inbox);
         let unit = rung.encode(work, frame.as_ref());
         drop(frame);
-        *lock(&shared.counters) = rung.counters();
-        inbox = lock(&shared.inbox);
-        // What was encoded for those who have left meanwhile is not for who has come.
-        if let Some(unit) = unit.filter(|_| inbox.active && inbox.starts == starts) {
-            drop(inbox);
-            sink(unit);
-            inbox = lock(&shared.inbox);
-        }
+        inbox = give(shared, &rung, sink, unit, starts);
     }
     drop(inbox);
     rung.set_active(false, Instant::now());
     alive.release();
+}
+
+/// Gives a unit to who watches since the inbox's start number `starts`: what was made for those who have left meanwhile is not for who has come.
+fn give<'a>(
+    shared: &'a Shared,
+    rung: &Rung,
+    sink: &UnitSink,
+    unit: Option<AccessUnit>,
+    starts: u64,
+) -> MutexGuard<'a, Inbox> {
+    *lock(&shared.counters) = rung.counters();
+    let inbox = lock(&shared.inbox);
+    let Some(unit) = unit.filter(|_| inbox.active && inbox.starts == starts) else { return inbox };
+    drop(inbox);
+    sink(unit);
+    lock(&shared.inbox)
 }
 
 fn wait<'a>(

@@ -124,6 +124,10 @@ impl Core {
             frame.damage = Damage::whole(frame.picture.size());
         }
         self.card_owed = false;
+        // With anything over it, it is not passed on, and else it looks as before.
+        if !self.overlays.is_empty() && self.behind.is_some() && frame.is_news_as_coded_alone() {
+            return None;
+        }
         Some(self.over(frame))
     }
 
@@ -240,7 +244,10 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
+    use bytes::Bytes;
+
     use super::*;
+    use crate::frame::coded::{Coded, Coding, Serial};
 
     const SIZE: Size = Size::new(64, 36);
 
@@ -338,6 +345,21 @@ mod tests {
         assert!((38..=42).contains(&shown), "{shown} frames in two seconds at 20 a second");
         core.handle_overlay_lost(0, at(4000));
         assert!(core.poll_frame(at(4000)).unwrap().overlays.is_empty());
+    }
+
+    #[test]
+    fn recorded_pictures_that_look_as_before_are_news_only_where_nothing_is_over_them() {
+        let now = Instant::now();
+        let coded = Coded { coding: Coding::Vp8, data: Bytes::new(), keyframe: false, serial: Serial::first() };
+        let recorded = |shade| Frame { coded: Some(Arc::new(coded.clone())), ..frame(shade, now) };
+        for overlays in 0..2 {
+            let mut core = stage(Instead::Card, overlays);
+            let first = core.handle_frame(Origin::Base, recorded(7), now).unwrap();
+            assert_eq!((first.damage, first.coded.is_some()), (Damage::whole(SIZE), overlays == 0));
+            assert_eq!(core.handle_frame(Origin::Base, recorded(7), now).is_some(), overlays == 0);
+            let damaged = Frame { damage: Damage::whole(SIZE), ..recorded(8) };
+            assert_eq!(shade(&core.handle_frame(Origin::Base, damaged, now).unwrap()), 8);
+        }
     }
 
     #[test]
