@@ -147,7 +147,9 @@ pub fn examine(patient: Patient) -> Report {
         checks.push(Finding::new("config", Level::Fail, format!("{error:#}"), advice));
     }
     let control = patient.control;
-    let status: Option<Status> = match Check::start("daemon", move || gather::daemon(control.as_deref())).finish() {
+    let daemon = Check::start("daemon", move || gather::daemon(control.as_deref())).finish();
+    let has_daemon = daemon.as_ref().map_or(true, layers::is_there);
+    let status: Option<Status> = match daemon {
         Ok(found) => {
             checks.extend(machine::daemon(&found));
             found.ok()
@@ -171,7 +173,6 @@ pub fn examine(patient: Patient) -> Report {
         let captured = Check::start("capture", move || gather::screen::capture(&display, fps)).finish();
         add(captured.map(|captured| vec![screen::capture(&asked, &captured)]));
     }
-    let has_daemon = status.is_some();
     let to_open = layers::to_open(&config.source, config.fallback.as_ref(), has_daemon);
     let look = |(role, layer): (layers::Role, Layer)| {
         let options = SourceOptions { fps, pointer: false, capture: by, ..SourceOptions::default() };

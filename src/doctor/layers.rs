@@ -1,6 +1,11 @@
 //! Verdicts on the layers of what is to be shown, and on what is shown instead. Pure.
 
+use std::io;
+use std::path::PathBuf;
+
 use super::{Finding, Level};
+use crate::control::client::ClientError;
+use crate::control::wire::Status;
 use crate::source::{Kind, Layer, SourceSpec};
 
 /// What a layer is for.
@@ -12,6 +17,15 @@ pub enum Role {
     Overlay,
     /// What is shown while the first one is lost.
     Fallback,
+}
+
+/// Whether a daemon seems to run, so that its camera is not to be had; one that this user may not ask, or that does not answer, runs too.
+pub fn is_there(asked: &Result<Status, ClientError>) -> bool {
+    let is_hidden = |(_, error): &(PathBuf, io::Error)| error.kind() == io::ErrorKind::PermissionDenied;
+    match asked {
+        Err(ClientError::Absent(tried)) => tried.iter().any(is_hidden),
+        Ok(_) | Err(_) => true,
+    }
 }
 
 /// The layers that nothing else looks at and that can be opened without asking or disturbing anybody.
@@ -61,6 +75,17 @@ mod tests {
         for source in ["screen", "auto", "pattern", "off"] {
             assert_eq!(roles(source, "pattern", false), [], "{source}");
         }
+    }
+
+    #[test]
+    fn a_daemon_that_this_user_may_not_ask_is_there_all_the_same() {
+        let absent = |kinds: &[io::ErrorKind]| {
+            let tried = kinds.iter().map(|kind| (PathBuf::from("/run/laterna/control.sock"), (*kind).into()));
+            is_there(&Err(ClientError::Absent(tried.collect())))
+        };
+        let (gone, denied) = (io::ErrorKind::NotFound, io::ErrorKind::PermissionDenied);
+        assert_eq!([absent(&[gone, gone]), absent(&[gone, denied]), absent(&[])], [false, true, false]);
+        assert!(is_there(&Err(ClientError::Lost { path: PathBuf::new(), why: "no reply".to_owned() })));
     }
 
     #[test]

@@ -31,6 +31,7 @@ const COLUMN: usize = 28;
 /// Lists screens, windows and cameras, and what every machine has, beside what could not be looked at; `display` is what `$DISPLAY` says.
 pub fn all(display: Option<&str>) -> (Vec<Found>, Vec<String>) {
     let (mut found, mut unseen) = (Vec::new(), Vec::new());
+    let display = display.filter(|name| !name.is_empty());
     #[cfg(feature = "wayland")]
     found.extend(super::portal::list());
     let has_portal = !found.is_empty();
