@@ -85,6 +85,14 @@ pub enum SourceError {
         /// What to do.
         advice: String,
     },
+    /// Neither it nor what is shown in its place.
+    #[error("{source}; nor can the fallback be shown: {fallback}")]
+    Both {
+        /// What is wrong with the source.
+        source: Box<Self>,
+        /// What is wrong with the fallback.
+        fallback: Box<Self>,
+    },
     /// The operating system refuses something.
     #[error("source {spec}: {what}: {error}")]
     System {

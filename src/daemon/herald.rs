@@ -19,11 +19,11 @@ use crate::source::stage::Stage;
 /// Tells when a source is lost and back, for as long as it is there; one that is lost from the beginning is told at once.
 ///
 /// To be called in a tokio runtime, as [`follow_sound`].
-pub(super) fn follow_source(stage: &Arc<Stage>, events: &Events) {
-    let (health, first, told) = (stage.health(), stage.what(), events.clone());
-    let stage = Arc::downgrade(stage);
+pub(super) fn follow_source(stage: &Stage, events: &Events) {
+    let (health, what, told) = (stage.health(), stage.what(), events.clone());
     let say = move |health| {
-        let source = stage.upgrade().map_or_else(|| first.clone(), |stage| stage.what());
+        // Where the stage is closed already, there is nothing to tell of it.
+        let Some(source) = what() else { return };
         told.tell(match health {
             Health::Lost { why } => Event::SourceLost { source, why },
             Health::Well => Event::SourceBack { source },

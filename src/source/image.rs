@@ -6,8 +6,8 @@ use std::io::{self, Cursor, Read as _};
 use std::path::Path;
 use std::sync::Arc;
 
-use ac_ffmpeg::codec::Decoder as _;
 use ac_ffmpeg::codec::video::{VideoDecoder, VideoFrame, VideoFrameScaler, frame::get_pixel_format};
+use ac_ffmpeg::codec::{Decoder as _, VideoCodecParameters};
 use ac_ffmpeg::format::demuxer::Demuxer;
 use ac_ffmpeg::format::io::IO;
 
@@ -71,12 +71,16 @@ fn picture(path: &Path) -> Result<Picture, Wrong> {
     let decoder = VideoDecoder::from_codec_parameters(&parameters);
     let mut decoder = decoder.and_then(|builder| builder.time_base(time_base).build()).map_err(ffmpeg)?;
     let mut demuxer = demuxer.into_demuxer();
+    let mut packets = 0;
     let frame = loop {
         let packet = demuxer.take().map_err(ffmpeg)?;
         let is_end = packet.is_none();
         let pushed = match packet {
             Some(packet) if packet.stream_index() != index => continue,
-            Some(packet) => decoder.try_push(packet),
+            Some(packet) => {
+                packets += 1;
+                decoder.try_push(packet)
+            }
             None => decoder.try_flush(),
         };
         pushed.map_err(|error| unreadable(error.to_string()))?;
@@ -87,6 +91,13 @@ fn picture(path: &Path) -> Result<Picture, Wrong> {
         }
     };
     check(frame.width(), frame.height())?;
+    while let Some(packet) = demuxer.take().map_err(ffmpeg)?.filter(|_| packets < 2) {
+        packets += u32::from(packet.stream_index() == index);
+    }
+    if packets > 1 && !moves_at_times(&parameters) {
+        let found = "it is no picture that stands still but a video".to_owned();
+        return Err((found, "write file:PATH for a recorded lesson".to_owned()));
+    }
     let (bgrx, size) = opaque(&frame).map_err(ffmpeg)?;
     let turned = turn.turned(size);
     let upright = match turn {
@@ -99,6 +110,11 @@ fn picture(path: &Path) -> Result<Picture, Wrong> {
     };
     Picture::new(Arc::new(upright), turned, turned.width as usize * 4)
         .ok_or_else(|| unreadable("it is empty".to_owned()))
+}
+
+/// Whether images of this codec may have several pictures, of which the first is shown.
+fn moves_at_times(parameters: &VideoCodecParameters) -> bool {
+    matches!(parameters.decoder_name(), Some("gif" | "png" | "apng" | "webp" | "libwebp" | "mjpeg" | "tiff"))
 }
 
 /// The pixels in rows of BGRX without a gap, over black.

@@ -103,11 +103,15 @@ impl Stage {
         sources.overlays.iter().fold(what, |what, overlay| format!("{what} + {}", overlay.source.describe()))
     }
 
-    /// The source as it is broadcast while all is well, for people.
-    pub fn what(&self) -> String {
-        let sources = lock(&self.shared.sources);
-        let spec = || self.shared.config.spec.base.to_string();
-        sources.base.as_ref().map_or_else(spec, |base| base.source.describe())
+    /// Tells what the source is while all is well, for people; nothing once the stage is closed, which it keeps nobody from.
+    pub fn what(&self) -> impl Fn() -> Option<String> + Send + Sync + use<> {
+        let shared = Arc::downgrade(&self.shared);
+        move || {
+            let shared = shared.upgrade()?;
+            let sources = lock(&shared.sources);
+            let spec = || shared.config.spec.base.to_string();
+            Some(sources.base.as_ref().map_or_else(spec, |base| base.source.describe()))
+        }
     }
 
     /// The sound that comes with the pictures of the first layer, where some does.

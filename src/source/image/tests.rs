@@ -86,8 +86,10 @@ fn what_is_no_image_or_too_large_is_refused() {
     let large = made(folder.path(), "large.png", "8200x8", &[]);
     let whole = std::fs::read(made(folder.path(), "whole.png", "600x600", &[])).unwrap();
     std::fs::write(folder.path().join("cut.png"), &whole[..40]).unwrap();
+    let film = made(folder.path(), "film.mp4", "64x64", &["-frames:v", "3"]);
     for (path, word) in [
         (large, "too large (16400x8"),
+        (film, "a video"),
         (folder.path().join("text.png"), "no image"),
         (folder.path().join("cut.png"), "no image"),
         (folder.path().join("none.png"), "no such file"),

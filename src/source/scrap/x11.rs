@@ -207,6 +207,7 @@ impl From<SourceError> for Trouble {
         match error {
             SourceError::Unavailable { found, advice, .. } => Self { found, advice },
             SourceError::System { what, error, .. } => Self::new(format!("{what}: {error}"), ADVICE),
+            other @ SourceError::Both { .. } => Self::new(other.to_string(), ADVICE),
         }
     }
 }

@@ -68,7 +68,7 @@ impl Options {
                 }
                 _ => {
                     let found = format!("no option is called '{}'", written());
-                    let all = "use size=, fps=, loop, start=, and behind a + at=, width= and margin=";
+                    let all = "there are loop and start= of files, size= of cameras and the pattern, fps= of all that moves, and at=, width= and margin= of what follows a +";
                     return Err((found, all.to_owned()));
                 }
             }

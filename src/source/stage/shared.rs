@@ -101,8 +101,13 @@ impl Shared {
             Err(error) => match (&self.config.fallback, before) {
                 (None, _) | (_, Some(_)) => return Err(error),
                 (Some(_), None) => {
-                    let fallback =
-                        self.open_fallback().inspect_err(|_| warn!("{error}; nor can the fallback be shown"))?;
+                    let fallback = match self.open_fallback() {
+                        Ok(fallback) => fallback,
+                        Err(fallback) => {
+                            let (source, fallback) = (Box::new(error), Box::new(fallback));
+                            return Err(SourceError::Both { source, fallback });
+                        }
+                    };
                     warn!("{error}; the fallback is shown, and it is tried again every {} s", RETRY.as_secs());
                     self.lose(&error.to_string());
                     (None, Some(fallback))
