@@ -65,7 +65,10 @@ impl Lessons {
         Self {
             high: make("high.mp4", &x264),
             vp9: make("vp9.webm", &["-c:v", "libvpx-vp9", "-b:v", "2M", "-deadline", "realtime", "-cpu-used", "8"]),
-            baseline: make("baseline.mp4", &[&x264[..], &["-profile:v", "baseline"]].concat()),
+            baseline: make(
+                "baseline.mp4",
+                &[&x264[..], &["-profile:v", "baseline", "-colorspace", "bt709", "-color_range", "tv"]].concat(),
+            ),
             slide: make("slide.png", &["-frames:v", "1"]),
         }
     }

@@ -49,9 +49,11 @@ pub fn status(status: &Status) -> String {
     let mut text = table("", facts.map(|(name, value)| vec![name.to_owned(), value]));
     let heading = ["CODEC", "STATE", "PICTURES", "KEYFRAMES", "BYTES"].map(str::to_owned).to_vec();
     let encoders = status.encoders.iter().map(|encoder| {
-        let passed = Some(encoder.passed).filter(|passed| *passed > 0);
-        let passed = passed.map(|passed| format!(" ({passed} as recorded)")).unwrap_or_default();
-        let pictures = format!("{}{passed}", encoder.units);
+        let more = [(encoder.passed, "as recorded"), (encoder.skipped, "left out")];
+        let more = more.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+        let more = more.collect::<Vec<_>>().join(", ");
+        let more = if more.is_empty() { more } else { format!(" ({more})") };
+        let pictures = format!("{}{more}", encoder.units);
         let counts = [pictures, encoder.keyframes.to_string(), encoder.bytes.to_string()];
         [encoder.codec.clone(), works(encoder.running).to_owned()].into_iter().chain(counts).collect()
     });
@@ -321,7 +323,8 @@ whip+http://h/w: ended by the operator; `laterna call whip+http://h/w` publishes
     fn the_status_is_told_in_words() {
         let json = r#"{"version":"1.2.3","name":"desk","uptime_s":3700,"http":["[::]:8888","127.0.0.1:80"],"udp":8889,"max_viewers":2,
             "source":{"what":"screen :0 1920x1080","running":true},"sound":null,"size":"1920x1080",
-            "encoders":[{"codec":"h264","running":true,"units":1234,"keyframes":5,"bytes":67890}],
+            "encoders":[{"codec":"h264","running":true,"units":1234,"keyframes":5,"bytes":67890},
+                {"codec":"vp8","running":false,"units":70,"keyframes":2,"bytes":900,"passed":60,"skipped":3}],
             "viewers":[{"viewer":1,"at":"whep","name":"192.0.2.7","state":"connected","since_s":61,"codecs":["h264","opus"],"rtt_ms":7,"loss_percent":2,"way":"tcp","quality":"fair","because":["over TCP"]},
                 {"viewer":12,"at":"room","name":"a b","state":"joining","since_s":0,"codecs":[]}],
             "signaling":[{"server":"room","standing":"signed-in","name":"desk","peers":[{"id":2,"name":"a b","viewer":12}]}],
@@ -339,8 +342,9 @@ sound    off
 size     1920x1080
 config   /etc/laterna/laterna.toml
 
-CODEC  STATE    PICTURES  KEYFRAMES  BYTES
-h264   running  1234      5          67890
+CODEC  STATE    PICTURES                         KEYFRAMES  BYTES
+h264   running  1234                             5          67890
+vp8    idle     70 (60 as recorded, 3 left out)  2          900
 
 viewers: 1 connected, of 2 at most
   VIEWER  STATE      SINCE  CODECS     RTT  LOSS  WHERE  WHO        HOW
