@@ -146,7 +146,8 @@ impl Movie {
         let sound_begins = sound.as_ref().and_then(|(index, ..)| begins(&streams[*index]));
         let begins = sound_begins.filter(|at| *at >= video_begins - MOST_APART).unwrap_or(video_begins);
         let origin = begins.min(video_begins);
-        let ends = streams.iter().filter_map(|stream| {
+        let played = [Some(stream), sound.as_ref().map(|(index, ..)| &streams[*index])];
+        let ends = played.into_iter().flatten().filter_map(|stream| {
             Some(stream.start_time().as_micros().unwrap_or_default() + stream.duration().as_micros()?)
         });
         let length = ends.max().map(|end| end - origin).filter(|length| *length > 0);
