@@ -1,6 +1,6 @@
 //! (b) CPU of the daemon and of the X server, beside the same drawing without a daemon and the bare encoder on the same frames.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use laterna::clock::MediaTime;
@@ -76,16 +76,34 @@ fn tool(kind: Kind) -> Tool {
     }
 }
 
-/// The encoder's CPU at this rate of changes: one unit per change, frames converted beforehand, nothing else.
+/// The encoder's CPU at this rate of changes: one unit per change when its time has come, frames converted beforehand, nothing else.
+///
+/// What waits for its time finds caches that others have used meanwhile, as it does in the daemon; beside it stands what the same frames cost one after the other.
 fn bare_encoder(kind: Kind, report: &mut Report) -> f64 {
     let frames = captured(kind);
-    let size = frames[0].size;
-    let mut encoder = H264Encoder::new(size, tool(kind), BITRATE, FPS).unwrap();
-    let step = Duration::from_secs(1) / kind.rate();
+    let [(paced, bytes), (at_once, _)] = [true, false].map(|is_paced| encoded(kind, &frames, is_paced));
+    let rate = bytes as f64 * 8.0 / 1000.0 / (f64::from(FRAMES as u32 - 1) / f64::from(kind.rate()));
+    report.note(
+        &format!("{} bare encoder", kind.name()),
+        json!(format!("{:?}, qp {}, {rate:.0} kbit/s; {at_once:.1} % of a core one after the other", tool(kind), QP.0)),
+    );
+    paced
+}
+
+/// Encodes frames, each when its time has come or one after the other: CPU in percent of a core at their rate, and the bytes of all but the first.
+fn encoded(kind: Kind, frames: &[I420], is_paced: bool) -> (f64, usize) {
+    let mut encoder = H264Encoder::new(frames[0].size, tool(kind), BITRATE, FPS).unwrap();
+    let (step, start) = (Duration::from_secs(1) / kind.rate(), Instant::now());
+    let (_silent, never) = mpsc::sync_channel::<()>(0);
     // The first is a keyframe, which a connection pays once: it doesn't count.
     let (mut before, mut bytes) = (Duration::ZERO, 0);
     for (index, frame) in frames.iter().enumerate() {
-        let at = MediaTime((step * index as u32).as_nanos() as u64);
+        let due = step * index as u32;
+        if is_paced {
+            // The frame's time is what is waited for.
+            let _ = never.recv_timeout((start + due).saturating_duration_since(Instant::now()));
+        }
+        let at = MediaTime(due.as_nanos() as u64);
         let order = Order { qp: QP, keyframe: index == 0, refine: false, measure: false };
         let unit = encoder.encode(frame, at, order).unwrap();
         if index == 0 {
@@ -95,13 +113,7 @@ fn bare_encoder(kind: Kind, report: &mut Report) -> f64 {
         }
     }
     let spent = cpu_of(std::process::id()).saturating_sub(before);
-    let time = step * (frames.len() as u32 - 1);
-    let rate = bytes as f64 * 8.0 / 1000.0 / time.as_secs_f64();
-    report.note(
-        &format!("{} bare encoder", kind.name()),
-        json!(format!("{:?}, qp {}, {rate:.0} kbit/s", tool(kind), QP.0)),
-    );
-    percent(spent, time)
+    (percent(spent, step * (frames.len() as u32 - 1)), bytes)
 }
 
 fn captured(kind: Kind) -> Vec<I420> {
