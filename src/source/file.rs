@@ -21,6 +21,7 @@ use crate::orders::{Mode, Orders};
 
 mod clock;
 mod colours;
+mod layout;
 mod lesson;
 mod movie;
 mod passage;

@@ -58,6 +58,8 @@ fn picture(path: &Path) -> Result<Picture, Wrong> {
     let builder = Demuxer::builder().set_option("protocol_whitelist", "none");
     let demuxer = builder.build(IO::from_seekable_read_stream(Cursor::new(bytes))).map_err(ffmpeg)?;
     let demuxer = demuxer.find_stream_info(None).map_err(|(_, error)| ffmpeg(error))?;
+    // Formats of images alone; whatever follows the first one in some is none.
+    let of_images = demuxer.input_format().name().ends_with("_pipe");
     let found = demuxer.streams().iter().enumerate().find_map(|(index, stream)| {
         Some((index, stream.time_base(), stream.codec_parameters().into_video_codec_parameters()?))
     });
@@ -68,6 +70,7 @@ fn picture(path: &Path) -> Result<Picture, Wrong> {
         if fits { Ok(()) } else { Err(too_large(format!("{width}x{height}"))) }
     };
     check(parameters.width(), parameters.height())?;
+    let may_move = of_images || moves_at_times(&parameters);
     let decoder = VideoDecoder::from_codec_parameters(&parameters);
     let mut decoder = decoder.and_then(|builder| builder.time_base(time_base).build()).map_err(ffmpeg)?;
     let mut demuxer = demuxer.into_demuxer();
@@ -91,10 +94,10 @@ fn picture(path: &Path) -> Result<Picture, Wrong> {
         }
     };
     check(frame.width(), frame.height())?;
-    while let Some(packet) = demuxer.take().map_err(ffmpeg)?.filter(|_| packets < 2) {
+    while let (0..2, Ok(Some(packet))) = (packets, demuxer.take()) {
         packets += u32::from(packet.stream_index() == index);
     }
-    if packets > 1 && !moves_at_times(&parameters) {
+    if packets > 1 && !may_move {
         let found = "it is no picture that stands still but a video".to_owned();
         return Err((found, "write file:PATH for a recorded lesson".to_owned()));
     }

@@ -37,7 +37,7 @@ pub(super) fn told(codec: &str, extradata: &[u8], keyframe: &[u8]) -> Told {
 
 const BT601: u8 = 6;
 const UNSPECIFIED: u8 = 2;
-/// Pictures of so many rows and more are taken for BT.709 where nothing is said, as browsers do.
+/// Pictures of so many rows and more are taken for BT.709 where nothing is said, as browsers take those of files.
 const HIGH_DEFINITION: usize = 720;
 
 impl Told {
@@ -54,7 +54,7 @@ impl Told {
         }
     }
 
-    /// Whether browsers show it as it is converted here: they take what is unsaid for BT.601, and not all of them know the full range.
+    /// Whether browsers show it as it is converted here: they take what is unsaid in a stream for BT.601, and not all of them know the full range.
     pub(super) fn is_shown_alike(&self, rows: usize) -> bool {
         let matrix = match self.matrix {
             Some(matrix) => [1, 5, 6].contains(&matrix),

@@ -3,6 +3,7 @@
 //! Owns the open file and the one that follows, which is opened in a thread of its own before it is needed. Times are by the beginning of the lesson, and go
 //! on over the ends of files and from a lesson's end to its beginning. It knows no clock.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, TryRecvError};
@@ -30,6 +31,8 @@ pub(super) struct Lesson {
     next: Following,
     /// Where its sound goes, if it has any.
     feed: Option<Arc<Feed>>,
+    /// The files that have been played: what is wrong with them is known.
+    told: HashSet<usize>,
 }
 
 /// What comes after the open file.
@@ -74,7 +77,8 @@ impl Lesson {
                     let feed =
                         feed.map_err(|error| (format!("no eventfd ({error})"), "raise LimitNOFILE=".to_owned()))?;
                     let (offset, next, feed) = (Duration::ZERO, Following::Unknown, feed.map(Arc::new));
-                    return Ok(Self { files, looped, at, movie, offset, next, feed });
+                    movie.tell(false);
+                    return Ok(Self { files, looped, at, movie, offset, next, feed, told: HashSet::from([at]) });
                 }
                 Err((found, advice)) if is_folder => {
                     let name = playlist::name(file);
@@ -193,5 +197,6 @@ impl Lesson {
         }
         self.offset += self.movie.end();
         (self.at, self.movie, self.next) = (at, movie, Following::Unknown);
+        self.movie.tell(!self.told.insert(at));
     }
 }

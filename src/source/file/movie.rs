@@ -18,7 +18,8 @@ use ac_ffmpeg::time::Timestamp;
 use tracing::{debug, warn};
 
 use super::colours;
-use super::passage::Passage;
+use super::layout::Layout;
+use super::passage::{self, Passage};
 use super::picture::Painter;
 use super::playlist::{self, Wrong};
 use super::sound::Sound;
@@ -39,8 +40,6 @@ const MOST_ERRORS: u32 = 50;
 const MOST_STILL: i64 = 500_000;
 /// Times that go back by more than this, in microseconds, begin anew.
 const MOST_BACK: i64 = 500_000;
-/// A file that ends earlier than it says by more than this was cut off: sound and pictures need not end together.
-const MOST_MISSING: Duration = Duration::from_secs(2);
 /// What a picture lasts where nothing tells.
 const USUAL_INTERVAL: Duration = Duration::from_millis(40);
 /// Larger pictures than this are decoded by two threads.
@@ -91,8 +90,10 @@ pub(super) struct Movie {
     /// When the last picture was, and how long it lasts.
     last: (Duration, Duration),
     errors: u64,
-    /// How long it says to last from `origin` on.
-    length: Option<Duration>,
+    /// How many bytes of it are missing at its end, as far as that can be known.
+    missing: Option<u64>,
+    /// What is wrong with it was told already.
+    is_known: bool,
     facts: Facts,
     /// What of it can be sent as it is.
     passage: Option<Passage>,
@@ -113,7 +114,9 @@ impl Movie {
     /// # Errors
     /// Where it can't be read, has no video, or is shorter than that.
     pub(super) fn open(path: &Path, start: Duration) -> Result<Self, Wrong> {
-        let input = Input::new(playlist::open(path)?);
+        let file = playlist::open(path)?;
+        let layout = Layout::read(&file);
+        let input = Input::new(file);
         let unreadable = |error: ac_ffmpeg::Error| {
             let found = format!("it is no video that FFmpeg can read ({error})");
             (found, "where its recording was cut off, it has no index: mend or convert it".to_owned())
@@ -122,6 +125,7 @@ impl Movie {
         let builder = Demuxer::builder().set_option("protocol_whitelist", "none");
         let demuxer = builder.build(IO::from_seekable_read_stream(input)).map_err(unreadable)?;
         let demuxer = demuxer.find_stream_info(None).map_err(|(_, error)| unreadable(error))?;
+        let container = demuxer.input_format().name().to_owned();
         let streams = demuxer.streams();
         let Some((index, stream)) = best_video(streams) else {
             let found = "it has no video".to_owned();
@@ -152,7 +156,6 @@ impl Movie {
         });
         let length = ends.max().map(|end| end - origin).filter(|length| *length > 0);
         let turn = turn_of(stream);
-        let passage = Passage::new(&stream.codec_parameters(), parameters.height()).filter(|_| turn == Turn::None);
         let extradata = parameters.extradata().unwrap_or_default().to_vec();
         let (sound_index, sound_codec, sound) = match sound {
             Some((index, codec, sound)) => (Some(index), Some(codec), Some(sound)),
@@ -173,9 +176,10 @@ impl Movie {
             decoded: VecDeque::new(),
             last: (Duration::ZERO, USUAL_INTERVAL),
             errors: 0,
-            length: None,
+            missing: layout.missing,
+            is_known: false,
             facts: Facts { codecs: (codec, sound_codec), size },
-            passage,
+            passage: None,
         };
         while movie.packets.is_empty() && movie.state == Reading::More {
             movie.read(None);
@@ -183,6 +187,9 @@ impl Movie {
         let keyframe = movie.packets.front().map(Packet::data).unwrap_or_default();
         let told = colours::told(codec, &extradata, keyframe);
         movie.painter = Arc::new(Mutex::new(Painter::new(told, turn)));
+        let rows = parameters.height();
+        let stream = passage::Stream { codec, container: &container, extradata: &extradata, told, rows };
+        movie.passage = Passage::new(stream).filter(|_| turn == Turn::None && !layout.changes);
         movie.begin(start, length)?;
         Ok(movie)
     }
@@ -197,7 +204,6 @@ impl Movie {
         if let Some(length) = length.filter(|length| begin > 0 && begin >= *length) {
             return Err(too_short(length));
         }
-        self.length = length.map(|length| Duration::from_micros((length - begin).unsigned_abs()));
         let file_origin = self.origin;
         self.origin = file_origin.saturating_add(begin);
         if begin > 0 {
@@ -281,22 +287,25 @@ impl Movie {
         self.errors
     }
 
-    /// How long it says to last where it ends well before that.
-    pub(super) fn cut_off(&self) -> Option<Duration> {
-        self.length.filter(|length| self.end() + MOST_MISSING < *length)
+    /// How many bytes of it are missing at its end, as far as that can be known.
+    #[cfg(test)]
+    pub(super) fn missing(&self) -> Option<u64> {
+        self.missing
     }
 
-    /// Says what was wrong with it, once it is over.
-    pub(super) fn tell_end(&self) {
-        let Self { name, errors, .. } = self;
-        if *errors > 0 {
-            warn!("{name}: {errors} errors until its end");
+    /// Says what is known to be wrong with it as it begins, and all that is found; one that `is_known` says nothing.
+    pub(super) fn tell(&mut self, is_known: bool) {
+        self.is_known = is_known;
+        if let Some(bytes) = self.missing.filter(|_| !is_known) {
+            let name = &self.name;
+            warn!("{name} was cut off when it was recorded or copied ({bytes} bytes of it are missing); it ends early");
         }
-        if let Some(length) = self.cut_off() {
-            let [ended, length] = [self.end(), length].map(|time| time.as_secs_f64());
-            warn!(
-                "{name} ends after {ended:.1} s, but says that it has {length:.1} s: it was cut off when it was recorded or copied"
-            );
+    }
+
+    /// Says how much was wrong with it, once it is over.
+    pub(super) fn tell_end(&self) {
+        if self.errors > 0 && !self.is_known {
+            warn!("{}: {} errors until its end", self.name, self.errors);
         }
     }
 
@@ -359,7 +368,7 @@ impl Movie {
                 (Some(packet), _) => {
                     self.held -= packet.data().len().min(self.held);
                     if let Some(passage) = &mut self.passage {
-                        passage.handle_packet(&packet);
+                        passage.handle_packet(packet.pts().as_micros(), packet.data());
                     }
                     self.video.try_push(packet)
                 }
@@ -436,7 +445,7 @@ impl Movie {
     /// Counts what went wrong, and says so once.
     fn note(&mut self, error: &str) {
         self.errors += 1;
-        if self.errors == 1 {
+        if self.errors == 1 && !self.is_known {
             warn!("{} is damaged ({error}); what can be decoded of it is shown", self.name);
         } else {
             debug!("{}: {error}", self.name);

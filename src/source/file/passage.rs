@@ -1,20 +1,17 @@
-//! Which recorded pictures may be sent as they are, and how: H.264 of the constrained baseline profile and VP8, in colours as browsers show them.
+//! Which recorded pictures may be sent as they are, and how: H.264 of the constrained baseline profile and VP8, in colours as browsers show them. Pure.
 //!
-//! Owns the row in which they follow each other, and the filter that writes parameter sets before keyframes, also where a file has new ones in its middle.
-//! Packets go in as they are decoded, and each comes out again with the picture that was decoded of it. What can't be sent so (another profile, pictures in
-//! another order than they are coded in, pictures that are not shown, damage) begins a new row.
+//! Owns the row in which they follow each other. Packets go in as they are decoded, and each comes out again with the picture that was decoded of it. What
+//! can't be sent so (another profile, other parameter sets than the stream began with, pictures in another order than they are coded in, pictures that are not
+//! shown, damage) begins a new row.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use ac_ffmpeg::codec::CodecParameters;
-use ac_ffmpeg::codec::bsf::BitstreamFilter;
-use ac_ffmpeg::packet::Packet;
 use bytes::{BufMut, Bytes, BytesMut};
 use tracing::debug;
 
-use super::colours;
-use crate::frame::coded::{Coded, Coding, Serial, nal_units};
+use super::colours::Told;
+use crate::frame::coded::{Coded, Coding, Serial};
 
 /// So many packets are in a decoder at most.
 const MOST_INSIDE: usize = 64;
@@ -22,7 +19,23 @@ const MOST_INSIDE: usize = 64;
 const MOST_SETS: usize = 1024;
 const START_CODE: [u8; 4] = [0, 0, 0, 1];
 
+/// What is known of a stream before its first packet.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stream<'a> {
+    /// FFmpeg's name for its decoder.
+    pub(super) codec: &'a str,
+    /// FFmpeg's name for what it was demuxed by.
+    pub(super) container: &'a str,
+    /// What a decoder is set up by.
+    pub(super) extradata: &'a [u8],
+    /// What it says of its colours.
+    pub(super) told: Told,
+    /// The rows of its pictures, by which colours are guessed.
+    pub(super) rows: usize,
+}
+
 /// The recorded pictures of one stream.
+#[derive(Debug)]
 pub(super) struct Passage {
     reader: Reader,
     next: Serial,
@@ -33,54 +46,45 @@ pub(super) struct Passage {
 }
 
 /// How a packet is read.
+#[derive(Debug)]
 enum Reader {
-    H264(H264),
+    H264(Avc),
     Vp8,
 }
 
-/// H.264 as files have it, with its parameter sets apart.
-struct H264 {
-    /// FFmpeg's, which writes start codes and the parameter sets that hold at a keyframe.
-    filter: BitstreamFilter,
-    /// The rows of its pictures, by which colours are guessed.
-    rows: usize,
-    /// What was found to be in the way.
-    hindrance: Option<Hindrance>,
-}
-
-/// Why an access unit is not sent as it is recorded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-enum Hindrance {
-    #[error("its profile is {0}/{1:#x}, not constrained baseline")]
-    Profile(u8, u8),
-    #[error("browsers would show its colours otherwise")]
-    Colours,
-    #[error("its parameter sets are too many or too large, or not before a keyframe")]
-    Sets,
-    #[error("it has parts that only other profiles have, or is damaged")]
-    Parts,
+/// What an avcC record says (ISO/IEC 14496-15, 5.3.3.1).
+#[derive(Debug)]
+struct Avc {
+    /// Bytes of a NAL unit's length.
+    length: usize,
+    /// The parameter sets.
+    sets: Vec<Bytes>,
+    /// Others came in between: nobody has looked at what they say.
+    is_over: bool,
 }
 
 impl Passage {
-    /// Of a stream with such parameters, whose pictures have `rows` rows; `None` where nothing of it can be sent as it is.
-    pub(super) fn new(parameters: &CodecParameters, rows: usize) -> Option<Self> {
-        let reader = match parameters.decoder_name()? {
-            "h264" => Reader::H264(H264::new(parameters, rows)?),
+    /// Of a stream of which this is known; `None` where nothing of it can be sent as it is.
+    pub(super) fn new(stream: Stream<'_>) -> Option<Self> {
+        let reader = match stream.codec {
+            "h264" if !stream.told.is_shown_alike(stream.rows) => {
+                debug!("H.264 is not passed on: browsers would show its colours otherwise ({:?})", stream.told);
+                return None;
+            }
+            // Others may begin anew in the middle with parameter sets that no packet has.
+            "h264" if ["mp4", "matroska"].iter().any(|known| stream.container.contains(known)) => {
+                Reader::H264(Avc::read(stream.extradata)?)
+            }
             "vp8" => Reader::Vp8,
             _ => return None,
         };
         Some(Self { reader, next: Serial::first(), last: None, inside: VecDeque::new() })
     }
 
-    /// A packet goes to the decoder.
-    pub(super) fn handle_packet(&mut self, packet: &Packet) {
-        let coded = match &mut self.reader {
-            Reader::H264(h264) => h264.read(packet),
-            Reader::Vp8 => {
-                vp8_keyframe(packet.data()).map(|keyframe| (Bytes::copy_from_slice(packet.data()), keyframe))
-            }
-        };
-        let (Some(at), Some((data, keyframe))) = (packet.pts().as_micros(), coded) else { return self.handle_damage() };
+    /// A packet goes to the decoder; its picture is shown at `at`.
+    pub(super) fn handle_packet(&mut self, at: Option<i64>, data: &[u8]) {
+        let coded = self.reader.read(data);
+        let (Some(at), Some((data, keyframe))) = (at, coded) else { return self.handle_damage() };
         if self.last.is_some_and(|last| last >= at) || self.inside.len() >= MOST_INSIDE {
             self.handle_damage();
         }
@@ -112,71 +116,81 @@ impl Passage {
     }
 }
 
-impl H264 {
-    fn new(parameters: &CodecParameters, rows: usize) -> Option<Self> {
-        let filter = BitstreamFilter::builder("h264_mp4toannexb")
-            .and_then(|builder| builder.input_codec_parameters(parameters).build())
-            .inspect_err(|error| debug!("H.264 without parameter sets is not passed on: {error}"));
-        Some(Self { filter: filter.ok()?, rows, hindrance: None })
-    }
-
+impl Reader {
     /// The access unit of a packet as it is sent, and whether it is a keyframe.
-    fn read(&mut self, packet: &Packet) -> Option<(Bytes, bool)> {
-        let filtered = self.filter.push(packet.clone()).and_then(|()| self.filter.take());
-        let unit = filtered.inspect_err(|error| debug!("H.264 is not passed on: {error}")).ok()??;
-        let sendable = sendable(Bytes::copy_from_slice(unit.data()), self.rows);
-        let hindrance = sendable.as_ref().err().copied();
-        if self.hindrance != hindrance
-            && let Some(hindrance) = hindrance
-        {
-            debug!("H.264 is not passed on: {hindrance}");
+    fn read(&mut self, data: &[u8]) -> Option<(Bytes, bool)> {
+        match self {
+            Self::H264(avc) => avc.annex_b(data),
+            Self::Vp8 => vp8_keyframe(data).map(|keyframe| (Bytes::copy_from_slice(data), keyframe)),
         }
-        self.hindrance = hindrance;
-        sendable.ok()
     }
 }
 
-/// What is sent of an access unit with start codes (the picture and what it needs), and whether it is a keyframe.
-fn sendable(unit: Bytes, rows: usize) -> Result<(Bytes, bool), Hindrance> {
-    let (mut sets, mut pictures) = (Vec::new(), Vec::new());
-    let mut keyframe = false;
-    for nal in nal_units(&unit) {
-        match nal[0] & 31 {
-            kind @ (1 | 5) => {
-                keyframe |= kind == 5;
-                pictures.push(nal);
-            }
-            7 => {
-                let (profile, constraints) = (nal.get(1).copied().unwrap_or(0), nal.get(2).copied().unwrap_or(0));
-                // Constrained baseline: no B pictures, no arbitrary order of slices (ITU-T H.264, A.2.1.1).
-                if profile != 66 || constraints & 0x40 == 0 {
-                    return Err(Hindrance::Profile(profile, constraints));
-                }
-                if !colours::told("h264", &[&START_CODE[..], &nal].concat(), &[]).is_shown_alike(rows) {
-                    return Err(Hindrance::Colours);
-                }
-                sets.push(nal);
-            }
-            8 => sets.push(nal),
-            // Additional information, delimiters, filler: no decoder needs them.
-            6 | 9..=12 => {}
-            _ => return Err(Hindrance::Parts),
+impl Avc {
+    /// Reads the record; `None` where its profile is not the one that viewers have agreed to.
+    fn read(record: &[u8]) -> Option<Self> {
+        let [1, profile, constraints, _, length, count, rest @ ..] = record else { return None };
+        // Constrained baseline: no B pictures, no arbitrary order of slices (ITU-T H.264, A.2.1.1).
+        if *profile != 66 || constraints & 0x40 == 0 {
+            debug!("H.264 of profile {profile}/{constraints:#x} is not passed on");
+            return None;
         }
+        let mut avc = Self { length: usize::from(length & 3) + 1, sets: Vec::new(), is_over: false };
+        let rest = avc.take_sets(count & 31, rest, 7)?;
+        let (count, rest) = rest.split_first()?;
+        avc.take_sets(*count, rest, 8)?;
+        let size: usize = avc.sets.iter().map(Bytes::len).sum();
+        (size <= MOST_SETS).then_some(avc)
     }
-    let first = sets.first().is_some_and(|set: &Bytes| set[0] & 31 == 7);
-    let size: usize = sets.iter().map(Bytes::len).sum();
-    match (pictures.is_empty(), keyframe) {
-        (true, _) => return Err(Hindrance::Parts),
-        (false, true) if first && sets.len() > 1 && size <= MOST_SETS => {}
-        (false, false) if sets.is_empty() => {}
-        _ => return Err(Hindrance::Sets),
+
+    fn take_sets<'a>(&mut self, count: u8, mut rest: &'a [u8], kind: u8) -> Option<&'a [u8]> {
+        for _ in 0..count {
+            let (length, after) = rest.split_first_chunk::<2>()?;
+            let (set, after) = after.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+            if set.first()? & 31 != kind {
+                return None;
+            }
+            self.sets.push(Bytes::copy_from_slice(set));
+            rest = after;
+        }
+        (count > 0).then_some(rest)
     }
-    let mut sent = BytesMut::with_capacity(unit.len() + START_CODE.len());
-    for nal in sets.iter().chain(&pictures) {
-        sent.put_slice(&START_CODE);
-        sent.put_slice(nal);
+
+    /// The NAL units of a packet with start codes, those of a picture and of what it needs alone.
+    fn annex_b(&mut self, mut packet: &[u8]) -> Option<(Bytes, bool)> {
+        let (mut units, mut keyframe, mut has_picture) = (BytesMut::with_capacity(packet.len() + 64), false, false);
+        let put = |units: &mut BytesMut, unit: &[u8]| {
+            units.put_slice(&START_CODE);
+            units.put_slice(unit);
+        };
+        while !packet.is_empty() {
+            let (length, rest) = packet.split_at_checked(self.length)?;
+            let length = length.iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
+            let (unit, rest) = rest.split_at_checked(length)?;
+            packet = rest;
+            match unit.first().map(|header| header & 31) {
+                Some(kind @ (1 | 5)) => {
+                    if kind == 5 && !keyframe {
+                        keyframe = true;
+                        self.sets.iter().for_each(|set| put(&mut units, set));
+                    }
+                    has_picture = true;
+                    put(&mut units, unit);
+                }
+                // Many recorders repeat theirs.
+                Some(7 | 8) if self.sets.iter().any(|set| set == unit) => {}
+                Some(7 | 8) => {
+                    if !std::mem::replace(&mut self.is_over, true) {
+                        debug!("H.264 is not passed on: it has other parameter sets than at its beginning");
+                    }
+                }
+                // Additional information, delimiters, filler: no decoder needs them.
+                None | Some(6 | 9 | 10 | 11 | 12) => {}
+                Some(_) => return None,
+            }
+        }
+        (has_picture && !self.is_over).then(|| (units.freeze(), keyframe))
     }
-    Ok((sent.freeze(), keyframe))
 }
 
 /// Whether a frame is a keyframe (RFC 6386, section 9.1); `None` where it is not shown, or is to be scaled.
@@ -191,139 +205,114 @@ fn vp8_keyframe(frame: &[u8]) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use ac_ffmpeg::codec::VideoCodecParameters;
-    use ac_ffmpeg::packet::PacketMut;
-    use ac_ffmpeg::time::Timestamp;
-
     use super::*;
 
-    /// The parameter sets of a 320x180 picture, of which nothing is said of colours.
-    const SPS: &[u8] = &[
-        0x67, 0x42, 0xc0, 0x0b, 0xd9, 0x01, 0x41, 0x9f, 0x9f, 0x01, 0x10, 0x00, 0x00, 0x03, 0x00, 0x10, 0x00, 0x00,
-        0x03, 0x01, 0x40, 0xf1, 0x42, 0xa4, 0x80,
-    ];
-    const PPS: &[u8] = &[0x68, 0xcb, 0x83, 0xcb, 0x20];
+    const SPS: &[u8] = &[0x67, 66, 0xc0, 31];
+    const PPS: &[u8] = &[0x68, 3];
+    const KEY: &[u8] = &[0x65, 0x88, 7];
+    const DELTA: &[u8] = &[0x41, 0x9a, 5];
 
-    /// An avcC record with lengths of four bytes (ISO/IEC 14496-15, 5.3.3.1).
-    fn record(sps: &[u8], pps: &[u8]) -> Vec<u8> {
-        let mut record = vec![1, sps[1], sps[2], sps[3], 0xff, 0xe1, 0, sps.len() as u8];
-        record.extend(sps);
-        record.extend([1, 0, pps.len() as u8]);
-        record.extend(pps);
-        record
+    /// A record with lengths of four bytes, an SPS and a PPS.
+    fn record(profile: u8, constraints: u8) -> Vec<u8> {
+        [&[1, profile, constraints, 31, 0xff, 0xe1, 0, 4][..], SPS, &[1, 0, 2], PPS].concat()
     }
 
-    fn parameters(codec: &str, record: Option<&[u8]>) -> CodecParameters {
-        let parameters = VideoCodecParameters::builder(codec).unwrap().width(320).height(180).extradata(record);
-        parameters.build().into()
+    fn passage(codec: &str, container: &str, extradata: &[u8], rows: usize) -> Option<Passage> {
+        Passage::new(Stream { codec, container, extradata, told: Told::default(), rows })
     }
 
     fn h264() -> Passage {
-        Passage::new(&parameters("h264", Some(&record(SPS, PPS))), 180).unwrap()
+        passage("h264", "mov,mp4,m4a", &record(66, 0xc0), 180).unwrap()
     }
 
-    fn packet(at: i64, data: &[u8]) -> Packet {
-        PacketMut::from(data).with_pts(Timestamp::from_micros(at)).freeze()
-    }
-
-    fn units(at: i64, units: &[&[u8]]) -> Packet {
-        let framed = units.iter().flat_map(|unit| [&(unit.len() as u32).to_be_bytes(), *unit].concat());
-        packet(at, &framed.collect::<Vec<_>>())
+    fn packet(units: &[&[u8]]) -> Vec<u8> {
+        units.iter().flat_map(|unit| [&(unit.len() as u32).to_be_bytes(), *unit].concat()).collect()
     }
 
     fn sent(units: &[&[u8]]) -> Vec<u8> {
         units.iter().flat_map(|unit| [&START_CODE, *unit].concat()).collect()
     }
 
-    /// The same set of another profile.
-    fn profiled(profile: u8, constraints: u8) -> Vec<u8> {
-        let mut sps = SPS.to_vec();
-        (sps[1], sps[2]) = (profile, constraints);
-        sps
-    }
-
     #[test]
     fn h264_gets_start_codes_and_parameter_sets_before_each_idr_picture() {
         let mut passage = h264();
-        passage.handle_packet(&units(0, &[&[0x06, 9, 9], &[0x65, 0x88, 7], &[0x65, 0x48, 8]]));
-        passage.handle_packet(&units(40, &[&[0x09, 0xf0], &[0x41, 0x9a, 5]]));
+        passage.handle_packet(Some(0), &packet(&[&[0x06, 9, 9], KEY, &[0x65, 8]]));
+        passage.handle_packet(Some(40), &packet(&[&[0x09, 0xf0], DELTA]));
+        passage.handle_packet(Some(80), &packet(&[SPS, PPS, KEY]));
         let key = passage.take(0).unwrap();
-        assert_eq!(key.data, sent(&[SPS, PPS, &[0x65, 0x88, 7], &[0x65, 0x48, 8]]));
+        assert_eq!(key.data, sent(&[SPS, PPS, KEY, &[0x65, 8]]));
         let delta = passage.take(40).unwrap();
         assert_eq!((key.keyframe, delta.keyframe), (true, false));
-        assert_eq!(delta.data, sent(&[&[0x41, 0x9a, 5]]));
+        assert_eq!(delta.data, sent(&[DELTA]));
         assert_eq!(delta.serial, key.serial.next());
+        let again = passage.take(80).unwrap();
+        assert_eq!((&again.data[..], again.serial), (&sent(&[SPS, PPS, KEY])[..], delta.serial.next()));
     }
 
     #[test]
-    fn parameter_sets_of_the_stream_hold_where_they_fit_and_no_others_do() {
-        let key: &[u8] = &[0x65, 0x88, 7];
-        let pps: &[u8] = &[0x68, 0xcb, 0x83, 0xcb, 0x21];
-        let mut passage = h264();
-        passage.handle_packet(&units(0, &[SPS, pps, key]));
-        assert_eq!(passage.take(0).unwrap().data, sent(&[SPS, pps, key]));
-        for (at, sps) in [profiled(77, 0x40), profiled(66, 0x80), profiled(100, 0)].iter().enumerate() {
-            passage.handle_packet(&units(100, &[sps, PPS, key]));
-            assert!(passage.take(100).is_none(), "{at}");
-            let mut whole = Passage::new(&parameters("h264", Some(&record(sps, PPS))), 180).unwrap();
-            whole.handle_packet(&units(0, &[key]));
-            assert!(whole.take(0).is_none(), "{at}");
-        }
-        let large = [PPS, &[1; MOST_SETS]].concat();
-        for wrong in [&[SPS, &large[..], key][..], &[SPS, PPS, &[0x41, 0x9a, 5]], &[PPS, &[0x41, 0x9a]]] {
-            passage.handle_packet(&units(200, wrong));
-            assert!(passage.take(200).is_none(), "{wrong:?}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_such_stream_is_not_passed_on() {
-        assert!(Passage::new(&parameters("hevc", None), 180).is_none());
-        let whole = record(SPS, PPS);
-        for length in 0..whole.len() {
-            let passage = Passage::new(&parameters("h264", Some(&whole[..length])), 180);
-            let taken = passage.and_then(|mut passage| {
-                passage.handle_packet(&units(0, &[&[0x65, 0x88, 7]]));
-                passage.take(0)
-            });
-            assert!(taken.is_none(), "{length} bytes");
-        }
+    fn other_profiles_colours_containers_and_records_that_are_cut_off_are_not_passed_on() {
+        let whole = record(66, 0x40);
+        assert!(passage("h264", "matroska,webm", &whole, 719).is_some());
         // Many rows of which nothing is said are another matrix to us than to browsers.
-        assert_eq!(sendable(sent(&[SPS, PPS, &[0x65, 0x88]]).into(), 720), Err(Hindrance::Colours));
+        assert!(passage("h264", "matroska,webm", &whole, 720).is_none());
+        for (codec, container) in [("hevc", "mp4"), ("h264", "flv"), ("h264", "mpegts"), ("av1", "mp4")] {
+            assert!(passage(codec, container, &whole, 180).is_none(), "{codec} in {container}");
+        }
+        for (profile, constraints) in [(66, 0x80), (77, 0xc0), (100, 0)] {
+            assert!(passage("h264", "mp4", &record(profile, constraints), 180).is_none(), "{profile}");
+        }
+        for length in 0..whole.len() {
+            assert!(passage("h264", "mp4", &whole[..length], 180).is_none(), "{length} bytes");
+        }
+        let sets = [&[0, 0x04, 0x80, 0x67][..], &[1; 0x47f]].concat();
+        let large = [&whole[..5], &[0xe1], &sets[1..], &[1, 0, 2], PPS].concat();
+        assert!(passage("h264", "mp4", &large, 180).is_none(), "sets of 1154 bytes");
+    }
+
+    #[test]
+    fn other_parameter_sets_in_between_are_the_end() {
+        for other in [&[0x67, 66, 0xc0, 30][..], &[0x68, 4]] {
+            let mut passage = h264();
+            passage.handle_packet(Some(0), &packet(&[KEY]));
+            assert!(passage.take(0).is_some());
+            for (at, units) in [(40, &[other, KEY][..]), (80, &[KEY]), (120, &[SPS, PPS, KEY]), (160, &[DELTA])] {
+                passage.handle_packet(Some(at), &packet(units));
+                assert!(passage.take(at).is_none(), "{other:?}, at {at}");
+            }
+        }
     }
 
     #[test]
     fn what_breaks_a_row_begins_another() {
         let mut passage = h264();
-        let (key, delta): (&[u8], &[u8]) = (&[0x65, 0x88, 7], &[0x41, 0x9a, 7]);
         let breaks = [
-            units(50, &[delta]),
-            units(160, &[&[0x74, 1], delta]),
-            packet(170, &[0, 0, 0, 9, 1]),
-            packet(180, &[0, 0, 0, 0]),
+            (50, packet(&[DELTA])),
+            (160, packet(&[&[0x74, 1], DELTA])),
+            (170, vec![0, 0, 0, 9, 1]),
+            (180, packet(&[&[0x06, 1]])),
         ];
-        for (at, broken) in breaks.iter().enumerate() {
+        for (broken_at, broken) in breaks {
             passage.handle_damage();
-            passage.handle_packet(&units(100, &[key]));
+            passage.handle_packet(Some(100), &packet(&[KEY]));
             let first = passage.take(100).unwrap();
-            passage.handle_packet(broken);
-            for (time, unit, begins) in [(200, delta, false), (240, key, true), (280, delta, true)] {
-                passage.handle_packet(&units(time, &[unit]));
-                let after = passage.take(time);
-                assert_eq!(after.is_some(), begins, "break {at}, at {time}");
-                assert!(after.is_none_or(|after| !after.serial.is_beside(first.serial)), "break {at}");
+            passage.handle_packet(Some(broken_at), &broken);
+            for (at, unit, begins) in [(200, DELTA, false), (240, KEY, true), (280, DELTA, true)] {
+                passage.handle_packet(Some(at), &packet(&[unit]));
+                let after = passage.take(at);
+                assert_eq!(after.is_some(), begins, "break at {broken_at}, at {at}");
+                assert!(after.is_none_or(|after| !after.serial.is_beside(first.serial)), "break at {broken_at}");
             }
         }
-        passage.handle_packet(&PacketMut::from(delta).freeze());
+        passage.handle_packet(None, &packet(&[KEY]));
         assert!(passage.take(0).is_none());
     }
 
     #[test]
     fn a_picture_that_the_decoder_leaves_out_is_a_gap() {
-        let mut passage = Passage::new(&parameters("vp8", None), 180).unwrap();
+        let mut passage = passage("vp8", "matroska,webm", &[], 720).unwrap();
         for at in [0, 40, 80] {
             let frame: &[u8] = if at == 0 { &[0x10, 0, 0, 0x9d, 0x01, 0x2a, 0x40, 1, 0x68, 1] } else { &[0x11] };
-            passage.handle_packet(&packet(at, frame));
+            passage.handle_packet(Some(at), frame);
         }
         let first = passage.take(0).unwrap();
         assert!(passage.take(20).is_none());

@@ -104,8 +104,8 @@ impl Shared {
                     let fallback = match self.open_fallback() {
                         Ok(fallback) => fallback,
                         Err(fallback) => {
-                            let (source, fallback) = (Box::new(error), Box::new(fallback));
-                            return Err(SourceError::Both { source, fallback });
+                            let (asked, fallback) = (Box::new(error), Box::new(fallback));
+                            return Err(SourceError::Both { asked, fallback });
                         }
                     };
                     warn!("{error}; the fallback is shown, and it is tried again every {} s", RETRY.as_secs());
