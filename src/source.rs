@@ -86,10 +86,10 @@ pub enum SourceError {
         advice: String,
     },
     /// Neither it nor what is shown in its place.
-    #[error("{source}; nor can the fallback be shown: {fallback}")]
+    #[error("{asked}; nor can the fallback be shown: {fallback}")]
     Both {
         /// What is wrong with the source.
-        source: Box<Self>,
+        asked: Box<Self>,
         /// What is wrong with the fallback.
         fallback: Box<Self>,
     },

@@ -104,7 +104,7 @@ fn encoded(kind: Kind, frames: &[I420], is_paced: bool) -> (f64, usize) {
             let _ = never.recv_timeout((start + due).saturating_duration_since(Instant::now()));
         }
         let at = MediaTime(due.as_nanos() as u64);
-        let order = Order { qp: QP, keyframe: index == 0, refine: false, measure: false };
+        let order = Order { qp: QP, keyframe: index == 0, refine: false, still: false, measure: false };
         let unit = encoder.encode(frame, at, order).unwrap();
         if index == 0 {
             before = cpu_of(std::process::id());

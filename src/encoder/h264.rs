@@ -2,11 +2,10 @@
 //!
 //! Owns how a picture is encoded; its quantiser, and whether it is an IDR, are the caller's (`schedule`). openh264's own
 //! rate control is off: it counts frames where we count time, moves its quantiser by three to five a picture, and so
-//! neither sharpens a still screen within a second nor bounds a new page. Never skips a picture. `Tool::Screen` may make an
+//! neither sharpens a still screen within a second nor bounds a new page. Never skips a picture; one in which nothing changes is written by `still`. `Tool::Screen` may make an
 //! IDR of a picture that has little of the one before; no other comes unasked. Parameter sets precede each IDR (rule 7);
 //! the colour signalled is sRGB's primaries with BT.601's matrix, limited range.
 
-use bytes::Bytes;
 use openh264_sys2::{
     CAMERA_VIDEO_REAL_TIME, CONSTANT_ID, LOW_COMPLEXITY, PRO_BASELINE, RC_OFF_MODE, SCREEN_CONTENT_REAL_TIME,
     SEncParamExt, SM_SINGLE_SLICE,
@@ -19,8 +18,11 @@ use crate::frame::Size;
 use crate::frame::colour::I420;
 
 mod raw;
+mod still;
 #[cfg(test)]
 mod tests;
+
+use still::Stills;
 
 const LIBRARY: &str = "openh264";
 /// The code point of BT.709's (and sRGB's) primaries and transfer in ITU-T H.264, tables E-3 and E-4.
@@ -44,6 +46,7 @@ pub struct H264Encoder {
     /// Where the source is nudged; only for refinement with `Tool::Screen`.
     nudged: Option<I420>,
     nudge_up: bool,
+    stills: Stills,
 }
 
 impl H264Encoder {
@@ -51,7 +54,7 @@ impl H264Encoder {
     pub fn new(size: Size, tool: Tool, bitrate: Bitrate, fps: u32) -> Result<Self, EncoderError> {
         check_size(size)?;
         let raw = raw::RawEncoder::new(|params| configure(params, tool, size, bitrate, fps))?;
-        Ok(Self { raw, size, tool, nudged: None, nudge_up: false })
+        Ok(Self { raw, size, tool, nudged: None, nudge_up: false, stills: Stills::new(size) })
     }
 
     /// The size that it encodes.
@@ -71,6 +74,10 @@ impl H264Encoder {
         if planes.size != self.size || !whole {
             return Err(EncoderError::Planes { expected: self.size, found: planes.size });
         }
+        let still = Some(order.qp).filter(|_| order.still && !order.keyframe);
+        if let Some(data) = still.and_then(|qp| self.stills.next(qp)) {
+            return Ok(Encoded { data, keyframe: false, luma_psnr: None });
+        }
         self.raw.set_qp(order.qp.0.min(51))?;
         if order.keyframe {
             self.raw.force_idr()?;
@@ -84,7 +91,8 @@ impl H264Encoder {
             return Err(EncoderError::Nothing(LIBRARY));
         }
         let luma_psnr = order.measure.then_some(unit.luma_psnr);
-        Ok(Encoded { data: Bytes::from(unit.data), keyframe: unit.idr, luma_psnr })
+        let data = self.stills.handle_unit(unit.data, unit.idr, still).ok_or(EncoderError::Nothing(LIBRARY))?;
+        Ok(Encoded { data, keyframe: unit.idr, luma_psnr })
     }
 
     /// A copy of `planes` that differs in every block from the one before it, by a bit that nobody sees: `Tool::Screen`

@@ -66,6 +66,8 @@ pub struct Order {
     pub keyframe: bool,
     /// Whether the source is the same as before and yet is to be encoded better.
     pub refine: bool,
+    /// Whether the source is the same as before, and nothing is to be gained: it only has to be shown again.
+    pub still: bool,
     /// Whether the reconstruction's luma PSNR is wanted (about a millisecond at 1080p).
     pub measure: bool,
 }

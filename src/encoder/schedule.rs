@@ -309,7 +309,8 @@ impl Schedule {
 
     fn planned(&self, reason: Reason, qp: Qp, activity: Activity) -> Plan {
         let refine = reason == Reason::Refinement;
-        let order = Order { qp, keyframe: reason == Reason::Keyframe, refine, measure: refine && qp <= SHARP };
+        let (keyframe, still) = (reason == Reason::Keyframe, reason == Reason::Pulse);
+        let order = Order { qp, keyframe, refine, still, measure: refine && qp <= SHARP };
         Plan { order, tool: self.tool, reason, activity }
     }
 

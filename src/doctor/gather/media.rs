@@ -59,7 +59,7 @@ fn encode(codec: Codec, size: Size, bitrate: Bitrate, fps: u32) -> Result<Encodi
             let end = CHANGE.min(stride);
             row[..end].chunks_mut(8).for_each(|run| run.fill(shade()));
         }
-        let order = Order { qp: QUANTISER, keyframe: number == 0, refine: false, measure: false };
+        let order = Order { qp: QUANTISER, keyframe: number == 0, refine: false, still: false, measure: false };
         let at = MediaTime(number as u64 * 1_000_000_000 / u64::from(fps.max(1)));
         let begun = Instant::now();
         encoder.encode(&planes, at, Tool::Camera, order)?;

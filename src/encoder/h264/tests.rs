@@ -9,7 +9,7 @@ const RATE: Bitrate = Bitrate(2_500_000);
 const SIZE: Size = Size::new(642, 362);
 
 fn order(qp: u8, keyframe: bool) -> Order {
-    Order { qp: Qp(qp), keyframe, refine: false, measure: true }
+    Order { qp: Qp(qp), keyframe, refine: false, still: false, measure: true }
 }
 
 /// The types of the NAL units of an Annex B byte stream.
@@ -133,7 +133,7 @@ fn saturated_colours_are_true_as_keyframe_and_as_change() {
                 }
                 let unit = encoder.encode(&page, MediaTime(40_000_000), order(qp, !change)).unwrap();
                 let first = scenes::worst_chroma(&viewer.see(&unit.data), &page, &centres);
-                let fine = Order { qp: Qp(20), keyframe: false, refine: true, measure: true };
+                let fine = Order { qp: Qp(20), keyframe: false, refine: true, still: false, measure: true };
                 let unit = encoder.encode(&page, MediaTime(140_000_000), fine).unwrap();
                 let refined = scenes::worst_chroma(&viewer.see(&unit.data), &page, &centres);
                 assert!(
@@ -142,5 +142,46 @@ fn saturated_colours_are_true_as_keyframe_and_as_change() {
                 );
             }
         }
+    }
+}
+
+#[test]
+fn what_stands_still_costs_no_encoding_and_what_follows_shows_the_same_as_without_it() {
+    let is_same = |a: &I420, b: &I420| a.y == b.y && a.u == b.u && a.v == b.v;
+    let still = Order { still: true, measure: false, ..order(40, false) };
+    for tool in [Tool::Camera, Tool::Screen] {
+        let [mut encoder, mut twin] = [(); 2].map(|()| H264Encoder::new(SIZE, tool, RATE, 30).unwrap());
+        let [mut viewer, mut other] = [(); 2].map(|()| Viewer::new(Codec::H264));
+        let (mut stream, mut now) = (Vec::new(), 0);
+        let mut at = || {
+            now += 33_000_000;
+            MediaTime(now)
+        };
+        for round in 0..24 {
+            // One of the later ones is a keyframe.
+            let (page, how, at) = (scenes::text(SIZE, round, 5), order(28, round == 17), at());
+            let [unit, same] = [&mut encoder, &mut twin].map(|encoder| encoder.encode(&page, at, how).unwrap());
+            stream.extend(&unit.data);
+            let (shown, wanted) = (viewer.see(&unit.data), other.see(&same.data));
+            assert!(is_same(&shown, &wanted), "{tool:?}, round {round}");
+            for number in 0..50 {
+                // The encoder makes the first itself, after which it may choose otherwise than if it had not.
+                if !twin.stills.is_shown {
+                    other.see(&twin.encode(&page, at, still).unwrap().data);
+                }
+                let unit = encoder.encode(&page, at, still).unwrap();
+                assert!(unit.data.len() < 24 && !unit.keyframe);
+                assert!(is_same(&viewer.see(&unit.data), &shown), "{tool:?}, round {round}, number {number}");
+                assert!(encoder.stills.is_shown, "{tool:?}, round {round}, number {number}");
+                stream.extend(&unit.data);
+            }
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), &stream).unwrap();
+        let mut command = std::process::Command::new("ffmpeg");
+        command.args(["-v", "warning", "-f", "h264", "-i"]).arg(file.path()).args(["-f", "null", "-"]);
+        let output = command.output().unwrap();
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && words.is_empty(), "{tool:?}: {words}");
     }
 }

@@ -10,7 +10,7 @@ const SIZE: Size = Size::new(642, 362);
 const TOOLS: [Tool; 2] = [Tool::Camera, Tool::Screen];
 
 fn order(qp: u8, keyframe: bool) -> Order {
-    Order { qp: Qp(qp), keyframe, refine: false, measure: true }
+    Order { qp: Qp(qp), keyframe, refine: false, still: false, measure: true }
 }
 
 #[test]

@@ -255,7 +255,7 @@ fn recording(codec: Codec, pictures: u32, group: u32) -> Vec<Frame> {
         let frame = Frame { captured, ..frame(size, number % 100, Damage::whole(size)) };
         canvas.compose(&frame);
         let keyframe = number.is_multiple_of(group);
-        let order = Order { qp: Qp(24), keyframe, refine: false, measure: false };
+        let order = Order { qp: Qp(24), keyframe, refine: false, still: false, measure: false };
         let at = MediaTime(u64::from(number) * 100_000_000);
         let unit = encoder.encode(canvas.i420(), at, Tool::Camera, order).unwrap();
         assert_eq!(unit.keyframe, keyframe);
