@@ -401,7 +401,7 @@ impl Daemon {
             operators.spawn(desks.clone().tell(looks, tasks_stopped));
         }
         let (tell, mut told) = oneshot::channel::<&str>();
-        let watching = self.watching.clone();
+        let (watching, heard) = (self.watching.clone(), makers.clone());
         let control = async {
             let steer = async {
                 loop {
@@ -417,6 +417,7 @@ impl Daemon {
                             let count = *watching.borrow();
                             manager.status(&status(count)).await;
                         }
+                        () = heard.sound_may_differ() => steering.follow_sound().await,
                         else => return,
                     }
                 }

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::config::load::{LoadError, Loaded};
 use crate::config::{RunConfig, one_line};
 use crate::control::wire::Status;
-use crate::source::{Layer, SourceOptions};
+use crate::source::{Kind, Layer, SourceOptions};
 
 mod gather;
 pub mod layers;
@@ -187,8 +187,10 @@ pub fn examine(patient: Patient) -> Report {
         add(opened.map(|opened| vec![layers::layer(role, has_fallback, &opened)]));
     }
     add(Check::start("cameras", gather::screen::cameras).finish().map(|found| screen::cameras(&found)));
-    let audio = config.audio.clone();
-    add(Check::start("sound", move || gather::media::sound(audio)).finish().map(|found| vec![media::sound(&found)]));
+    let (audio, with_lesson) = (config.audio.clone(), matches!(config.source.base.kind, Kind::File { .. }));
+    add(Check::start("sound", move || gather::media::sound(audio, with_lesson))
+        .finish()
+        .map(|found| vec![media::sound(&found)]));
     for (codec, is_asked) in media::codecs(&config) {
         let (size, bitrate) = (config.size.unwrap_or(media::LARGEST_DEFAULT), config.bitrate);
         let found = Check::start("codec", move || gather::media::codec(codec, size, bitrate, fps)).finish();

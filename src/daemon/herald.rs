@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tracing::debug;
 
@@ -33,6 +33,20 @@ pub(super) fn follow_source(stage: &Stage, events: &Events) {
         say(health.borrow().clone());
     }
     tokio::spawn(follow(health, say));
+    let (overlays, told) = (stage.overlays(), events.clone());
+    let say = move |health| {
+        told.tell(match health {
+            Health::Lost { why } => Event::OverlayLost { why },
+            Health::Well => Event::OverlayBack {},
+        });
+    };
+    tokio::spawn(follow(overlays, say));
+}
+
+/// Notes when the sound that goes with what a source shows may be another, for as long as the source is there.
+pub(super) fn follow_sounds(stage: &Stage, noted: &Arc<Notify>) {
+    let noted = noted.clone();
+    tokio::spawn(follow(stage.sounds(), move |()| noted.notify_one()));
 }
 
 /// Tells when sound is lost and back, for as long as it is there.

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use tokio::sync::Notify;
 use tracing::info;
 
 use super::herald;
@@ -36,6 +37,8 @@ struct Inner {
     sound_queue: Inbox<Arc<Unit>>,
     watch: Watch,
     events: Events,
+    /// Told where the sound of what is shown may be another.
+    sounds: Arc<Notify>,
     /// Dropped last, so that they end here and not in a source's thread.
     workers: Workers,
 }
@@ -108,7 +111,9 @@ impl Makers {
         let feed = feed(&config.audio, &source.maker);
         let audio = open_sound(&config.audio, feed.clone(), sound, watch)?;
         info!(source = source.maker.describe(), audio = audio.maker.describe(), %canvas, fps = config.fps, bitrate = config.bitrate.0, "ready");
+        let sounds = Arc::default();
         herald::follow_source(&source.maker, events);
+        herald::follow_sounds(&source.maker, &sounds);
         herald::follow_sound(&audio.maker, events);
         // A source is inactive when opened, so no frame has come yet.
         let _ = outlet.set(workers.clone());
@@ -121,7 +126,13 @@ impl Makers {
             sound_queue: sound.clone(),
             watch: watch.clone(),
             events: events.clone(),
+            sounds,
         })))
+    }
+
+    /// Comes back where the sound that goes with what is shown may be another: [`Self::prepare`] opens it then.
+    pub(super) async fn sound_may_differ(&self) {
+        self.0.sounds.notified().await;
     }
 
     pub(super) fn set_active(&self, codec: Codec, active: bool) {
@@ -202,6 +213,7 @@ impl Makers {
             state.source.maker.set_active(wanted);
             state.source.maker.succeed(&before.maker);
             herald::follow_source(&state.source.maker, &self.0.events);
+            herald::follow_sounds(&state.source.maker, &self.0.sounds);
         }
         if let Some(before) = &sound {
             before.gate.close();

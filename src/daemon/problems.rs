@@ -23,6 +23,7 @@ const BUSY: &str = "whoever was not heard asks again: see what else this machine
 #[derive(Debug, Default)]
 pub(super) struct Chronicle {
     source: Option<Outage>,
+    overlay: Option<Outage>,
     sound: Option<Outage>,
     signaling: HashMap<String, Instant>,
     ice_servers: HashMap<String, Instant>,
@@ -51,13 +52,15 @@ impl Chronicle {
         match event {
             Event::SourceLost { source, why } => self.source = outage(source, why),
             Event::SourceBack { .. } => self.source = None,
+            Event::OverlayLost { why } => self.overlay = outage(&String::new(), why),
+            Event::OverlayBack {} => self.overlay = None,
             Event::SoundLost { sound, why } => self.sound = outage(sound, why),
             Event::SoundBack { .. } => self.sound = None,
             Event::Signaling { server, standing, .. } => {
                 note(&mut self.signaling, server, *standing == Standing::Away);
             }
             Event::IceServer { url, standing, .. } => note(&mut self.ice_servers, url, *standing == IceStanding::Away),
-            Event::Switched { .. } => self.source = None,
+            Event::Switched { .. } => (self.source, self.overlay) = (None, None),
             Event::ReloadRefused { why } => {
                 let since = self.refused.take().map_or(now, |(since, _)| since);
                 self.refused = Some((since, why.lines().next().unwrap_or_default().to_owned()));
@@ -66,7 +69,7 @@ impl Chronicle {
                 self.refused = None;
                 // Another one is there now, of which nothing was said yet.
                 if changed.iter().any(|setting| setting == "source") {
-                    self.source = None;
+                    (self.source, self.overlay) = (None, None);
                 }
                 if changed.iter().any(|setting| setting == "audio") {
                     self.sound = None;
@@ -135,6 +138,10 @@ pub(super) fn problems(status: &Status, known: &Known, chronicle: &Chronicle) ->
     if let Some(Outage { what, why, since }) = &chronicle.source {
         let advice = "it is tried again, and viewers see a card that says so, or the fallback: see that it is there (laterna sources), or show something else (laterna switch)";
         problems.push(problem(format!("{what} is lost: {why}"), Some(age(since)), advice));
+    }
+    if let Some(Outage { why, since, .. }) = &chronicle.overlay {
+        let advice = "the source is shown without it; it is tried again: see that it is there (laterna sources), or show something else (laterna switch)";
+        problems.push(problem(format!("what stands over the source is gone: {why}"), Some(age(since)), advice));
     }
     if let Some(Outage { what, why, since }) = &chronicle.sound {
         let advice = "it is tried again every few seconds: start the sound server again (systemctl --user restart pipewire-pulse or pulseaudio)";
@@ -269,6 +276,7 @@ mod tests {
         let lost = Event::SourceLost { source: "screen :0".into(), why: "broken pipe".into() };
         let away = |standing| Event::Signaling { server: "mdn+ws://h/".into(), standing, name: None, why: None };
         chronicle.handle_event(start, &lost);
+        chronicle.handle_event(start, &Event::OverlayLost { why: "window:Notes: closed".into() });
         chronicle.handle_event(start, &Event::SoundLost { sound: "system".into(), why: "gone".into() });
         chronicle.handle_event(start, &away(Standing::Away));
         chronicle.handle_event(later, &away(Standing::Away));
@@ -280,11 +288,13 @@ mod tests {
         let told: Vec<_> = found.iter().map(|problem| (problem.what.as_str(), problem.since_s)).collect();
         let expected = [
             ("screen :0 is lost: broken pipe", Some(12)),
+            ("what stands over the source is gone: window:Notes: closed", Some(12)),
             ("the sound, system, is lost: gone", Some(12)),
             ("mdn+ws://h/ is away: refused", Some(12)),
         ];
         assert_eq!(told, expected);
         chronicle.handle_event(later, &Event::SourceBack { source: "screen :0".into() });
+        chronicle.handle_event(later, &Event::OverlayBack {});
         chronicle.handle_event(later, &Event::Reloaded { changed: vec!["audio".into()], waiting: vec![] });
         chronicle.handle_event(later, &away(Standing::SignedIn));
         status.signaling.pop();

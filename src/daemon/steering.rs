@@ -289,7 +289,12 @@ impl Steering {
         scenes.get(name).cloned().ok_or_else(|| {
             let all: Vec<_> = scenes.keys().map(String::as_str).collect();
             let all = if all.is_empty() { "none".to_owned() } else { all.join(", ") };
-            format!("scene:{}: there is no such scene; the config file has {all}", one_line(name))
+            let alone = if name.contains(['+', '?']) {
+                "; a scene stands alone, with its layers and options in that file"
+            } else {
+                ""
+            };
+            format!("scene:{}: there is no such scene; the config file has {all}{alone}", one_line(name))
         })
     }
 
@@ -300,6 +305,20 @@ impl Steering {
         // Who comes from now on has the sound that there is now.
         self.join.push_always(JoinIn::Terms(terms(&self.running, &self.makers)));
         Ok(self.makers.source().what)
+    }
+
+    /// Has the sound heard that goes with what is shown now.
+    pub(super) async fn follow_sound(&mut self) {
+        let shown = RunConfig { source: self.shown.clone(), ..self.running.clone() };
+        let heard = match self.prepare(shown, false).await {
+            Ok(prepared) => self.let_take_over(prepared).await,
+            Err(error) => Err(error),
+        };
+        match heard {
+            // Who comes from now on has it.
+            Ok(()) => self.join.push_always(JoinIn::Terms(terms(&self.running, &self.makers))),
+            Err(error) => warn!("the sound of what is shown can't be had, and all goes on as it was: {error:#}"),
+        }
     }
 
     /// Opens what `wanted` has and is not there; what runs goes on.

@@ -20,6 +20,8 @@ pub struct SoundFacts {
     pub found: Result<String, String>,
     /// The microphone that `mic` would be, where there is one.
     pub microphone: Option<String>,
+    /// What is shown is a lesson, which may have sound of its own.
+    pub with_lesson: bool,
 }
 
 /// Judges sound.
@@ -30,6 +32,10 @@ pub fn sound(facts: &SoundFacts) -> Finding {
     let others = facts.microphone.as_ref().filter(|mic| facts.found.as_ref() != Ok(mic));
     let others = others.map_or_else(String::new, |mic| format!("; there is {mic} too"));
     match &facts.found {
+        _ if facts.with_lesson && matches!(facts.asked, AudioSpec::Auto | AudioSpec::File) => {
+            let other = facts.found.as_ref().map_or("none", String::as_str);
+            Finding::ok("sound", format!("the lesson's own, where it has some; else {other}{others}"))
+        }
         Ok(found) => Finding::ok("sound", format!("{found}{others}")),
         Err(error) if facts.asked == AudioSpec::Auto => {
             let finding = Finding::of_error("sound", Level::Warn, error);
@@ -143,6 +149,7 @@ mod tests {
             asked,
             found: found.map(str::to_owned).map_err(str::to_owned),
             microphone: Some("mic (USB)".to_owned()),
+            with_lesson: false,
         };
         let missing = Err("no sound server: none runs; start PulseAudio");
         assert_eq!(sound(&facts(AudioSpec::Off, missing)).level, Level::Ok);
@@ -153,6 +160,8 @@ mod tests {
             sound(&facts(AudioSpec::System, Ok("system (speakers)"))).found,
             "system (speakers); there is mic (USB) too"
         );
+        let lesson = sound(&SoundFacts { with_lesson: true, ..facts(AudioSpec::Auto, missing) });
+        assert!(lesson.level == Level::Ok && lesson.found.contains("the lesson's own"), "{lesson:?}");
         assert_eq!(sound(&facts(AudioSpec::Mic(None), Ok("mic (USB)"))).found, "mic (USB)");
     }
 

@@ -17,7 +17,7 @@ use self::streams::codec_name;
 use super::{FrameSink, Kind, Opened, Source, SourceError, SourceOptions};
 use crate::alive::Watch;
 use crate::frame::{Damage, Size};
-use crate::orders::{Mode, Orders};
+use crate::orders::{Health, Mode, Orders};
 
 mod clock;
 mod colours;
@@ -41,6 +41,8 @@ const LEAD: Duration = Duration::from_millis(500);
 const LEAST_LEAD: Duration = Duration::from_millis(250);
 /// How soon what could not be had is tried again.
 const RETRY: Duration = Duration::from_millis(5);
+/// How soon a file that is gone is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Where the machine can't keep up, one picture is shown at least so often.
 const SELDOM: Duration = Duration::from_millis(200);
 
@@ -89,6 +91,8 @@ struct Player {
     played: (usize, Option<Size>),
     is_over: bool,
     was_late: bool,
+    /// When what could not be opened any more is tried again.
+    gone: Option<Instant>,
 }
 
 impl Player {
@@ -102,8 +106,8 @@ impl Player {
             match screen.paint(&picture) {
                 Ok(_) => {
                     let (clock, upcoming, played) = (Clock::new(fps), Vec::new(), (lesson.place().0, screen.size()));
-                    let (shown, is_over, was_late) = (None, false, false);
-                    return Ok(Self { lesson, clock, screen, upcoming, shown, played, is_over, was_late });
+                    let (shown, is_over, was_late, gone) = (None, false, false, None);
+                    return Ok(Self { lesson, clock, screen, upcoming, shown, played, is_over, was_late, gone });
                 }
                 Err(error) => problem = error.to_string(),
             }
@@ -173,9 +177,19 @@ impl Player {
                     self.handle_end(orders);
                     None
                 }
+                Step::Gone((found, advice)) => Some(self.handle_gone(orders, now, &found, &advice)),
                 _ => Some(sound.map_or(now + RETRY, |sound| sound.max(now + RETRY))),
             };
         };
+        if self.gone.take().is_some() {
+            info!("{} is there again", self.lesson.movie().name());
+            orders.tell(Health::Well);
+            // Its time has gone on meanwhile, and what was shown instead may look otherwise.
+            self.clock.handle_late(first.at, now);
+            self.play_sound();
+            self.screen.frame(None, now).into_iter().for_each(|frame| sink(frame));
+            return Some(now);
+        }
         let due = self.clock.due(first.at)?;
         if now < due {
             return Some(sound.map_or(due, |sound| sound.min(due)));
@@ -235,6 +249,22 @@ impl Player {
         if let Some(feed) = self.lesson.feed() {
             feed.play(self.clock.zero());
         }
+    }
+
+    /// Nothing is left of what is to be played again: opens it once it is time, and says when to look again.
+    fn handle_gone(&mut self, orders: &Orders, now: Instant, found: &str, advice: &str) -> Instant {
+        match self.gone {
+            None => {
+                let name = self.lesson.movie().name();
+                warn!("{name} can't be played again: {found}; {advice}; it is tried every second");
+                orders.tell(Health::Lost { why: format!("{name} can't be played again: {found}") });
+            }
+            Some(due) if now < due => return due,
+            Some(_) => self.lesson.try_again(),
+        }
+        let due = now + AGAIN;
+        self.gone = Some(due);
+        due
     }
 
     fn handle_end(&mut self, orders: &Orders) {

@@ -109,6 +109,16 @@ pub struct SpecError {
     pub advice: String,
 }
 
+impl SpecError {
+    /// The same of a layer behind a `+`, which may have been meant as a part of what is before it.
+    fn behind_a_plus(mut self) -> Self {
+        if self.advice == GRAMMAR {
+            self.advice = format!("{GRAMMAR}; where the + is part of a title or a path, write it as %2B");
+        }
+        self
+    }
+}
+
 /// What all sources are written like, in short.
 pub const GRAMMAR: &str = "write auto, screen, screen:NAME, window:TITLE, region:WxH+X+Y, camera, camera:/dev/videoN, file:PATH, image:PATH, pattern or off";
 
@@ -179,7 +189,7 @@ impl SourceSpec {
         }
         let mut overlays = Vec::new();
         for layer in layers {
-            let (kind, mut options) = layer?;
+            let (kind, mut options) = layer.map_err(|error| error.behind_a_plus())?;
             if matches!(kind, Kind::Auto | Kind::Off) {
                 let advice = "name what stands over the picture: camera, image:PATH, file:PATH, a window or a region";
                 return Err(refuse(("auto and off can't stand over another layer".to_owned(), advice.to_owned())));
@@ -206,7 +216,9 @@ fn no_source(kind: &str) -> Wrong {
         format!("no source is called '{}'", one_line(kind))
     };
     let advice = match kind {
-        "scene" => "scenes are for `laterna switch`; write here what the scene stands for",
+        "scene" => {
+            "write scene:NAME for `laterna switch` alone, with a name of the config file's; elsewhere write what it stands for"
+        }
         path if path.contains(['/', '.']) => "write file:PATH for a recorded lesson, image:PATH for a picture",
         _ => GRAMMAR,
     };

@@ -69,6 +69,8 @@ impl Stage {
             changed: Condvar::new(),
             lost_overlays: Mutex::default(),
             health: watch::Sender::new(Health::Well),
+            overlays: watch::Sender::new(Health::Well),
+            sounds: watch::Sender::new(()),
         });
         let first = shared.open_layers(before)?;
         let (for_thread, alive) = (shared.clone(), watch.guard());
@@ -108,21 +110,37 @@ impl Stage {
         let shared = Arc::downgrade(&self.shared);
         move || {
             let shared = shared.upgrade()?;
-            let sources = lock(&shared.sources);
-            let spec = || shared.config.spec.base.to_string();
-            Some(sources.base.as_ref().map_or_else(spec, |base| base.source.describe()))
+            Some(shared.what())
         }
     }
 
-    /// The sound that comes with the pictures of the first layer, where some does.
+    /// The sound that comes with the pictures of the first layer, or of what is shown in its place, where some does.
     pub fn sound(&self) -> Option<Arc<Feed>> {
-        let base = lock(&self.shared.sources).base.as_ref().and_then(|base| base.source.sound());
-        base.or_else(|| self.first.sound.clone())
+        let sources = lock(&self.shared.sources);
+        if let Some(fallback) = &sources.fallback
+            && lock(&self.shared.core).wants_fallback()
+        {
+            return fallback.source.sound();
+        }
+        match &sources.base {
+            Some(base) => base.source.sound(),
+            None => self.first.sound.clone().filter(|_| !sources.lacks_base()),
+        }
+    }
+
+    /// Told where [`Self::sound`] may be another.
+    pub(crate) fn sounds(&self) -> watch::Receiver<()> {
+        self.shared.sounds.subscribe()
     }
 
     /// Whether the source's frames can be had, now and from now on.
     pub(crate) fn health(&self) -> watch::Receiver<Health> {
         self.shared.health.subscribe()
+    }
+
+    /// Whether the frames of all that stands over it can be had.
+    pub(crate) fn overlays(&self) -> watch::Receiver<Health> {
+        self.shared.overlays.subscribe()
     }
 
     /// Lets frames flow, the first one whole and at once, or stops all work.

@@ -64,6 +64,25 @@ fn a_lesson_is_seen_in_its_colours_and_heard() {
     }
 }
 
+#[test]
+fn the_sound_is_that_of_what_is_shown_whether_it_comes_late_or_as_the_fallback() {
+    let _machine = heavy();
+    let folder = tempfile::tempdir().unwrap();
+    let [late, ahead] = ["late.mp4", "ahead.mp4"].map(|name| folder.path().join(name));
+    let instead = lesson(folder.path(), "instead.mp4", "red", 3, H264);
+    lesson(folder.path(), "ahead.mp4", "0x1E5AA0", 3, H264);
+    let [source, fallback] = [&late, &instead].map(|path| format!("file:{}?loop", path.display()));
+    let stage = Stage::open(&Setup::new(&["--source", &source, "--fallback", &fallback, "--audio", "auto"]), SIZE);
+    awaits(&stage, [255, 0, 0]);
+    hears(&stage);
+    std::fs::rename(ahead, &late).unwrap();
+    awaits(&stage, [30, 90, 160]);
+    hears(&stage);
+    std::fs::remove_file(&late).unwrap();
+    awaits(&stage, [255, 0, 0]);
+    hears(&stage);
+}
+
 /// The counts of the H.264 encoder: pictures, and those of them that were sent as they are recorded.
 fn pictures(stage: &Stage) -> (u64, u64) {
     let status = json_of(&stage.daemon.setup().control(), &["status", "--json"]);

@@ -44,6 +44,8 @@ fn words(event: &Event) -> (&'static str, Fields) {
         }
         Event::SourceLost { source, why } => ("source-lost", vec![("source", source.clone()), ("why", why.clone())]),
         Event::SourceBack { source } => ("source-back", vec![("source", source.clone())]),
+        Event::OverlayLost { why } => ("overlay-lost", vec![("why", why.clone())]),
+        Event::OverlayBack {} => ("overlay-back", Vec::new()),
         Event::SoundLost { sound, why } => ("sound-lost", vec![("sound", sound.clone()), ("why", why.clone())]),
         Event::SoundBack { sound } => ("sound-back", vec![("sound", sound.clone())]),
         Event::Signaling { server, standing, name, why } => {

@@ -108,6 +108,13 @@ pub enum Event {
         /// Where from.
         source: String,
     },
+    /// Something that stands over the source is gone; it is tried again, and all else is shown.
+    OverlayLost {
+        /// What, and why.
+        why: String,
+    },
+    /// All that stands over the source is there again.
+    OverlayBack {},
     /// Where sound comes from is gone; it is tried again.
     SoundLost {
         /// What it is.

@@ -20,7 +20,7 @@ const CHANGE: usize = 64;
 const QUANTISER: Qp = Qp(28);
 
 /// What would be heard; nothing is recorded.
-pub(in crate::doctor) fn sound(asked: AudioSpec) -> SoundFacts {
+pub(in crate::doctor) fn sound(asked: AudioSpec, with_lesson: bool) -> SoundFacts {
     let open = |spec: &AudioSpec| {
         let (watch, _ended) = Watch::new();
         let capture = AudioCapture::open(spec, Arc::new(|_| ()), &watch).map_err(|error| match error {
@@ -33,7 +33,7 @@ pub(in crate::doctor) fn sound(asked: AudioSpec) -> SoundFacts {
     let wanted = if asked == AudioSpec::Auto { AudioSpec::System } else { asked.clone() };
     let found = open(&wanted);
     let microphone = if asked == AudioSpec::Off { None } else { open(&AudioSpec::Mic(None)).ok() };
-    SoundFacts { asked, found, microphone }
+    SoundFacts { asked, found, microphone, with_lesson }
 }
 
 /// Encodes a page of noise, then small changes of it.

@@ -40,9 +40,11 @@ enum Following {
     /// It was not looked for yet.
     Unknown,
     /// It is being opened.
-    Opening(mpsc::Receiver<Option<(usize, Movie)>>),
+    Opening(mpsc::Receiver<Result<(usize, Movie), Wrong>>),
     /// Nothing does.
     Nothing,
+    /// It could not be opened, though the lesson begins again.
+    Gone(Wrong),
 }
 
 /// What there is of pictures.
@@ -53,6 +55,8 @@ pub(super) enum Step {
     NotYet,
     /// There is no more.
     End,
+    /// Of a lesson that begins again, nothing can be opened any more: [`Lesson::try_again`] tries.
+    Gone(Wrong),
 }
 
 impl Lesson {
@@ -68,7 +72,9 @@ impl Lesson {
             match Movie::open(file, Duration::ZERO) {
                 Ok(mut movie) => {
                     if !start.is_zero() {
-                        movie = Movie::open(file, start)?;
+                        let of_first = |(found, advice): Wrong| (format!("{}: {found}", playlist::name(file)), advice);
+                        let opened = Movie::open(file, start);
+                        movie = if is_folder { opened.map_err(of_first)? } else { opened? };
                     }
                     let sounds = || files[at + 1..].iter().take(MOST_LISTENED);
                     let has_sound = movie.has_sound()
@@ -120,10 +126,12 @@ impl Lesson {
             }
             match &self.next {
                 Following::Nothing | Following::Unknown => return Step::End,
+                Following::Gone(wrong) => return Step::Gone(wrong.clone()),
                 Following::Opening(opened) => match opened.try_recv() {
-                    Ok(Some((at, movie))) => self.follow(at, movie),
+                    Ok(Ok((at, movie))) => self.follow(at, movie),
                     Err(TryRecvError::Empty) => return Step::NotYet,
-                    Ok(None) | Err(TryRecvError::Disconnected) => self.next = Following::Nothing,
+                    Ok(Err(wrong)) if self.looped => self.next = Following::Gone(wrong),
+                    Ok(Err(_)) | Err(TryRecvError::Disconnected) => self.next = Following::Nothing,
                 },
             }
         }
@@ -151,6 +159,11 @@ impl Lesson {
         self.movie.next_sound(None, sink)
     }
 
+    /// Opens what comes next once more, where it could not be opened.
+    pub(super) fn try_again(&mut self) {
+        self.next = Following::Unknown;
+    }
+
     /// Opens the next file where this one was read to its end.
     fn look_ahead(&mut self) {
         if !self.movie.is_read() || !matches!(self.next, Following::Unknown) {
@@ -169,13 +182,21 @@ impl Lesson {
         let candidates: Vec<_> = following.into_iter().map(|at| (at, self.files[at].clone())).collect();
         let (sender, opened) = mpsc::sync_channel(1);
         let open = move || {
-            let first = candidates.into_iter().find_map(|(at, file)| match Movie::open(&file, Duration::ZERO) {
-                Ok(movie) => Some((at, movie)),
-                Err((found, advice)) => {
-                    warn!("{} is left out: {found}; {advice}", playlist::name(&file));
-                    None
+            let mut first = Err(("no file".to_owned(), "name one".to_owned()));
+            for (at, file) in candidates {
+                match Movie::open(&file, Duration::ZERO) {
+                    Ok(movie) => {
+                        first = Ok((at, movie));
+                        break;
+                    }
+                    Err((found, advice)) => {
+                        if count > 1 {
+                            warn!("{} is left out: {found}; {advice}", playlist::name(&file));
+                        }
+                        first = Err((found, advice));
+                    }
                 }
-            });
+            }
             // Nobody takes it where the lesson was left meanwhile.
             let _left = sender.send(first);
         };

@@ -87,7 +87,7 @@ fn pictures(lesson: &mut Lesson, most: usize) -> Vec<Picture> {
     while pictures.len() < most {
         match lesson.next_picture(None) {
             Step::Picture(picture) => pictures.push(picture),
-            Step::End => break,
+            Step::End | Step::Gone(_) => break,
             Step::NotYet => {
                 lesson.fill(Duration::from_secs(3600), None);
                 std::thread::yield_now();

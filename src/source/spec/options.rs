@@ -97,6 +97,12 @@ impl Options {
             let advice = "leave it out; --size says how large the picture is that is sent";
             return Err(("size= is of cameras and the pattern".to_owned(), advice.to_owned()));
         }
+        if let (Some(size), Kind::Pattern) = (self.size, kind)
+            && !size.can_be_sent()
+        {
+            let (least, most) = (Size::SMALLEST_SENT, Size::LARGEST_SENT);
+            return Err((format!("a pattern of {size}"), format!("write a size from {least} to {most}")));
+        }
         if self.fps.is_some() && matches!(kind, Kind::Image(_) | Kind::Off) {
             return Err((format!("{kind} does not move"), "leave fps= out".to_owned()));
         }

@@ -104,6 +104,9 @@ fn anything_else_is_refused_with_what_to_write() {
         ("screen + camera?width=0%", "'width=0%'", "width=25%"),
         ("screen + auto", "auto and off", "camera"),
         ("screen + ", "no source", "write auto"),
+        ("window:Notes + moon", "called 'moon'", "%2B"),
+        ("pattern?size=16000x16000", "a pattern of 16000x16000", "3840x2160"),
+        ("screen + pattern?size=1x1", "a pattern of 1x1", "16x16"),
         (&format!("screen{}", " + pattern".repeat(9)), "9 layers", "8 at most"),
     ] {
         let error = SourceSpec::parse(text).unwrap_err();

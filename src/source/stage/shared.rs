@@ -34,7 +34,12 @@ pub(super) struct Shared {
     pub(super) changed: Condvar,
     /// Why those that stand over the first layer give no pictures, by their numbers.
     pub(super) lost_overlays: Mutex<BTreeMap<usize, String>>,
+    /// Of the first layer.
     pub(super) health: watch::Sender<Health>,
+    /// Of what stands over it.
+    pub(super) overlays: watch::Sender<Health>,
+    /// Told where the sound that goes with what is shown may be another.
+    pub(super) sounds: watch::Sender<()>,
 }
 
 #[derive(Default)]
@@ -183,11 +188,21 @@ impl Shared {
 
     /// Tells whether all layers give pictures, where that is news.
     pub(super) fn tell(&self) {
+        let tell = |told: &watch::Sender<Health>, lost: Option<String>| {
+            let now = lost.map_or(Health::Well, |why| Health::Lost { why });
+            told.send_if_modified(|before| std::mem::replace(before, now.clone()) != now);
+        };
         let base = lock(&self.core).lost().map(str::to_owned);
-        let overlay =
-            || lock(&self.lost_overlays).values().next().map(|why| format!("what stands over it is gone, {why}"));
-        let now = base.or_else(overlay).map_or(Health::Well, |why| Health::Lost { why });
-        self.health.send_if_modified(|before| std::mem::replace(before, now.clone()) != now);
+        tell(&self.health, base);
+        let overlays: Vec<_> = lock(&self.lost_overlays).values().cloned().collect();
+        tell(&self.overlays, Some(overlays.join("; ")).filter(|why| !why.is_empty()));
+    }
+
+    /// What the source is while all is well, for people.
+    pub(super) fn what(&self) -> String {
+        let sources = lock(&self.sources);
+        let spec = || self.config.spec.base.to_string();
+        sources.base.as_ref().map_or_else(spec, |base| base.source.describe())
     }
 
     pub(super) fn look(&self) {

@@ -69,3 +69,47 @@ fn the_pause_card_is_given_to_each_who_comes() {
         stage.set_active(false);
     }
 }
+
+#[cfg(feature = "files")]
+#[test]
+fn sound_is_that_of_what_is_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let lesson = folder.path().join("lesson.mp4");
+    let output = std::process::Command::new("ffmpeg")
+        .args([
+            "-v",
+            "error",
+            "-f",
+            "lavfi",
+            "-i",
+            "testsrc=s=64x48:d=2",
+            "-f",
+            "lavfi",
+            "-i",
+            "sine=d=2",
+            "-c:a",
+            "aac",
+        ])
+        .arg(&lesson)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let late = folder.path().join("late.mp4");
+    let (stage, frames) = open(&format!("file:{}", late.display()), Some(&format!("file:{}?loop", lesson.display())));
+    let stage = stage.unwrap();
+    let (of_fallback, sounds) = (stage.sound().unwrap(), stage.sounds());
+    stage.set_active(true);
+    await_frame(&frames, |frame| frame.picture.size() == Size::new(64, 48));
+    assert!(Arc::ptr_eq(&of_fallback, &stage.sound().unwrap()));
+    std::fs::copy(&lesson, &late).unwrap();
+    let deadline = Instant::now() + DEADLINE;
+    let is_other = || stage.sound().is_some_and(|sound| !Arc::ptr_eq(&sound, &of_fallback));
+    // It is told, and not before it is so.
+    while !(sounds.has_changed().unwrap() && is_other()) {
+        assert!(Instant::now() < deadline, "the sound is still that of the fallback, or nobody was told");
+        std::thread::yield_now();
+    }
+
+    let (stage, _frames) = open("image:/nowhere/slide.png", Some("pattern"));
+    assert!(stage.unwrap().sound().is_none());
+}

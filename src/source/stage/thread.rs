@@ -120,6 +120,7 @@ impl Shared {
                         drop(sources);
                         lock(&self.core).handle_back();
                         self.tell();
+                        self.sounds.send_replace(());
                     }
                     Err(error) => {
                         tracing::debug!("{error}");
@@ -138,6 +139,8 @@ impl Shared {
                         let mut sources = lock(&self.sources);
                         fallback.source.set_active(sources.active);
                         sources.fallback = Some(fallback);
+                        drop(sources);
+                        self.sounds.send_replace(());
                     }
                     Err(error) => {
                         if tried.fallback.is_news() {
@@ -152,6 +155,7 @@ impl Shared {
             (false, true) => {
                 let fallback = lock(&self.sources).fallback.take();
                 drop(fallback);
+                self.sounds.send_replace(());
             }
             (false, false) => tried.fallback = Attempt::default(),
             (true, true) => {}

@@ -114,3 +114,32 @@ fn a_slide_that_stands_still_is_given_once() {
     let more = std::iter::from_fn(|| frames.recv_timeout(Duration::from_millis(1_200)).ok()).count();
     assert!(more <= 2, "{more} pictures more of one that never changes");
 }
+
+#[test]
+fn a_lesson_whose_file_is_gone_when_it_begins_again_is_lost_and_comes_back_with_it() {
+    let made = Made::new();
+    let (path, away) = (flickering(&made, "a.mp4", 25, 25), made.path("away.mp4"));
+    let (source, frames) = play(&path, true, 30);
+    let health = source.health();
+    let awaits = |is_well: bool| {
+        let deadline = Instant::now() + DEADLINE;
+        while (*health.borrow() == Health::Well) != is_well {
+            assert!(Instant::now() < deadline, "{:?}", health.borrow());
+            std::thread::yield_now();
+        }
+    };
+    source.set_active(true);
+    frames.recv_timeout(DEADLINE).unwrap();
+    std::fs::rename(&path, &away).unwrap();
+    awaits(false);
+    assert!(matches!(&*health.borrow(), Health::Lost { why } if why.contains("a.mp4") && why.contains("no such file")));
+    std::fs::rename(&away, &path).unwrap();
+    awaits(true);
+    while frames.try_recv().is_ok() {}
+    let mut last = frames.recv_timeout(DEADLINE).unwrap().grey;
+    for _ in 0..10 {
+        let grey = frames.recv_timeout(DEADLINE).unwrap().grey;
+        assert!(grey != last, "it stands");
+        last = grey;
+    }
+}
