@@ -149,9 +149,12 @@ impl Player {
                     if self.clock.zero().is_none() || wanted.refresh {
                         self.clock.start(now);
                         self.play_sound();
-                        self.screen.frame(None, now).into_iter().for_each(|frame| sink(frame));
-                        self.clock.handle_shown(now);
-                        self.shown = Some(now);
+                        // Of what is gone, nothing is shown: a card is, or the fallback.
+                        if self.gone.is_none() {
+                            self.screen.frame(None, now).into_iter().for_each(|frame| sink(frame));
+                            self.clock.handle_shown(now);
+                            self.shown = Some(now);
+                        }
                     }
                     self.play(orders, sink)
                 }

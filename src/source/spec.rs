@@ -254,6 +254,19 @@ fn parse_layer(text: &str) -> Result<(Kind, Options), Wrong> {
     Ok((kind, options))
 }
 
+impl Kind {
+    /// What it is for who watches: without percents and folders.
+    pub fn in_words(&self) -> String {
+        let name = |path: &Path| path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        match self {
+            Self::Screen(Some(monitor)) => format!("screen {monitor}"),
+            Self::Window(WindowSpec::Title(title)) => format!("window {title}"),
+            Self::File { path, .. } | Self::Image(path) => name(path),
+            other => other.to_string(),
+        }
+    }
+}
+
 fn example(name: &str) -> String {
     let example = match name {
         "screen" => "screen:HDMI-1 or screen:1, as `laterna sources` lists them",

@@ -58,7 +58,7 @@ impl Stage {
         let places = config.spec.overlays.iter().map(|overlay| overlay.place);
         let instead = if config.fallback.is_some() { Instead::Fallback } else { Instead::Card };
         let card = config.options.size.unwrap_or(super::card::SIZE);
-        let core = Core::new(config.spec.base.to_string(), card, instead, places, config.options.fps);
+        let core = Core::new(config.spec.base.kind.in_words(), card, instead, places, config.options.fps);
         let shared = Arc::new(Shared {
             core: Mutex::new(core),
             config,

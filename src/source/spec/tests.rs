@@ -115,3 +115,16 @@ fn anything_else_is_refused_with_what_to_write() {
         assert!(matched && message.contains(text) && !message.contains('\n'), "{message}");
     }
 }
+
+#[test]
+fn whoever_watches_reads_names_as_people_write_them() {
+    for (text, words) in [
+        ("window:100%25 %2B more%3F", "window 100% + more?"),
+        ("screen:HDMI-1", "screen HDMI-1"),
+        ("file:/srv/a b/lesson 1.mp4?loop", "lesson 1.mp4"),
+        ("image:slide.png", "slide.png"),
+        ("camera:/dev/video0", "camera:/dev/video0"),
+    ] {
+        assert_eq!(SourceSpec::parse(text).unwrap().base.kind.in_words(), words);
+    }
+}

@@ -132,6 +132,9 @@ fn a_lesson_whose_file_is_gone_when_it_begins_again_is_lost_and_comes_back_with_
     frames.recv_timeout(DEADLINE).unwrap();
     std::fs::rename(&path, &away).unwrap();
     awaits(false);
+    while frames.try_recv().is_ok() {}
+    source.refresh();
+    assert!(frames.recv_timeout(Duration::from_millis(200)).is_err(), "what is gone is shown");
     assert!(matches!(&*health.borrow(), Health::Lost { why } if why.contains("a.mp4") && why.contains("no such file")));
     std::fs::rename(&away, &path).unwrap();
     awaits(true);
