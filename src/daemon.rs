@@ -401,7 +401,8 @@ impl Daemon {
             operators.spawn(desks.clone().tell(looks, tasks_stopped));
         }
         let (tell, mut told) = oneshot::channel::<&str>();
-        let (watching, heard) = (self.watching.clone(), makers.clone());
+        // Not an owner of the makers, which end before the serving does.
+        let (watching, sounds) = (self.watching.clone(), makers.sounds());
         let control = async {
             let steer = async {
                 loop {
@@ -417,7 +418,7 @@ impl Daemon {
                             let count = *watching.borrow();
                             manager.status(&status(count)).await;
                         }
-                        () = heard.sound_may_differ() => steering.follow_sound().await,
+                        () = sounds.notified() => steering.follow_sound().await,
                         else => return,
                     }
                 }

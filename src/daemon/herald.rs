@@ -40,13 +40,18 @@ pub(super) fn follow_source(stage: &Stage, events: &Events) {
             Health::Well => Event::OverlayBack {},
         });
     };
+    if *overlays.borrow() != Health::Well {
+        say(overlays.borrow().clone());
+    }
     tokio::spawn(follow(overlays, say));
 }
 
 /// Notes when the sound that goes with what a source shows may be another, for as long as the source is there.
 pub(super) fn follow_sounds(stage: &Stage, noted: &Arc<Notify>) {
-    let noted = noted.clone();
-    tokio::spawn(follow(stage.sounds(), move |()| noted.notify_one()));
+    let (sounds, noted) = (stage.sounds(), noted.clone());
+    // What was told before somebody listened.
+    noted.notify_one();
+    tokio::spawn(follow(sounds, move |()| noted.notify_one()));
 }
 
 /// Tells when sound is lost and back, for as long as it is there.

@@ -7,7 +7,6 @@ use tracing::info;
 
 use super::herald;
 use crate::alive::Watch;
-use crate::audio::feed::Feed;
 use crate::audio::{AudioCapture, AudioSpec};
 use crate::config::RunConfig;
 use crate::control::wire;
@@ -20,7 +19,7 @@ use crate::frame::{Frame, Size};
 use crate::session::inbox::Inbox;
 use crate::signaling::access::state_dir;
 use crate::source::SourceOptions;
-use crate::source::stage::{Stage, StageConfig};
+use crate::source::stage::{Stage, StageConfig, StageSound};
 
 /// One for each video codec.
 type Workers = Vec<(Codec, Arc<EncodeWorker>)>;
@@ -47,8 +46,8 @@ struct Inner {
 struct State {
     source: Gated<Stage>,
     sound: Gated<AudioCapture>,
-    /// The sound that comes with the source, where that is what is heard.
-    feed: Option<Arc<Feed>>,
+    /// The sound that comes with what is shown, where that is what is heard.
+    heard: StageSound,
     /// The video codecs that are wanted: the source runs while there is one.
     wanted: Vec<Codec>,
     hears: bool,
@@ -85,7 +84,7 @@ impl Gate {
 /// Makers that are open and wait to take the place of those that run.
 pub(super) struct Prepared {
     source: Option<Gated<Stage>>,
-    sound: Option<(Gated<AudioCapture>, Option<Arc<Feed>>)>,
+    sound: Option<(Gated<AudioCapture>, StageSound)>,
     bitrate: Bitrate,
     fps: u32,
 }
@@ -108,8 +107,8 @@ impl Makers {
             Ok((*codec, Arc::new(EncodeWorker::start(worker_config, sink, watch)?)))
         };
         let workers = config.codecs.iter().map(start).collect::<anyhow::Result<Workers>>()?;
-        let feed = feed(&config.audio, &source.maker);
-        let audio = open_sound(&config.audio, feed.clone(), sound, watch)?;
+        let heard = heard(&config.audio, &source.maker);
+        let audio = open_sound(&config.audio, &heard, sound, watch)?;
         info!(source = source.maker.describe(), audio = audio.maker.describe(), %canvas, fps = config.fps, bitrate = config.bitrate.0, "ready");
         let sounds = Arc::default();
         herald::follow_source(&source.maker, events);
@@ -117,7 +116,7 @@ impl Makers {
         herald::follow_sound(&audio.maker, events);
         // A source is inactive when opened, so no frame has come yet.
         let _ = outlet.set(workers.clone());
-        let state = Mutex::new(State { source, sound: audio, feed, wanted: Vec::new(), hears: false });
+        let state = Mutex::new(State { source, sound: audio, heard, wanted: Vec::new(), hears: false });
         Ok(Self(Arc::new(Inner {
             outlet,
             workers,
@@ -130,9 +129,9 @@ impl Makers {
         })))
     }
 
-    /// Comes back where the sound that goes with what is shown may be another: [`Self::prepare`] opens it then.
-    pub(super) async fn sound_may_differ(&self) {
-        self.0.sounds.notified().await;
+    /// Notified where the sound that goes with what is shown may be another: [`Self::prepare`] opens it then.
+    pub(super) fn sounds(&self) -> Arc<Notify> {
+        self.0.sounds.clone()
     }
 
     pub(super) fn set_active(&self, codec: Codec, active: bool) {
@@ -171,22 +170,16 @@ impl Makers {
         let sized = RunConfig { size: Some(self.0.canvas), ..wanted.clone() };
         let (before, heard) = {
             let state = lock(&self.0.state);
-            (state.source.maker.clone(), state.feed.clone())
+            (state.source.maker.clone(), state.heard.clone())
         };
         let source = if anew || look(running) != look(wanted) {
             Some(open_source(&sized, Some(&before), &self.0.outlet, &self.0.watch)?)
         } else {
             None
         };
-        let feed = feed(&wanted.audio, source.as_ref().map_or(&before, |source| &source.maker));
-        let is_other = match (&heard, &feed) {
-            (Some(heard), Some(feed)) => !Arc::ptr_eq(heard, feed),
-            (None, None) => false,
-            _ => true,
-        };
-        let sound = if is_other || running.audio != wanted.audio {
-            let queue = &self.0.sound_queue;
-            Some((open_sound(&wanted.audio, feed.clone(), queue, &self.0.watch)?, feed))
+        let wants = self::heard(&wanted.audio, source.as_ref().map_or(&before, |source| &source.maker));
+        let sound = if wants != heard || running.audio != wanted.audio {
+            Some((open_sound(&wanted.audio, &wants, &self.0.sound_queue, &self.0.watch)?, wants))
         } else {
             None
         };
@@ -203,8 +196,8 @@ impl Makers {
         let mut state = lock(&self.0.state);
         let (wanted, hears) = (!state.wanted.is_empty(), state.hears);
         let source = source.map(|source| std::mem::replace(&mut state.source, source));
-        let sound = sound.map(|(sound, feed)| {
-            state.feed = feed;
+        let sound = sound.map(|(sound, heard)| {
+            state.heard = heard;
             std::mem::replace(&mut state.sound, sound)
         });
         if let Some(before) = &source {
@@ -276,9 +269,9 @@ impl Makers {
     }
 }
 
-/// The sound that comes with a source, where that is what is to be heard.
-fn feed(spec: &AudioSpec, stage: &Stage) -> Option<Arc<Feed>> {
-    matches!(spec, AudioSpec::Auto | AudioSpec::File).then(|| stage.sound()).flatten()
+/// The sound that comes with what is shown, where that is what is to be heard.
+fn heard(spec: &AudioSpec, stage: &Stage) -> StageSound {
+    if matches!(spec, AudioSpec::Auto | AudioSpec::File) { stage.sound() } else { StageSound::None }
 }
 
 fn open_source(
@@ -315,17 +308,18 @@ fn open_source(
 
 fn open_sound(
     spec: &AudioSpec,
-    feed: Option<Arc<Feed>>,
+    heard: &StageSound,
     queue: &Inbox<Arc<Unit>>,
     watch: &Watch,
 ) -> anyhow::Result<Gated<AudioCapture>> {
     let gate = Gate::open();
     let sink = unit_sink(queue, gate.clone());
-    let maker = match (spec, feed) {
-        (_, Some(feed)) => AudioCapture::open_feed(feed, sink, watch)?,
-        // The source has none.
-        (AudioSpec::File, None) => AudioCapture::open(&AudioSpec::Off, sink, watch)?,
-        (spec, None) => AudioCapture::open(spec, sink, watch)?,
+    let maker = match (spec, heard) {
+        (_, StageSound::Own(feed)) => AudioCapture::open_feed(feed.clone(), sink, watch)?,
+        (_, StageSound::Lost) | (AudioSpec::File, StageSound::None) => {
+            AudioCapture::open(&AudioSpec::Off, sink, watch)?
+        }
+        (spec, StageSound::None) => AudioCapture::open(spec, sink, watch)?,
     };
     Ok(Gated { maker: Arc::new(maker), gate })
 }

@@ -256,6 +256,7 @@ impl Player {
 
     /// Nothing is left of what is to be played again: opens it once it is time, and says when to look again.
     fn handle_gone(&mut self, orders: &Orders, now: Instant, found: &str, advice: &str) -> Instant {
+        let is_first = self.gone.is_none();
         match self.gone {
             None => {
                 let name = self.lesson.movie().name();
@@ -265,9 +266,8 @@ impl Player {
             Some(due) if now < due => return due,
             Some(_) => self.lesson.try_again(),
         }
-        let due = now + AGAIN;
-        self.gone = Some(due);
-        due
+        self.gone = Some(now + AGAIN);
+        now + if is_first { AGAIN } else { RETRY }
     }
 
     fn handle_end(&mut self, orders: &Orders) {

@@ -34,6 +34,27 @@ pub struct StageConfig {
     pub options: SourceOptions,
 }
 
+/// The sound that comes with what is shown.
+#[derive(Debug, Clone)]
+pub enum StageSound {
+    /// A lesson's own.
+    Own(Arc<Feed>),
+    /// It has none.
+    None,
+    /// It has none, and stands for a lesson that is lost: what else this machine plays is not meant.
+    Lost,
+}
+
+impl PartialEq for StageSound {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Own(a), Self::Own(b)) => Arc::ptr_eq(a, b),
+            (Self::None, Self::None) | (Self::Lost, Self::Lost) => true,
+            _ => false,
+        }
+    }
+}
+
 /// A stage that is set: idle until it is made active; closed when dropped.
 pub struct Stage {
     shared: Arc<Shared>,
@@ -114,17 +135,19 @@ impl Stage {
         }
     }
 
-    /// The sound that comes with the pictures of the first layer, or of what is shown in its place, where some does.
-    pub fn sound(&self) -> Option<Arc<Feed>> {
+    /// The sound that comes with the pictures of the first layer, or of what is shown in its place.
+    pub fn sound(&self) -> StageSound {
         let sources = lock(&self.shared.sources);
-        if let Some(fallback) = &sources.fallback
-            && lock(&self.shared.core).wants_fallback()
-        {
-            return fallback.source.sound();
-        }
-        match &sources.base {
-            Some(base) => base.source.sound(),
-            None => self.first.sound.clone().filter(|_| !sources.lacks_base()),
+        let shown = sources.fallback.as_ref().filter(|_| lock(&self.shared.core).wants_fallback());
+        let (sound, is_lost) = match (shown, &sources.base) {
+            (Some(fallback), _) => (fallback.source.sound(), true),
+            (None, Some(base)) => (base.source.sound(), false),
+            (None, None) => (self.first.sound.clone().filter(|_| !sources.lacks_base()), sources.lacks_base()),
+        };
+        match sound {
+            Some(feed) => StageSound::Own(feed),
+            None if is_lost && matches!(self.shared.config.spec.base.kind, Kind::File { .. }) => StageSound::Lost,
+            None => StageSound::None,
         }
     }
 

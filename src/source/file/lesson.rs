@@ -5,8 +5,8 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{self, TryRecvError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tracing::{debug, info, warn};
@@ -31,8 +31,8 @@ pub(super) struct Lesson {
     next: Following,
     /// Where its sound goes, if it has any.
     feed: Option<Arc<Feed>>,
-    /// The files that have been played: what is wrong with them is known.
-    told: HashSet<usize>,
+    /// The files of which was said what is wrong with them.
+    told: Arc<Mutex<HashSet<usize>>>,
 }
 
 /// What comes after the open file.
@@ -67,7 +67,7 @@ impl Lesson {
     pub(super) fn open(path: &Path, looped: bool, start: Duration) -> Result<Self, Wrong> {
         let files = playlist::files(path)?;
         let is_folder = files.len() > 1 || files.first().is_some_and(|file| file != path);
-        let mut first_wrong = None;
+        let (mut first_wrong, mut told) = (None, HashSet::new());
         for (at, file) in files.iter().enumerate() {
             match Movie::open(file, Duration::ZERO) {
                 Ok(mut movie) => {
@@ -83,12 +83,15 @@ impl Lesson {
                     let feed =
                         feed.map_err(|error| (format!("no eventfd ({error})"), "raise LimitNOFILE=".to_owned()))?;
                     let (offset, next, feed) = (Duration::ZERO, Following::Unknown, feed.map(Arc::new));
-                    movie.tell(false);
-                    return Ok(Self { files, looped, at, movie, offset, next, feed, told: HashSet::from([at]) });
+                    movie.tell();
+                    told.insert(at);
+                    let told = Arc::new(Mutex::new(told));
+                    return Ok(Self { files, looped, at, movie, offset, next, feed, told });
                 }
                 Err((found, advice)) if is_folder => {
                     let name = playlist::name(file);
                     warn!("{name} is left out: {found}; {advice}");
+                    told.insert(at);
                     first_wrong.get_or_insert((format!("{name}: {found}"), advice));
                 }
                 Err(wrong) => return Err(wrong),
@@ -180,17 +183,18 @@ impl Lesson {
             return;
         }
         let candidates: Vec<_> = following.into_iter().map(|at| (at, self.files[at].clone())).collect();
-        let (sender, opened) = mpsc::sync_channel(1);
+        let ((sender, opened), told) = (mpsc::sync_channel(1), self.told.clone());
         let open = move || {
             let mut first = Err(("no file".to_owned(), "name one".to_owned()));
             for (at, file) in candidates {
-                match Movie::open(&file, Duration::ZERO) {
+                let is_known = !told.lock().unwrap_or_else(PoisonError::into_inner).insert(at);
+                match Movie::open_again(&file, Duration::ZERO, is_known) {
                     Ok(movie) => {
                         first = Ok((at, movie));
                         break;
                     }
                     Err((found, advice)) => {
-                        if count > 1 {
+                        if count > 1 && !is_known {
                             warn!("{} is left out: {found}; {advice}", playlist::name(&file));
                         }
                         first = Err((found, advice));
@@ -218,6 +222,6 @@ impl Lesson {
         }
         self.offset += self.movie.end();
         (self.at, self.movie, self.next) = (at, movie, Following::Unknown);
-        self.movie.tell(!self.told.insert(at));
+        self.movie.tell();
     }
 }

@@ -114,6 +114,11 @@ impl Movie {
     /// # Errors
     /// Where it can't be read, has no video, or is shorter than that.
     pub(super) fn open(path: &Path, start: Duration) -> Result<Self, Wrong> {
+        Self::open_again(path, start, false)
+    }
+
+    /// The same; of one that `is_known`, nothing is logged that is wrong with it.
+    pub(super) fn open_again(path: &Path, start: Duration, is_known: bool) -> Result<Self, Wrong> {
         let file = playlist::open(path)?;
         let layout = Layout::read(&file);
         let input = Input::new(file);
@@ -144,7 +149,7 @@ impl Movie {
             .and_then(|builder| builder.time_base(stream.time_base()).set_option("threads", threads).build())
             .map_err(|error| undecodable(format!("{codec}: {error}")))?;
         let name = playlist::name(path);
-        let sound = sound_of(streams, &name);
+        let sound = sound_of(streams, &name, is_known);
         let begins = |stream: &Stream| stream.start_time().as_micros();
         let video_begins = begins(stream).unwrap_or_default();
         let sound_begins = sound.as_ref().and_then(|(index, ..)| begins(&streams[*index]));
@@ -177,7 +182,7 @@ impl Movie {
             last: (Duration::ZERO, USUAL_INTERVAL),
             errors: 0,
             missing: layout.missing,
-            is_known: false,
+            is_known,
             facts: Facts { codecs: (codec, sound_codec), size },
             passage: None,
         };
@@ -293,10 +298,9 @@ impl Movie {
         self.missing
     }
 
-    /// Says what is known to be wrong with it as it begins, and all that is found; one that `is_known` says nothing.
-    pub(super) fn tell(&mut self, is_known: bool) {
-        self.is_known = is_known;
-        if let Some(bytes) = self.missing.filter(|_| !is_known) {
+    /// Says what is known to be wrong with it as it begins.
+    pub(super) fn tell(&self) {
+        if let Some(bytes) = self.missing.filter(|_| !self.is_known) {
             let name = &self.name;
             warn!("{name} was cut off when it was recorded or copied ({bytes} bytes of it are missing); it ends early");
         }

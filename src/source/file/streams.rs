@@ -19,14 +19,15 @@ pub(super) fn best_video(streams: &[Stream]) -> Option<(usize, &Stream)> {
     videos().find(|(_, stream)| !is_cover(stream)).or_else(|| videos().next())
 }
 
-/// The first sound that can be decoded.
-pub(super) fn sound_of(streams: &[Stream], name: &str) -> Option<(usize, &'static str, Sound)> {
+/// The first sound that can be decoded; of a file that `is_known` nothing is logged.
+pub(super) fn sound_of(streams: &[Stream], name: &str, is_known: bool) -> Option<(usize, &'static str, Sound)> {
     for (index, stream) in streams.iter().enumerate() {
         let parameters = stream.codec_parameters();
         let Some(codec) = parameters.decoder_name().filter(|_| parameters.is_audio_codec()) else { continue };
         let Some(parameters) = parameters.into_audio_codec_parameters() else { continue };
         match Sound::new(&parameters, stream.time_base()) {
             Ok(sound) => return Some((index, codec, sound)),
+            Err(_) if is_known => {}
             Err(error) => warn!("the sound of {name} can't be decoded ({codec}: {error})"),
         }
     }

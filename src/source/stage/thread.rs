@@ -154,8 +154,8 @@ impl Shared {
             },
             (false, true) => {
                 let fallback = lock(&self.sources).fallback.take();
-                drop(fallback);
                 self.sounds.send_replace(());
+                drop(fallback);
             }
             (false, false) => tried.fallback = Attempt::default(),
             (true, true) => {}
