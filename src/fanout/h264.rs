@@ -3,7 +3,6 @@
 use bytes::{Bytes, BytesMut};
 
 use super::Payload;
-use crate::frame::coded::nal_units;
 
 const STAP_A: u8 = 24;
 const FU_A: u8 = 28;
@@ -65,6 +64,37 @@ fn fragment(nal: &Bytes, most: usize, payloads: &mut Vec<Payload>) {
         let last = if end == body.len() { FU_END } else { 0 };
         payloads.push(Payload::new(&[header & 0xe0 | FU_A, header & 0x1f | first | last], body.slice(start..end)));
         start = end;
+    }
+}
+
+/// The NAL units between the start codes of an Annex B stream, without trailing zeros.
+fn nal_units(data: &Bytes) -> impl Iterator<Item = Bytes> {
+    let mut starts = Vec::new();
+    let mut at = 0;
+    while let Some(found) = find_start_code(&data[at..]) {
+        starts.push(at + found + 3);
+        at += found + 3;
+    }
+    starts.push(data.len() + 3);
+    (0..starts.len() - 1).filter_map(move |i| {
+        let (start, mut end) = (starts[i], starts[i + 1] - 3);
+        while end > start && data[end - 1] == 0 {
+            end -= 1;
+        }
+        (end > start).then(|| data.slice(start..end))
+    })
+}
+
+/// Where `00 00 01` is next.
+fn find_start_code(data: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        // A start code ends in 1; everything in between can be skipped three bytes at a time.
+        match data.get(at + 2)? {
+            0 => at += 1,
+            1 if data[at] == 0 && data[at + 1] == 0 => return Some(at),
+            _ => at += 3,
+        }
     }
 }
 

@@ -256,18 +256,18 @@ impl Player {
 
     /// Nothing is left of what is to be played again: opens it once it is time, and says when to look again.
     fn handle_gone(&mut self, orders: &Orders, now: Instant, found: &str, advice: &str) -> Instant {
-        let is_first = self.gone.is_none();
-        match self.gone {
-            None => {
-                let name = self.lesson.movie().name();
-                warn!("{name} can't be played again: {found}; {advice}; it is tried every second");
-                orders.tell(Health::Lost { why: format!("{name} can't be played again: {found}") });
-            }
-            Some(due) if now < due => return due,
-            Some(_) => self.lesson.try_again(),
+        let due = *self.gone.get_or_insert_with(|| {
+            let name = self.lesson.movie().name();
+            warn!("{name} can't be played again: {found}; {advice}; it is tried every second");
+            orders.tell(Health::Lost { why: format!("{name} can't be played again: {found}") });
+            now + AGAIN
+        });
+        if now < due {
+            return due;
         }
+        self.lesson.try_again();
         self.gone = Some(now + AGAIN);
-        now + if is_first { AGAIN } else { RETRY }
+        now + RETRY
     }
 
     fn handle_end(&mut self, orders: &Orders) {

@@ -158,6 +158,9 @@ impl Avc {
 
     /// The NAL units of a packet with start codes, those of a picture and of what it needs alone.
     fn annex_b(&mut self, mut packet: &[u8]) -> Option<(Bytes, bool)> {
+        if self.is_over {
+            return None;
+        }
         let (mut units, mut keyframe, mut has_picture) = (BytesMut::with_capacity(packet.len() + 64), false, false);
         let put = |units: &mut BytesMut, unit: &[u8]| {
             units.put_slice(&START_CODE);
@@ -180,16 +183,16 @@ impl Avc {
                 // Many recorders repeat theirs.
                 Some(7 | 8) if self.sets.iter().any(|set| set == unit) => {}
                 Some(7 | 8) => {
-                    if !std::mem::replace(&mut self.is_over, true) {
-                        debug!("H.264 is not passed on: it has other parameter sets than at its beginning");
-                    }
+                    debug!("H.264 is not passed on: it has other parameter sets than at its beginning");
+                    self.is_over = true;
+                    return None;
                 }
                 // Additional information, delimiters, filler: no decoder needs them.
                 None | Some(6 | 9 | 10 | 11 | 12) => {}
                 Some(_) => return None,
             }
         }
-        (has_picture && !self.is_over).then(|| (units.freeze(), keyframe))
+        has_picture.then(|| (units.freeze(), keyframe))
     }
 }
 
